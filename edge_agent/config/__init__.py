@@ -1,0 +1,1 @@
+"""The configuration: `structs` says what there is, `load` reads, merges and checks it."""

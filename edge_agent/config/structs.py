@@ -1,0 +1,188 @@
+"""Every section of the configuration: frozen, unknown keys refused, each bound with its unit.
+
+Defaults run on any laptop. No section has behaviour; `load` merges and checks them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from edge_agent.core.manifest import NAME_PATTERN
+
+Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
+Positive = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=1)]
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the config file."""
+
+
+# ── sources ───────────────────────────────────────────────────────────────────────────────────
+
+
+class SourceBase(Section, frozen=True, kw_only=True, tag_field="kind"):
+    """fps: pace (recorded) or expectation (live); None takes what the source says.
+
+    pace: `real` keeps the source's rate, `fast` delivers as fast as asked for.
+    spacing_mm: [dx, dy] mm per px, when the operator knows it. roi: [x, y, w, h] px.
+    """
+
+    fps: Positive | None = None
+    pace: Literal["real", "fast"] = "real"
+    spacing_mm: tuple[Positive, Positive] | None = None
+    roi: tuple[int, int, int, int] | None = None
+    reopen_max_s: Positive = 30.0  # the longest back-off between two tries to open
+    no_signal_after_s: Positive = 2.0
+    frozen_after_s: Positive = 0.5  # identical frames for so long are a frozen picture
+    black_below: Annotated[float, Meta(ge=0, le=255)] = 4.0  # mean level; 0 turns the check off
+
+
+class DicomSource(SourceBase, frozen=True, kw_only=True, tag="dicom"):
+    """path: a file, or a directory watched for new ones. `sample:ultrasound` is pydicom's clip."""
+
+    path: str
+    loop: bool = False
+    pattern: str = "*"
+    exam_key_file: str | None = None  # key of the pseudonym; default: minted in state_dir
+    max_file_bytes: Count = 2 << 30
+
+
+class VideoSource(SourceBase, frozen=True, kw_only=True, tag="video"):
+    """where: /dev/videoN, rtsp://…, a file, or a GStreamer pipeline (`pipeline = true`)."""
+
+    where: str
+    pipeline: bool = False
+    loop: bool = False
+    width: Count | None = None
+    height: Count | None = None
+    password_file: str | None = None  # replaces `{password}` in `where`
+    transport: Literal["tcp", "udp"] = "tcp"  # of RTSP
+
+
+class ImagesSource(SourceBase, frozen=True, kw_only=True, tag="images"):
+    """A directory of images in name order."""
+
+    path: str
+    loop: bool = False
+    pattern: str = "*"
+    max_file_bytes: Count = 64 << 20
+
+
+class PhantomSource(SourceBase, frozen=True, kw_only=True, tag="phantom"):
+    """Synthetic and seeded. `fault` makes it misbehave for tests and drills."""
+
+    scene: Literal["ultrasound", "endoscope"] = "ultrasound"
+    seed: int = 1
+    size: tuple[Count, Count] = (640, 480)
+    fault: Literal["", "freeze", "black", "vanish", "end"] = ""
+    fault_after_frames: Annotated[int, Meta(ge=0)] = 0
+    fault_frames: Annotated[int, Meta(ge=0)] = 0  # 0: for ever
+
+
+Source = DicomSource | VideoSource | ImagesSource | PhantomSource
+
+# ── streams ───────────────────────────────────────────────────────────────────────────────────
+
+
+class StreamModel(Section, frozen=True, kw_only=True):
+    """One model on a stream. The first of a stream owns the frame accounting.
+
+    version "": the store's `current`. every: run on each N-th captured frame.
+    threshold: overrides that of every head of the manifest.
+    """
+
+    name: Name
+    version: str = ""
+    every: Count = 1
+    threshold: Annotated[float, Meta(ge=0, le=1)] | None = None
+    min_area_px: Annotated[int, Meta(ge=0)] | None = None
+
+
+class StreamConfig(Section, frozen=True, kw_only=True):
+    """deadline_ms: from capture to result; None: one frame period of the source, at least 20 ms.
+
+    max_age_ms: a result older than this is never shown as fresh.
+    """
+
+    source: Source
+    models: Annotated[tuple[StreamModel, ...], Meta(min_length=1, max_length=4)]
+    title: str = ""
+    room: str = ""
+    priority: Literal["high", "normal", "low"] = "normal"
+    deadline_ms: Positive | None = None
+    max_age_ms: Positive = 500.0
+    queue: Literal["latest", "wait"] = "latest"  # `wait`: a recorded source waits for its result
+    tracking: bool = True
+    contours: bool = True
+
+
+# ── rooms ─────────────────────────────────────────────────────────────────────────────────────
+
+
+class EngineConfig(Section, frozen=True, kw_only=True):
+    """The inference side. lanes 0: one per core but one, at least one."""
+
+    isolation: Literal["process", "thread"] = "process"
+    backend: Literal["auto", "onnx", "tensorrt"] = "auto"
+    lanes: Annotated[int, Meta(ge=0, le=64)] = 0
+    threads_per_run: Annotated[int, Meta(ge=1, le=64)] = 1  # intra-op threads of one inference
+    realtime: bool = True  # SCHED_RR on capture and lane threads where permitted
+    hang_s: Positive = 10.0  # a lane that has not moved for so long is killed with its child
+    start_timeout_s: Positive = 60.0
+    start_together: bool = False  # hold every stream until each has captured its first frame
+    stop_grace_s: Positive = 2.0
+    listeners: tuple[str, ...] = ()  # in-lane listeners, "package.module:factory"
+
+
+class ModelsConfig(Section, frozen=True, kw_only=True):
+    """dirs: folders of <name>/<version>/ packages, searched in order; shipped ones come last."""
+
+    dirs: tuple[str, ...] = ()
+    shipped: bool = True
+
+
+class SpoolConfig(Section, frozen=True, kw_only=True):
+    """volatile_bytes: bound of the in-memory store that stands in until the disk spool is there."""
+
+    volatile_bytes: Annotated[int, Meta(ge=1 << 16)] = 32 << 20
+
+
+class ConsoleConfig(Section, frozen=True, kw_only=True):
+    """port 0 picks a free one; enabled = false leaves only the UNIX socket."""
+
+    http: bool = True
+    port: Annotated[int, Meta(ge=0, le=65535)] = 9810
+    pixels: bool = False  # pixels over loopback HTTP
+    max_followers: Count = 32
+
+
+class SuperviseConfig(Section, frozen=True, kw_only=True):
+    """A room may crash `crashes` times in `window_s`; then it is given up, a vital one ends us."""
+
+    crashes: Count = 5
+    window_s: Positive = 60.0
+    grace_s: Positive = 5.0  # for each floor of the house to drain at stop
+
+
+class LogConfig(Section, frozen=True, kw_only=True):
+    format: Literal["auto", "json", "human"] = "auto"  # auto: human on a terminal
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(Section, frozen=True, kw_only=True):
+    """node "": the host name in lower case. runtime_dir "": $RUNTIME_DIRECTORY, or in state_dir."""
+
+    node: Annotated[str, Meta(pattern=r"^([a-z0-9][a-z0-9-]{0,62})?$")] = ""
+    state_dir: str = "/var/lib/edge-agent"
+    runtime_dir: str = ""
+    streams: dict[Name, StreamConfig] = {}
+    engine: EngineConfig = EngineConfig()
+    models: ModelsConfig = ModelsConfig()
+    spool: SpoolConfig = SpoolConfig()
+    console: ConsoleConfig = ConsoleConfig()
+    supervise: SuperviseConfig = SuperviseConfig()
+    log: LogConfig = LogConfig()

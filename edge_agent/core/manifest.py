@@ -1,0 +1,145 @@
+"""The model package's manifest: what a model eats, what it says, and how to read its outputs.
+
+A package (`.eam`) is a plain tar of `manifest.toml`, one or more ONNX files (uint8 in, scaling and
+transposing in the graph, opset <= 17, IR <= 10) and `golden.npz`. Its id is the sha256 of the
+canonical tar (names sorted, mtime and uid 0). Parsing is pure: bytes of TOML come from a store.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from edge_agent.core.errors import Rejected
+
+MAX_SIDE_PX = 4096
+MAX_HEADS = 16
+MAX_LABELS = 4096
+NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
+VERSION_PATTERN = r"^[0-9]+\.[0-9]+\.[0-9]+([-+][0-9A-Za-z.-]+)?$"
+
+Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
+Version = Annotated[str, Meta(pattern=VERSION_PATTERN, max_length=64)]
+Ratio = Annotated[float, Meta(ge=0.0, le=1.0)]
+
+Task = Literal["detection", "segmentation", "classification", "keypoints"]
+Decoder = Literal[
+    "boxes", "yolo", "detr", "mask_sigmoid", "mask_softmax", "mask_argmax", "probs", "heatmaps"
+]
+
+
+class LabelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """id: the class index in the output. key: stable name in records. name: shown, any script."""
+
+    id: Annotated[int, Meta(ge=0, lt=MAX_LABELS)]
+    key: str
+    name: str = ""
+    colour: Annotated[str, Meta(pattern="^#[0-9a-fA-F]{6}$")] = "#22cc66"
+
+
+class HeadSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One task of the model: which outputs, and the decoder that reads them (shapes in `decode`)."""
+
+    name: Name
+    task: Task
+    decoder: Decoder
+    outputs: tuple[str, ...]
+    threshold: Ratio = 0.5
+    nms_iou: Ratio = 0.5
+    min_area_px: Annotated[int, Meta(ge=0)] = 0  # of the captured frame; smaller is noise
+    labels: tuple[LabelSpec, ...] = ()
+
+
+class StateSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An output fed back as an input of the next frame; zero at start, swap and gap."""
+
+    input: str
+    output: str
+
+
+class InputSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """size: [w, h] px. fit: how the region becomes the input. region: `auto` takes the ROI."""
+
+    name: str
+    size: tuple[
+        Annotated[int, Meta(ge=1, le=MAX_SIDE_PX)], Annotated[int, Meta(ge=1, le=MAX_SIDE_PX)]
+    ]
+    channels: Literal[1, 3] = 3
+    order: Literal["rgb", "bgr", "gray"] = "rgb"
+    layout: Literal["nchw", "nhwc"] = "nhwc"
+    fit: Literal["stretch", "letterbox", "crop"] = "letterbox"
+    pad: Annotated[int, Meta(ge=0, le=255)] = 0
+    region: Literal["auto", "frame"] = "auto"
+
+
+class VariantSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One file of the same model. tolerance: max |difference| to golden outputs, by output."""
+
+    name: Name
+    file: str
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    backends: tuple[Literal["onnx", "tensorrt"], ...] = ("onnx", "tensorrt")
+    golden: str = "golden.npz"
+    tolerance: Annotated[float, Meta(gt=0)] = 1e-3
+
+
+class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    data_hash: str = ""
+    commit: str = ""
+    seed: int = 0
+    metrics: dict[str, float] = {}
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    schema: Literal[1]
+    name: Name
+    version: Version
+    licence: str
+    intended_use: str
+    input: InputSpec
+    heads: Annotated[tuple[HeadSpec, ...], Meta(min_length=1, max_length=MAX_HEADS)]
+    variants: Annotated[tuple[VariantSpec, ...], Meta(min_length=1)]
+    states: tuple[StateSpec, ...] = ()
+    provenance: Provenance = Provenance()
+    min_agent_version: str = "0.1.0"
+    latency_budget_ms: Annotated[float, Meta(gt=0)] = 100.0
+    agreement: dict[str, Any] = {}  # thresholds of the shadow comparison (rollouts)
+    reference: dict[str, Any] = {}  # score and input statistics at training time
+
+
+def parse_manifest(fields: dict[str, Any], *, origin: str = "manifest.toml") -> Manifest:
+    """Checks the decoded TOML of a manifest, names what is wrong and where.
+
+    Raises: Rejected.
+    """
+    try:
+        manifest = msgspec.convert(fields, Manifest)
+    except msgspec.ValidationError as error:
+        raise Rejected(f"read manifest {origin}: {error}", hint="repack the model") from error
+    _check(manifest, origin)
+    return manifest
+
+
+def _check(manifest: Manifest, origin: str) -> None:
+    spec = manifest.input
+    if (spec.order == "gray") != (spec.channels == 1):
+        raise Rejected(
+            f"read manifest {origin}: input.order {spec.order!r} with {spec.channels} channels",
+            hint='use order = "gray" with channels = 1, "rgb" or "bgr" with 3',
+        )
+    for kind, names in (
+        ("heads", [head.name for head in manifest.heads]),
+        ("variants", [variant.name for variant in manifest.variants]),
+    ):
+        if len(set(names)) != len(names):
+            raise Rejected(f"read manifest {origin}: {kind} {names} are not unique")
+    for variant in manifest.variants:
+        for file in (variant.file, variant.golden):
+            if "/" in file or "\\" in file or file.startswith("."):
+                raise Rejected(
+                    f"read manifest {origin}: variant {variant.name} names file {file!r}, "
+                    "expected a plain file name",
+                    hint="files stand beside the manifest",
+                )

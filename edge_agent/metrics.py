@@ -1,0 +1,1 @@
+"""Every metric's name, unit and buckets on one page."""

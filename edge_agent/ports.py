@@ -1,0 +1,250 @@
+"""Every seam of the house on one page.
+
+Only bytes and frozen types cross; a vendor type (`cv2`, `onnxruntime`, `paho`) never does. An
+adapter translates its vendor's errors at once into those of `core.errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.core.frames import Arrays, Frame, Record, Result
+from edge_agent.core.manifest import Manifest
+
+
+class Clock(Protocol):
+    """Time, injected. Nothing but an implementation of this reads a clock in the house."""
+
+    def boot_us(self) -> int:
+        """CLOCK_BOOTTIME: counts through suspend, never steps."""
+        ...
+
+    def utc_offset_us(self) -> tuple[int | None, int | None]:
+        """(add to boot_us for UTC, estimated error); None: the clock was never set."""
+        ...
+
+    def sleep_us(self, duration_us: int) -> None:
+        """Blocks the calling thread; zero or less returns at once."""
+        ...
+
+
+class SourceFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a source says of itself once open. `where` never holds a password or a patient path."""
+
+    where: str
+    expected_fps: float | None
+    size: tuple[int, int] | None = None
+    live: bool = True  # False: recorded, may wait instead of dropping
+    details: Mapping[str, str] = {}  # words for `streams probe`
+
+
+class FrameSource(Protocol):
+    """One camera, file or generator. All calls come from one capture thread.
+
+    `read` blocks until the next frame is due (paced) or ready, for at most `timeout_s`, and stamps
+    `captured_us` at once. It returns None on time-out.
+    """
+
+    def open(self) -> SourceFacts:
+        """Raises: SourceLost (retry), Rejected (the content is wrong), ConfigError."""
+        ...
+
+    def read(self, timeout_s: float) -> Frame | None:
+        """Raises: SourceLost when the source ended or broke; BadFrame when only this one is bad."""
+        ...
+
+    def close(self) -> None:
+        """Idempotent; never raises."""
+        ...
+
+
+class Bound(Protocol):
+    """A session with one stream's own buffers: fill, run, look. Used by one thread at a time."""
+
+    def fill(self, frame: Frame, roi: tuple[int, int, int, int]) -> None:
+        """Writes the region of the frame into the bound input, resized as the manifest says."""
+        ...
+
+    def run(self) -> Mapping[str, NDArray[Any]]:
+        """Runs; the arrays by output name are valid until the next `run`.
+
+        Raises: BadFrame.
+        """
+        ...
+
+    @property
+    def input_pixels(self) -> NDArray[np.uint8]:
+        """The filled input, for hashing and statistics."""
+        ...
+
+    def reset_state(self) -> None:
+        """Zeroes the fed-back states."""
+        ...
+
+
+class Session(Protocol):
+    """A loaded model. Shared by all streams of that model; `bind` gives each its own buffers."""
+
+    @property
+    def backend(self) -> str: ...
+
+    @property
+    def variant(self) -> str: ...
+
+    def bind(self) -> Bound: ...
+
+    def close(self) -> None: ...
+
+
+class Backend(Protocol):
+    """A runtime: ONNX Runtime, TensorRT."""
+
+    name: str
+
+    def load(self, folder: Path, manifest: Manifest) -> Session:
+        """Loads the fitting variant and checks inputs and outputs against the manifest.
+
+        Raises: Rejected with what the file has and what the manifest says.
+        """
+        ...
+
+
+class InLaneListener(Protocol):
+    """Called in the lane thread, between decode and hand-over. Must return within a millisecond."""
+
+    def result(self, result: Result, arrays: Arrays) -> None: ...
+
+    def blank(self, stream: str, reason: str) -> None:
+        """Stop showing: results of this stream are stale, frozen, lost, or the engine is down."""
+        ...
+
+
+class SpoolStats(msgspec.Struct, frozen=True, kw_only=True):
+    """bytes: of the bodies held. `volatile`: nothing survives a restart."""
+
+    records: int
+    bytes: int
+    limit_bytes: int
+    oldest_s: float | None
+    appended: int
+    acked: int
+    evicted: int
+    corrupt: int
+    volatile: bool = False
+
+
+class Spool(Protocol):
+    """Store and forward. `append` never waits and never fails: what does not fit is counted."""
+
+    def append(self, record: Record) -> Record:
+        """Gives the record its id (epoch, seq) and returns it so."""
+        ...
+
+    def stats(self) -> SpoolStats: ...
+
+    def newest(self, limit: int) -> list[Record]:
+        """The newest records held, newest first, for the CLI."""
+        ...
+
+
+class ModelStore(Protocol):
+    """Where model packages live. `current` and `previous` move only by a commit or a roll-back."""
+
+    def resolve(self, name: str, version: str) -> Path:
+        """The folder of a package; version "" is `current`, or the only one there is.
+
+        Raises: Rejected, naming what is there.
+        """
+        ...
+
+    def manifest(self, folder: Path) -> Manifest:
+        """Raises: Rejected."""
+        ...
+
+    def identity(self, folder: Path) -> str:
+        """sha256 hex of the canonical tar."""
+        ...
+
+    def versions(self) -> dict[str, list[str]]: ...
+
+
+class LinkSession(Protocol):
+    """One live connection of a `Link`."""
+
+    async def publish(self, topic: str, payload: bytes) -> None:
+        """Raises: LinkDown."""
+        ...
+
+    def messages(self) -> AsyncIterator[tuple[str, bytes]]:
+        """Raises: LinkDown when the connection ends."""
+        ...
+
+
+class Link(Protocol):
+    """The road to EdgeCore. A new client object per connection; no library queue survives it."""
+
+    def connect(self) -> AbstractAsyncContextManager[LinkSession]:
+        """Raises: LinkDown."""
+        ...
+
+
+class Mesh(Protocol):
+    """The LAN of peers."""
+
+    def announce(self, key: str, payload: bytes) -> None: ...
+
+    def watch(self, pattern: str, then: Callable[[str, bytes], None]) -> None: ...
+
+
+class Fetcher(Protocol):
+    """Bytes by name from HTTP, a peer or a folder; bounded by the caller."""
+
+    def fetch(self, url: str, *, offset: int, max_bytes: int) -> Iterator[bytes]:
+        """Raises: LinkDown, Rejected."""
+        ...
+
+
+class StateFile(Protocol):
+    """A small document that is either old or new after a power cut."""
+
+    def read(self) -> bytes | None:
+        """Raises: Damaged."""
+        ...
+
+    def write(self, content: bytes) -> None:
+        """Raises: Damaged."""
+        ...
+
+
+class HostSample(msgspec.Struct, frozen=True, kw_only=True):
+    """One reading of this machine; None: no such sensor."""
+
+    uptime_s: float
+    memory_total_bytes: int | None = None
+    memory_available_bytes: int | None = None
+    disk_total_bytes: int | None = None
+    disk_free_bytes: int | None = None
+    temperature_celsius: Mapping[str, float] = {}
+    load_1m: float | None = None
+    module: str = ""
+
+
+class Host(Protocol):
+    """This machine. A missing sensor is None, never an error."""
+
+    def sample(self) -> HostSample: ...
+
+    def notify(self, state: str) -> bool:
+        """sd_notify; False when no manager listens."""
+        ...
+
+    def boot_id(self) -> str:
+        """hex8."""
+        ...
