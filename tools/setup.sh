@@ -1,0 +1,127 @@
+# Sourced by tools/demo, tools/test and .ci/run: makes the virtual environment they run in.
+#
+#   prepare run    what the agent needs        prepare test    that, and what the tests need
+#
+# Leaves $python, the interpreter of that environment. Does nothing when all is there already.
+# PYTHON=python3.12 chooses the interpreter; EDGE_AGENT_VENV=folder puts the environment elsewhere.
+# shellcheck shell=bash
+
+root=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)
+venv=${EDGE_AGENT_VENV:-$root/.venv}
+python=$venv/bin/python
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PYTHONNOUSERSITE=1
+unset PYTHONPATH PYTHONHOME
+
+fail() {
+    printf '%s: %s\n' "${0##*/}" "$1" >&2
+    printf '  -> %s\n' "${@:2}" >&2
+    exit 1
+}
+
+is_new_enough() {
+    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2> /dev/null
+}
+
+# The interpreter to build the environment with, on stdout.
+find_python() {
+    local name
+    if [[ -n ${PYTHON:-} ]]; then
+        is_new_enough "$PYTHON" || fail "PYTHON=$PYTHON is no Python 3.10 or newer: $(
+            "$PYTHON" --version 2>&1 || true)" "set PYTHON to one, or leave it unset"
+        command -v "$PYTHON"
+        return
+    fi
+    for name in python3 python3.13 python3.12 python3.11 python3.10; do
+        if is_new_enough "$name"; then
+            command -v "$name"
+            return
+        fi
+    done
+    fail "needs Python 3.10 or newer, found: $(python3 --version 2>&1 || true)" \
+        "install one (Debian 12, Ubuntu 22.04 and newer: sudo apt install python3 python3-venv)" \
+        "or name one: PYTHON=/path/to/python3.12 ${0##*/}"
+}
+
+have_venv_module() {
+    "$1" -c 'import ensurepip, venv' 2> /dev/null
+}
+
+make_venv() {
+    local base=$1 version package
+    version=$("$base" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    package=python$version-venv
+    if ! have_venv_module "$base" && [[ $EUID == 0 ]] && command -v apt-get > /dev/null; then
+        echo "installing $package ..." >&2
+        { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install "$package"
+        } > /dev/null || true
+    fi
+    have_venv_module "$base" || fail "Python $version has no venv module" \
+        "sudo apt install $package"
+    "$base" -m venv --clear "$venv" || fail "could not make $venv" "is the disk full or read-only?"
+}
+
+# pip_install ARGS...: quiet, wheels only but for one pure Python package, everything hashed.
+pip_install() {
+    "$python" -m pip install -q --no-input "$@" > "$venv/pip.log" 2>&1 && return
+    tail -n 15 "$venv/pip.log" >&2
+    if grep -qE 'NewConnectionError|NameResolution|Temporary failure|ConnectTimeout|ProxyError|ReadTimeout|Network is unreachable|Max retries' \
+        "$venv/pip.log"; then
+        fail "the package index cannot be reached, and this needs it the first time" \
+            "check the network, or the proxy (https_proxy), or the mirror (PIP_INDEX_URL), and try again"
+    elif grep -q 'DO NOT MATCH THE HASHES' "$venv/pip.log"; then
+        fail "a package is not the one that was locked" \
+            "a broken download: pip cache purge, and try again; if it stays, do not install it"
+    elif grep -q 'No space left' "$venv/pip.log"; then
+        fail "the disk is full" "free 1 GB and try again"
+    elif grep -q 'No matching distribution' "$venv/pip.log"; then
+        fail "no wheel for $("$python" -VV | head -n 1) on $(uname -sm)" \
+            "Python 3.10 to 3.13 on Linux x86-64 or aarch64 have them all: choose by PYTHON="
+    fi
+    fail "pip failed; all it said is in $venv/pip.log"
+}
+
+# The stamp of what is installed: the lock, the project, the interpreter, the place.
+stamp() {
+    { echo "$1" "$root" "$("$python" -VV)"
+      cat "$root/requirements.lock" "$root/pyproject.toml"; } | sha256sum
+}
+
+install_locked() {
+    local part=$1
+    sed '/^# ── to test ──$/,$d' "$root/requirements.lock" > "$venv/run.txt"
+    pip_install --require-hashes --only-binary :all: -r "$venv/run.txt"
+    if [[ $part == test ]]; then
+        # setuptools is there by now: the one sdist is built with the locked one, not a fetched one
+        pip_install --require-hashes --only-binary :all: --no-binary forbiddenfruit \
+            --no-build-isolation --use-pep517 -r "$root/requirements.lock"
+    fi
+    pip_install --no-deps --no-build-isolation --editable "$root"
+}
+
+# An environment of the interpreter that is asked for, else any that is new enough and whole.
+ensure_venv() {
+    local base
+    if [[ -z ${PYTHON:-} ]] && is_new_enough "$python" && "$python" -c 'import pip' 2> /dev/null; then
+        return
+    fi
+    base=$(find_python) || exit 1
+    if [[ $("$base" -VV) != "$("$python" -VV 2> /dev/null)" ]] ||
+        ! "$python" -c 'import pip' 2> /dev/null; then
+        make_venv "$base"
+    fi
+}
+
+prepare() {
+    local part=$1 have
+    exec 9< "$root"   # two commands at once: the second waits for the first
+    ! command -v flock > /dev/null || flock 9
+    ensure_venv
+    have=$(cat "$venv/stamp" 2> /dev/null || true)
+    if [[ $have != "$(stamp test)" && $have != "$(stamp "$part")" ]]; then
+        echo "installing the locked packages into $venv (a minute, the first time) ..." >&2
+        rm -f "$venv/stamp"
+        install_locked "$part"
+        stamp "$part" > "$venv/stamp"
+    fi
+    exec 9<&-
+}
