@@ -13,8 +13,11 @@ from msgspec import Meta
 from edge_agent.core.manifest import NAME_PATTERN
 
 Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
-Positive = Annotated[float, Meta(gt=0)]
-Count = Annotated[int, Meta(ge=1)]
+Positive = Annotated[float, Meta(gt=0, le=1e6)]
+Count = Annotated[int, Meta(ge=1, le=1 << 40)]
+Fps = Annotated[float, Meta(gt=0, le=1000)]
+Text = Annotated[str, Meta(max_length=4096)]  # a path, a URL, a pipeline
+Title = Annotated[str, Meta(max_length=120)]  # for people, any script
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -31,7 +34,7 @@ class SourceBase(Section, frozen=True, kw_only=True, tag_field="kind"):
     spacing_mm: [dx, dy] mm per px, when the operator knows it. roi: [x, y, w, h] px.
     """
 
-    fps: Positive | None = None
+    fps: Fps | None = None
     pace: Literal["real", "fast"] = "real"
     spacing_mm: tuple[Positive, Positive] | None = None
     roi: tuple[int, int, int, int] | None = None
@@ -44,31 +47,31 @@ class SourceBase(Section, frozen=True, kw_only=True, tag_field="kind"):
 class DicomSource(SourceBase, frozen=True, kw_only=True, tag="dicom"):
     """path: a file, or a directory watched for new ones. `sample:ultrasound` is pydicom's clip."""
 
-    path: str
+    path: Text
     loop: bool = False
-    pattern: str = "*"
-    exam_key_file: str | None = None  # key of the pseudonym; default: minted in state_dir
+    pattern: Text = "*"
+    exam_key_file: Text | None = None  # key of the pseudonym; default: minted in state_dir
     max_file_bytes: Count = 2 << 30
 
 
 class VideoSource(SourceBase, frozen=True, kw_only=True, tag="video"):
     """where: /dev/videoN, rtsp://…, a file, or a GStreamer pipeline (`pipeline = true`)."""
 
-    where: str
+    where: Text
     pipeline: bool = False
     loop: bool = False
     width: Count | None = None
     height: Count | None = None
-    password_file: str | None = None  # replaces `{password}` in `where`
+    password_file: Text | None = None  # replaces `{password}` in `where`
     transport: Literal["tcp", "udp"] = "tcp"  # of RTSP
 
 
 class ImagesSource(SourceBase, frozen=True, kw_only=True, tag="images"):
     """A directory of images in name order."""
 
-    path: str
+    path: Text
     loop: bool = False
-    pattern: str = "*"
+    pattern: Text = "*"
     max_file_bytes: Count = 64 << 20
 
 
@@ -110,8 +113,8 @@ class StreamConfig(Section, frozen=True, kw_only=True):
 
     source: Source
     models: Annotated[tuple[StreamModel, ...], Meta(min_length=1, max_length=4)]
-    title: str = ""
-    room: str = ""
+    title: Title = ""
+    room: Title = ""
     priority: Literal["high", "normal", "low"] = "normal"
     deadline_ms: Positive | None = None
     max_age_ms: Positive = 500.0
@@ -135,13 +138,15 @@ class EngineConfig(Section, frozen=True, kw_only=True):
     start_timeout_s: Positive = 60.0
     start_together: bool = False  # hold every stream until each has captured its first frame
     stop_grace_s: Positive = 2.0
-    listeners: tuple[str, ...] = ()  # in-lane listeners, "package.module:factory"
+    listeners: Annotated[
+        tuple[Text, ...], Meta(max_length=16)
+    ] = ()  # in-lane listeners, "package.module:factory"
 
 
 class ModelsConfig(Section, frozen=True, kw_only=True):
     """dirs: folders of <name>/<version>/ packages, searched in order; shipped ones come last."""
 
-    dirs: tuple[str, ...] = ()
+    dirs: Annotated[tuple[Text, ...], Meta(max_length=32)] = ()
     shipped: bool = True
 
 
@@ -177,9 +182,9 @@ class Config(Section, frozen=True, kw_only=True):
     """node "": the host name in lower case. runtime_dir "": $RUNTIME_DIRECTORY, or in state_dir."""
 
     node: Annotated[str, Meta(pattern=r"^([a-z0-9][a-z0-9-]{0,62})?$")] = ""
-    state_dir: str = "/var/lib/edge-agent"
-    runtime_dir: str = ""
-    streams: dict[Name, StreamConfig] = {}
+    state_dir: Text = "/var/lib/edge-agent"
+    runtime_dir: Text = ""
+    streams: Annotated[dict[Name, StreamConfig], Meta(max_length=64)] = {}
     engine: EngineConfig = EngineConfig()
     models: ModelsConfig = ModelsConfig()
     spool: SpoolConfig = SpoolConfig()
