@@ -1,0 +1,70 @@
+"""The command `edge-agent`: finds the verb, runs it, turns what it raises into an exit code.
+
+Each group module has `add(subparsers)`, imports the standard library alone at its top and sets the
+default `run`, a function of the parsed arguments that returns an exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from edge_agent.cli import exits
+from edge_agent.core.errors import EdgeAgentError
+
+GROUPS = ("run", "config", "status", "top", "streams", "replay", "bench", "demo", "misc")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line: every group adds its verbs."""
+    codes = ", ".join(f"{code} {meaning}" for code, meaning in exits.MEANINGS.items())
+    parser = argparse.ArgumentParser(
+        prog="edge-agent",
+        description="Edge AI agent for hospital devices: real-time inference that survives the "
+        "network. Research software, not a medical device.",
+        epilog=f"exit codes: {codes}",
+        allow_abbrev=False,
+    )
+    subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name in GROUPS:
+        module = f"edge_agent.cli.{name}"
+        try:
+            importlib.import_module(module).add(subparsers)
+        except ModuleNotFoundError as error:  # until every group has landed
+            if error.name != module:
+                raise
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; never raises."""
+    try:
+        args = build_parser().parse_args(argv)
+        handler: Callable[[argparse.Namespace], int] = args.run
+        code = handler(args)
+        sys.stdout.flush()
+    except SystemExit as leaving:  # argparse: help is 0, wrong usage 2
+        return leaving.code if isinstance(leaving.code, int) else exits.ERROR
+    except EdgeAgentError as error:
+        return _complain(error)
+    except KeyboardInterrupt:
+        return exits.INTERRUPTED
+    except BrokenPipeError:  # `| head` has seen enough
+        _discard_output()
+        return exits.OK
+    return code
+
+
+def _complain(error: EdgeAgentError) -> int:
+    print(f"edge-agent: {error.what}", file=sys.stderr)
+    if error.hint:
+        print(f"  hint: {error.hint}", file=sys.stderr)
+    return error.code if isinstance(error, exits.CommandError) else exits.ERROR
+
+
+def _discard_output() -> None:
+    """Python flushes stdout once more at exit; give it a place to flush to."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,192 @@
+"""`edge-agent status`: the whole agent on one screen. Standard library alone, also when it runs.
+
+Every field may be missing: an older or newer daemon still gets its screen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from edge_agent.cli import client, exits
+from edge_agent.cli.options import json_option
+from edge_agent.cli.tables import Paint, duration, number, plain, share, size, table
+
+if TYPE_CHECKING:
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse has no public name for it
+
+Status = Mapping[str, Any]
+
+STATE_COLOURS = {
+    "ok": "green",
+    "starting": "blue",
+    "stopping": "blue",
+    "degraded": "yellow",
+    "reopening": "yellow",
+    "frozen": "red",
+    "black": "red",
+    "no_signal": "red",
+    "failed": "red",
+}
+HEADER = (
+    "stream", "source", ">fps in/out", ">p50/p99 ms", ">drop", "model", "state",
+)  # fmt: skip
+SHORTEST_WATCH_S = 0.2
+
+
+def add(subparsers: Subparsers) -> None:
+    parser = subparsers.add_parser(
+        "status",
+        help="the whole agent on one screen",
+        description="The whole agent on one screen. Exits 0 whenever the daemon answered.",
+    )
+    client.add_daemon_options(parser)
+    json_option(parser)
+    parser.add_argument(
+        "--watch", metavar="SECONDS", type=float, default=None, help="again and again"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    daemon = client.connect(args)
+    show(daemon.json("/v1/status"), as_json=args.json)
+    while args.watch is not None:
+        sys.stdout.flush()
+        time.sleep(max(args.watch, SHORTEST_WATCH_S))
+        status = daemon.json("/v1/status")
+        if sys.stdout.isatty() and not args.json:
+            print("\x1b[H\x1b[2J", end="")
+        show(status, as_json=args.json)
+    return exits.OK
+
+
+def show(status: Status, *, as_json: bool) -> None:
+    """Prints one status; JSON goes out as it came, one object."""
+    if as_json:
+        print(json.dumps(status, ensure_ascii=False))
+        return
+    for line in lines(status, Paint.fitting(sys.stdout)):
+        print(line)
+
+
+def lines(status: Status, paint: Paint) -> list[str]:
+    """The screen as `status` prints it and `top` begins with."""
+    screen = [_headline(status, paint)]
+    streams: Mapping[str, Status] = status.get("streams") or {}
+    if streams:
+        rows = [_stream_row(name, stream, paint) for name, stream in streams.items()]
+        head, *body = table(HEADER, rows)
+        screen += [paint(head, "bold"), *body]
+    else:
+        screen.append("no streams configured")
+    for line in (_spool(status), _uplink(status), _peers(status), _device(status)):
+        if line:
+            screen.append(line)
+    return screen + _health(status, paint)
+
+
+def _headline(status: Status, paint: Paint) -> str:
+    state = plain(status.get("state"))
+    words = [
+        f"edge-agent {plain(status.get('version'))}",
+        plain(status.get("node")),
+        f"up {duration(status.get('uptime_s'))}",
+    ]
+    if status.get("level"):
+        words.append(f"level {plain(status['level'])}")
+    return "  ".join([*words, paint(state.upper(), "bold", STATE_COLOURS.get(state, ""))])
+
+
+def _stream_row(name: str, stream: Status, paint: Paint) -> list[str]:
+    state = plain(stream.get("state"))
+    words = paint(state, STATE_COLOURS.get(state, ""))
+    if state != "ok" and stream.get("reason"):
+        words += f" ({plain(stream['reason'])})"
+    return [
+        plain(name),
+        plain(stream.get("source")),
+        f"{number(stream.get('fps_in'))}/{number(stream.get('fps_out'))}",
+        percentiles(stream.get("latency_ms")),
+        share(sum((stream.get("dropped") or {}).values()), stream.get("captured")),
+        model_words(stream),
+        words,
+    ]
+
+
+def percentiles(latency_ms: Status | None) -> str:
+    """`p50/p99`."""
+    latency_ms = latency_ms or {}
+    return f"{number(latency_ms.get('p50'))}/{number(latency_ms.get('p99'))}"
+
+
+def model_words(stream: Status) -> str:
+    """`name@version`."""
+    if not stream.get("model"):
+        return plain(None)
+    return f"{plain(stream['model'])}@{plain(stream.get('model_version'))}"
+
+
+def _spool(status: Status) -> str:
+    spool: Status = status.get("spool") or {}
+    if not spool:
+        return ""
+    words = [
+        f"spool     {spool.get('records', 0):,} records",
+        f"{size(spool.get('bytes'))} of {size(spool.get('limit_bytes'))}",
+    ]
+    words[1] += f" ({share(spool.get('bytes'), spool.get('limit_bytes'))})"
+    if spool.get("oldest_s") is not None:
+        words.append(f"oldest {duration(spool['oldest_s'])}")
+    words += [f"{spool[name]:,} {name}" for name in ("evicted", "corrupt") if spool.get(name)]
+    if spool.get("volatile"):
+        words.append("volatile: nothing survives a restart")
+    return "  ".join(words)
+
+
+def _uplink(status: Status) -> str:
+    uplink: Status = status.get("uplink") or {}
+    if "connected" not in uplink:
+        return ""
+    road = "connected" if uplink["connected"] else "offline"
+    words = [f"uplink    {road}", f"cloud {plain(uplink.get('cloud'))}"]
+    if uplink.get("last_ack_s") is not None:
+        words.append(f"last ack {duration(uplink['last_ack_s'])} ago")
+    return "  ".join(words)
+
+
+def _peers(status: Status) -> str:
+    peers: Mapping[str, Status] = status.get("peers") or {}
+    if not peers:
+        return ""
+    alive = [name for name, peer in peers.items() if peer.get("alive")]
+    near = ", ".join(f"{plain(name)} {number(peers[name].get('rtt_ms'))} ms" for name in alive)
+    return f"peers     {len(alive)} of {len(peers)}" + (f" ({near})" if near else "")
+
+
+def _device(status: Status) -> str:
+    device: Status = status.get("device") or {}
+    words = [plain(device["module"])] if device.get("module") else []
+    if heat := device.get("temperature_celsius"):
+        place = max(heat, key=lambda name: heat[name])
+        words.append(f"{plain(place)} {number(heat[place], 0)} C")
+    if device.get("memory_available_bytes") is not None:
+        words.append(f"memory free {size(device['memory_available_bytes'])}")
+    if device.get("disk_free_bytes") is not None:
+        words.append(f"disk free {size(device['disk_free_bytes'])}")
+    if device.get("load_1m") is not None:
+        words.append(f"load {number(device['load_1m'], 2)}")
+    return "  ".join(["device  ", *words]) if words else ""
+
+
+def _health(status: Status, paint: Paint) -> list[str]:
+    said = []
+    for problem in status.get("problems") or []:
+        colour = "red" if problem.get("severity") == "critical" else "yellow"
+        line = paint(f"# Health: {plain(problem.get('what'))}", colour)
+        said.append(line + (f"  -> {plain(problem['fix'])}" if problem.get("fix") else ""))
+    return said
