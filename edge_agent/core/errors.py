@@ -28,7 +28,7 @@ class EdgeAgentError(Exception):
         return super().__str__()
 
 
-class LinkDown(EdgeAgentError):  # noqa: N818 - a state of the road, named as people say it
+class LinkDown(EdgeAgentError):
     """A link, device or peer is away; retry for ever, with jitter."""
 
 
@@ -36,11 +36,11 @@ class SourceLost(LinkDown):
     """A frame source ended, closed or never opened; reopen with back-off."""
 
 
-class Rejected(EdgeAgentError):  # noqa: N818
+class Rejected(EdgeAgentError):
     """What came from outside is wrong: a model, a manifest, a file, a message."""
 
 
-class Damaged(EdgeAgentError):  # noqa: N818
+class Damaged(EdgeAgentError):
     """What we stored is no longer what we wrote."""
 
     def __init__(self, message: str, *, hint: str = "", healable: bool = False) -> None:
@@ -48,11 +48,11 @@ class Damaged(EdgeAgentError):  # noqa: N818
         self.healable = healable
 
 
-class Overloaded(EdgeAgentError):  # noqa: N818
+class Overloaded(EdgeAgentError):
     """A bound was reached; something of lower class has to go."""
 
 
-class BadFrame(EdgeAgentError):  # noqa: N818
+class BadFrame(EdgeAgentError):
     """One frame could not become a result (NaN, wrong shape); the stream goes on."""
 
 
