@@ -1,0 +1,54 @@
+"""When may a result be shown? Never when stale, frozen, lost, or when the engine is down.
+
+One of these stands in the lane (time-critical listeners) and one in the agent (page, CLI); both
+ask the same question with their own `now`.
+"""
+
+from __future__ import annotations
+
+from edge_agent.core.frames import Signal
+
+BLANKING = {
+    Signal.NO_SIGNAL: "no signal",
+    Signal.FROZEN: "frozen picture",
+    Signal.BLACK: "black picture",
+    Signal.REOPENING: "source lost",
+    Signal.PAUSED: "paused",
+    Signal.FAILED: "stream failed",
+    Signal.STARTING: "starting",
+}
+
+
+class Freshness:
+    """Says when a blank is due, once per spell: `blank` returns a reason only when it is news."""
+
+    def __init__(self, max_age_us: int) -> None:
+        self._max_age_us = max_age_us
+        self._captured_us: int | None = None
+        self._shown_reason: str | None = None
+
+    def result(self, captured_us: int) -> None:
+        """A result of a frame captured then is at hand."""
+        self._captured_us = captured_us
+
+    def age_us(self, now_us: int) -> int | None:
+        """None when there never was a result."""
+        return None if self._captured_us is None else max(0, now_us - self._captured_us)
+
+    def reason(self, now_us: int, signal: Signal, *, engine_up: bool = True) -> str | None:
+        """Why nothing may be shown now; None: the newest result is fresh."""
+        if not engine_up:
+            return "engine down"
+        if signal in BLANKING:
+            return BLANKING[signal]
+        age_us = self.age_us(now_us)
+        if age_us is None:
+            return "no result yet"
+        return "stale" if age_us > self._max_age_us else None
+
+    def blank(self, now_us: int, signal: Signal, *, engine_up: bool = True) -> str | None:
+        """The reason, if listeners have not been told of it yet; a fresh result re-arms it."""
+        reason = self.reason(now_us, signal, engine_up=engine_up)
+        news = reason if reason != self._shown_reason else None
+        self._shown_reason = reason
+        return news
