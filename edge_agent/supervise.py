@@ -1,0 +1,322 @@
+"""Who may fail, how often, and what happens then.
+
+A room raises; only this page catches `Exception`. `LinkDown` is weather: tried again for ever, with
+jitter. Anything else is a bug with a budget: so many crashes in a window, each logged once with its
+traceback. A vital room out of budget ends the process (the service manager starts a clean one), any
+other is given up and the rest works on. A room that returns has finished and is not started again.
+
+`rooms` blocks are nested by the app; the nesting is the shutdown order: when a body ends, its group
+is cancelled and has ended before the next one out goes on. A room that must drain does so shielded
+and timed, for at most `grace_s`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import functools
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import anyio
+import anyio.abc
+import msgspec
+
+from edge_agent import logs
+from edge_agent.config.structs import SuperviseConfig
+from edge_agent.core.errors import EdgeAgentError
+from edge_agent.core.restart import Backoff, Budget, is_weather, leaves
+from edge_agent.ports import Clock
+
+MAX_ERROR_CHARS = 500
+
+log = logs.get("supervise")
+
+Run = Callable[[Callable[[], None]], Awaitable[None]]  # a room's `run(ready)`
+
+
+class GaveUp(EdgeAgentError):
+    """A vital room used up its budget: the process has to end."""
+
+
+class RoomState(str, enum.Enum):
+    STARTING = "starting"
+    RUNNING = "running"
+    BACKOFF = "backoff"  # failed, waits for its next start
+    GIVEN_UP = "given_up"
+    FINISHED = "finished"
+
+
+# ── what is known of each room ────────────────────────────────────────────────────────────────
+
+
+class RoomHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """since_us: CLOCK_BOOTTIME of the last change of state. error: the last one, without trace."""
+
+    name: str
+    vital: bool
+    state: RoomState
+    since_us: int
+    crashes: int = 0
+    error: str = ""
+    hint: str = ""
+
+
+class Note(Protocol):
+    """How `supervise` tells a change of state."""
+
+    def __call__(
+        self, name: str, state: RoomState, error: BaseException | None, *, vital: bool
+    ) -> None: ...
+
+
+class Health:
+    """The register of all rooms: feeds READY, status and its problems. Decides nothing."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._rooms: dict[str, RoomHealth] = {}
+        self._changed = anyio.Event()
+
+    def note(
+        self, name: str, state: RoomState, error: BaseException | None, *, vital: bool
+    ) -> None:
+        """A `Note`. LinkDown is weather, so it does not count as a crash."""
+        old = self._rooms.get(name)
+        crashes = old.crashes if old else 0
+        last, hint = (old.error, old.hint) if old else ("", "")
+        if error is not None:
+            last, hint = _words(error)
+            crashes += not is_weather(error)
+        self._rooms[name] = RoomHealth(
+            name=name,
+            vital=vital,
+            state=state,
+            since_us=self._clock.boot_us(),
+            crashes=crashes,
+            error=last,
+            hint=hint,
+        )
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    def rooms(self) -> dict[str, RoomHealth]:
+        return dict(self._rooms)
+
+    def is_ready(self) -> bool:
+        """Every vital room runs, and there is one."""
+        vital = [room.state for room in self._rooms.values() if room.vital]
+        return bool(vital) and all(state is RoomState.RUNNING for state in vital)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Looks again at each change of a room: `until(health.is_ready)`."""
+        while not condition():
+            await self._changed.wait()
+
+    def problems(self) -> list[dict[str, str]]:
+        """In the shape of the status: severity, what, fix."""
+        found = []
+        for room in self._rooms.values():
+            if room.state not in {RoomState.BACKOFF, RoomState.GIVEN_UP}:
+                continue
+            verb = "is given up" if room.state is RoomState.GIVEN_UP else "failed, will restart"
+            found.append(
+                {
+                    "severity": "critical" if room.vital else "warning",
+                    "what": f"{room.name} {verb}: {room.error}",
+                    "fix": room.hint or f"look at the log of {room.name}",
+                }
+            )
+        return found
+
+
+def _words(error: BaseException) -> tuple[str, str]:
+    leaf = leaves(error)[0]
+    what = leaf.what if isinstance(leaf, EdgeAgentError) else f"{type(leaf).__name__}: {leaf}"
+    return logs.mask(what)[:MAX_ERROR_CHARS], getattr(leaf, "hint", "")
+
+
+# ── effects ───────────────────────────────────────────────────────────────────────────────────
+
+
+async def supervise(
+    name: str,
+    run: Run,
+    *,
+    vital: bool,
+    config: SuperviseConfig,
+    on_state: Note,
+    chance: Callable[[], float] = random.random,
+    task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    """Runs a room until it finishes, is cancelled, or is given up.
+
+    `task_status` is told when a vital room is ready, and for any other at the latest when it first
+    fails: an agent starts without a network.
+
+    Raises: GaveUp.
+    """
+    term = _Term(name, vital=vital, config=config, on_state=on_state, task_status=task_status)
+    while True:
+        term.begin()
+        try:
+            await run(term.ready)
+        except Exception as error:  # noqa: BLE001 - the one place of the house
+            pause_s = term.failed(error, chance())
+            if pause_s is None:
+                return
+            await anyio.sleep(pause_s)
+        else:
+            term.finished()
+            return
+
+
+class _Term:
+    """One room's time in office: its budget, its back-off, what was told of it."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        vital: bool,
+        config: SuperviseConfig,
+        on_state: Note,
+        task_status: anyio.abc.TaskStatus[None],
+    ) -> None:
+        self._name = name
+        self._vital = vital
+        self._config = config
+        self._note = functools.partial(on_state, vital=vital)
+        self._budget = Budget(config.crashes, config.window_s)
+        self._backoff = Backoff()
+        self._started: Callable[[], None] | None = task_status.started
+        self._ready_s: float | None = None
+
+    def begin(self) -> None:
+        self._ready_s = None
+        self._note(self._name, RoomState.STARTING, None)
+
+    def ready(self) -> None:
+        """The room calls this once it does its work; again is harmless."""
+        if self._ready_s is None:
+            self._ready_s = anyio.current_time()
+            self._note(self._name, RoomState.RUNNING, None)
+        self._tell_started()
+
+    def finished(self) -> None:
+        self._note(self._name, RoomState.FINISHED, None)
+        self._tell_started()
+
+    def failed(self, error: Exception, chance: float) -> float | None:
+        """The pause before the next start; None: there is none.
+
+        Raises: GaveUp.
+        """
+        now_s = anyio.current_time()
+        weather = is_weather(error)
+        what, hint = _words(error)
+        if not weather:
+            log.error("room crashed", trace=error, name=self._name, error=what, hint=hint)
+        if not weather and not self._budget.allows(now_s):
+            self._give_up(error, what)
+            return None
+        ran_s = 0.0 if self._ready_s is None else now_s - self._ready_s
+        pause_s = self._backoff.delay_s(ran_s=ran_s, chance=chance)
+        if weather:
+            log.warning("link down", name=self._name, error=what, retry_s=round(pause_s, 2))
+        self._note(self._name, RoomState.BACKOFF, error)
+        if not self._vital:
+            self._tell_started()
+        return pause_s
+
+    def _give_up(self, error: Exception, what: str) -> None:
+        self._note(self._name, RoomState.GIVEN_UP, error)
+        terms = f"more than {self._config.crashes} crashes in {self._config.window_s:g} s"
+        if self._vital:
+            raise GaveUp(
+                f"run {self._name}: {terms}, last {what}",
+                hint="the service manager starts a clean agent; look at the log above",
+            ) from error
+        log.error("room given up", name=self._name, why=terms)
+        self._tell_started()
+
+    def _tell_started(self) -> None:
+        if self._started is not None:
+            self._started()
+            self._started = None
+
+
+class Rooms:
+    """One floor of the running house. Made by `rooms`."""
+
+    def __init__(
+        self, group: anyio.abc.TaskGroup, *, config: SuperviseConfig, on_state: Note
+    ) -> None:
+        self._group = group
+        self._config = config
+        self._on_state = on_state
+        self._inside: dict[str, None] = {}
+
+    async def start(self, name: str, run: Run, *, vital: bool = True) -> None:
+        """Returns when the room is ready; one that is not vital may also have failed first.
+
+        Raises: GaveUp, when a vital room used up its budget before it was ready.
+        """
+        await self._group.start(self._live, name, run, vital)
+
+    def inside(self) -> list[str]:
+        """The rooms that have not ended."""
+        return list(self._inside)
+
+    async def _live(
+        self,
+        name: str,
+        run: Run,
+        vital: bool,
+        *,
+        task_status: anyio.abc.TaskStatus[None],
+    ) -> None:
+        self._inside[name] = None
+        try:
+            await supervise(
+                name,
+                run,
+                vital=vital,
+                config=self._config,
+                on_state=self._on_state,
+                task_status=task_status,
+            )
+        finally:
+            self._inside.pop(name, None)
+
+
+@asynccontextmanager
+async def rooms(name: str, *, config: SuperviseConfig, on_state: Note) -> AsyncIterator[Rooms]:
+    """A floor: its rooms end when the body does, and have ended when the block is left.
+
+    A group of one error is raised as that error, so that a `GaveUp` arrives as what it is.
+    """
+    loop = asyncio.get_running_loop()
+    late: asyncio.TimerHandle | None = None
+    try:
+        async with anyio.create_task_group() as group:
+            floor = Rooms(group, config=config, on_state=on_state)
+            try:
+                yield floor
+            finally:
+                group.cancel_scope.cancel()
+                late = loop.call_later(config.grace_s, _tell_late, name, floor)
+    except Exception as error:
+        found = leaves(error)
+        if len(found) == 1 and found[0] is not error:
+            raise found[0] from found[0].__cause__
+        raise
+    finally:
+        if late is not None:
+            late.cancel()
+
+
+def _tell_late(name: str, floor: Rooms) -> None:
+    log.error("rooms did not end in their grace", floor=name, rooms=", ".join(floor.inside()))
