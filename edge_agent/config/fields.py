@@ -16,6 +16,7 @@ import msgspec
 from msgspec import inspect
 
 from edge_agent.config.problems import Flaw, Key, masked, quoted
+from edge_agent.config.structs import NODE_PATTERN, PIN_PATTERN
 from edge_agent.core.manifest import NAME_PATTERN
 
 MAX_SHOWN = 60  # characters of a wrong value in a message
@@ -23,6 +24,11 @@ MAX_MASKED = 4096  # a longer one is not shown at all
 FAR = 1e6  # a bound so far away is told only to who crosses it
 _INT64 = range(-(1 << 63), 1 << 63)
 _NAME_WORDS = "a name: 1 to 63 of a-z, 0-9 and -, the first no -"
+_PATTERNS: Final = {
+    NAME_PATTERN: _NAME_WORDS,
+    NODE_PATTERN: f'{_NAME_WORDS}, or ""',
+    PIN_PATTERN: 'a version as "1.0.0", or ""',
+}
 
 
 def flaws_of(tables: dict[str, Any], kind: type) -> list[Flaw]:
@@ -248,11 +254,8 @@ def expected(kind: inspect.Type) -> str:
 
 
 def _expected_text(kind: inspect.StrType) -> str:
-    if kind.pattern == NAME_PATTERN:
-        return _NAME_WORDS
-    if kind.pattern and kind.pattern.startswith("^("):
-        return f'{_NAME_WORDS}, or ""'
-    return f"text of at most {kind.max_length} characters" if kind.max_length else "text"
+    words = _PATTERNS.get(kind.pattern or "", kind.pattern and f"text like {kind.pattern}")
+    return words or (f"text of at most {kind.max_length} characters" if kind.max_length else "text")
 
 
 def _expected_number(kind: inspect.IntType | inspect.FloatType) -> str:

@@ -10,11 +10,15 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from edge_agent.core.manifest import NAME_PATTERN
+from edge_agent.core.manifest import NAME_PATTERN, VERSION_PATTERN
+
+NODE_PATTERN = f"^({NAME_PATTERN[1:-1]})?$"
+PIN_PATTERN = f"^({VERSION_PATTERN[1:-1]})?$"
 
 Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
 Positive = Annotated[float, Meta(gt=0, le=1e6)]
 Count = Annotated[int, Meta(ge=1, le=1 << 40)]
+Side = Annotated[int, Meta(ge=1, le=8192)]  # px
 Fps = Annotated[float, Meta(gt=0, le=1000)]
 Text = Annotated[str, Meta(max_length=4096)]  # a path, a URL, a pipeline
 Title = Annotated[str, Meta(max_length=120)]  # for people, any script
@@ -60,8 +64,8 @@ class VideoSource(SourceBase, frozen=True, kw_only=True, tag="video"):
     where: Text
     pipeline: bool = False
     loop: bool = False
-    width: Count | None = None
-    height: Count | None = None
+    width: Side | None = None
+    height: Side | None = None
     password_file: Text | None = None  # replaces `{password}` in `where`
     transport: Literal["tcp", "udp"] = "tcp"  # of RTSP
 
@@ -79,8 +83,8 @@ class PhantomSource(SourceBase, frozen=True, kw_only=True, tag="phantom"):
     """Synthetic and seeded. `fault` makes it misbehave for tests and drills."""
 
     scene: Literal["ultrasound", "endoscope"] = "ultrasound"
-    seed: int = 1
-    size: tuple[Count, Count] = (640, 480)
+    seed: Annotated[int, Meta(ge=0)] = 1
+    size: tuple[Side, Side] = (640, 480)
     fault: Literal["", "freeze", "black", "vanish", "end"] = ""
     fault_after_frames: Annotated[int, Meta(ge=0)] = 0
     fault_frames: Annotated[int, Meta(ge=0)] = 0  # 0: for ever
@@ -99,7 +103,7 @@ class StreamModel(Section, frozen=True, kw_only=True):
     """
 
     name: Name
-    version: str = ""
+    version: Annotated[str, Meta(pattern=PIN_PATTERN, max_length=64)] = ""
     every: Count = 1
     threshold: Annotated[float, Meta(ge=0, le=1)] | None = None
     min_area_px: Annotated[int, Meta(ge=0)] | None = None
@@ -153,7 +157,7 @@ class ModelsConfig(Section, frozen=True, kw_only=True):
 class SpoolConfig(Section, frozen=True, kw_only=True):
     """volatile_bytes: bound of the in-memory store that stands in until the disk spool is there."""
 
-    volatile_bytes: Annotated[int, Meta(ge=1 << 16)] = 32 << 20
+    volatile_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 40)] = 32 << 20
 
 
 class ConsoleConfig(Section, frozen=True, kw_only=True):
@@ -162,13 +166,13 @@ class ConsoleConfig(Section, frozen=True, kw_only=True):
     http: bool = True
     port: Annotated[int, Meta(ge=0, le=65535)] = 9810
     pixels: bool = False  # pixels over loopback HTTP
-    max_followers: Count = 32
+    max_followers: Annotated[int, Meta(ge=1, le=1024)] = 32
 
 
 class SuperviseConfig(Section, frozen=True, kw_only=True):
     """A room may crash `crashes` times in `window_s`; then it is given up, a vital one ends us."""
 
-    crashes: Count = 5
+    crashes: Annotated[int, Meta(ge=1, le=1000)] = 5
     window_s: Positive = 60.0
     grace_s: Positive = 5.0  # for each floor of the house to drain at stop
 
@@ -181,7 +185,7 @@ class LogConfig(Section, frozen=True, kw_only=True):
 class Config(Section, frozen=True, kw_only=True):
     """node "": the host name in lower case. runtime_dir "": $RUNTIME_DIRECTORY, or in state_dir."""
 
-    node: Annotated[str, Meta(pattern=r"^([a-z0-9][a-z0-9-]{0,62})?$")] = ""
+    node: Annotated[str, Meta(pattern=NODE_PATTERN)] = ""
     state_dir: Text = "/var/lib/edge-agent"
     runtime_dir: Text = ""
     streams: Annotated[dict[Name, StreamConfig], Meta(max_length=64)] = {}

@@ -1,0 +1,114 @@
+"""What each key means, in plain words for the engineer of a hospital.
+
+One line per field of `structs`, by Struct and field; the manual page, the JSON Schema and nothing
+else are made of it. A test holds both complete.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+WORDS: Final = {
+    "Config.node": "Name of this machine in everything it reports. Empty: the host name in lower "
+    "case, anything but a-z, 0-9 and - made `-`.",
+    "Config.state_dir": "Folder for what must survive a restart. One agent per folder.",
+    "Config.runtime_dir": "Folder of the control socket. Empty: the one that systemd gives, else "
+    "inside `state_dir`.",
+    "Config.streams": "The pictures to look at, each with a name of its own.",
+    "Config.engine": "How inference runs.",
+    "Config.models": "Where models are found.",
+    "Config.spool": "How results are kept until they are delivered.",
+    "Config.console": "The page, the metrics and the answers for the command line.",
+    "Config.supervise": "When a failing part is given up.",
+    "Config.log": "The log.",
+    "StreamConfig.source": "Where the frames come from.",
+    "StreamConfig.models": "The models that look at this stream. The first owns the accounting of "
+    "frames; the others are left out first when time is short.",
+    "StreamConfig.title": "Name for people, in any script.",
+    "StreamConfig.room": "Where the device stands.",
+    "StreamConfig.priority": "Who goes first when time is short.",
+    "StreamConfig.deadline_ms": "From capture to result; a frame that cannot make it is skipped "
+    "and counted. Unset: one frame period of the source, at least 20.",
+    "StreamConfig.max_age_ms": "A result older than this is never shown as fresh.",
+    "StreamConfig.queue": "`latest`: a new frame replaces one that nobody took, which is counted. "
+    "`wait`: a recorded source waits until its frame is taken.",
+    "StreamConfig.tracking": "Give a finding the same track number from frame to frame.",
+    "StreamConfig.contours": "Report the outlines of segmented areas, not only their sizes.",
+    "StreamModel.name": "Name of the model package.",
+    "StreamModel.version": "Version to hold to. Empty: the one that is current on this machine.",
+    "StreamModel.every": "Look at each N-th frame; the first model of a stream looks at every one.",
+    "StreamModel.threshold": "Report findings from this score up. Unset: what the model says.",
+    "StreamModel.min_area_px": "Leave out smaller findings, in pixels of the captured frame. "
+    "Unset: what the model says.",
+    "SourceBase.fps": "Frames per second. Recorded: the pace. Live: what is expected. Unset: what "
+    "the source says of itself.",
+    "SourceBase.pace": "`real`: at the rate of the recording. `fast`: as fast as frames are taken.",
+    "SourceBase.spacing_mm": "Width and height of one pixel in millimetres, when you know them. "
+    "Unset: what the source says; without either, nothing is measured in millimetres.",
+    "SourceBase.roi": "Part of the picture for the models: x, y, width, height in pixels. Unset: "
+    "what the source says, else the whole picture.",
+    "SourceBase.reopen_max_s": "Longest pause between two tries to open a lost source.",
+    "SourceBase.no_signal_after_s": "Without a frame for so long, the stream has no signal.",
+    "SourceBase.frozen_after_s": "Equal frames for so long are a frozen picture.",
+    "SourceBase.black_below": "A picture whose mean level (0 to 255) is below this is black. 0: "
+    "never.",
+    "DicomSource.path": "A DICOM file, or a folder that is watched for new ones. "
+    "`sample:ultrasound` is the clip that comes with pydicom.",
+    "DicomSource.loop": "Start again at the end.",
+    "DicomSource.pattern": "Which files of the folder, as in `*.dcm`.",
+    "DicomSource.exam_key_file": "File with the secret key from which the pseudonym of an exam is "
+    "made. Unset: made once and kept in `state_dir`.",
+    "DicomSource.max_file_bytes": "Larger files are refused.",
+    "VideoSource.where": "A capture device (`/dev/video0`), a network stream (`rtsp://…`), a file, "
+    "or a GStreamer pipeline.",
+    "VideoSource.pipeline": "`where` is a GStreamer pipeline.",
+    "VideoSource.loop": "Start again at the end of a file.",
+    "VideoSource.width": "Width to ask the device for, in pixels; together with `height`.",
+    "VideoSource.height": "Height to ask the device for, in pixels.",
+    "VideoSource.password_file": "File whose first line replaces `{password}` in `where`.",
+    "VideoSource.transport": "How RTSP travels. `udp` may lose parts of the picture.",
+    "ImagesSource.path": "A folder of images, taken in the order of their names.",
+    "ImagesSource.loop": "Start again at the end.",
+    "ImagesSource.pattern": "Which files of the folder, as in `*.png`.",
+    "ImagesSource.max_file_bytes": "Larger files are refused.",
+    "PhantomSource.scene": "What to draw.",
+    "PhantomSource.seed": "The same seed draws the same frames.",
+    "PhantomSource.size": "Width and height in pixels.",
+    "PhantomSource.fault": "Misbehave on purpose, for drills. Empty: never.",
+    "PhantomSource.fault_after_frames": "Frames before the fault.",
+    "PhantomSource.fault_frames": "Length of the fault in frames. 0: for ever.",
+    "EngineConfig.isolation": "`process`: inference runs in a process of its own, whose crash the "
+    "agent survives. `thread`: inside the agent, for small machines and tests.",
+    "EngineConfig.backend": "What runs the models. `auto`: TensorRT where it works, else ONNX "
+    "Runtime.",
+    "EngineConfig.lanes": "Inferences at the same time. 0: one per processor core but one.",
+    "EngineConfig.threads_per_run": "Processor threads of one inference.",
+    "EngineConfig.realtime": "Ask the system for real-time priority; runs without where refused.",
+    "EngineConfig.hang_s": "An inference that takes so long is ended together with its process.",
+    "EngineConfig.start_timeout_s": "Longest start of the inference process.",
+    "EngineConfig.start_together": "Hold every stream until each has its first frame.",
+    "EngineConfig.stop_grace_s": "Time to finish at the end.",
+    "EngineConfig.listeners": "Python functions that get each result at once, as "
+    "`package.module:factory`.",
+    "ModelsConfig.dirs": "Folders of `<name>/<version>/` packages, searched in this order.",
+    "ModelsConfig.shipped": "Also search the demo models that come with the agent, last.",
+    "SpoolConfig.volatile_bytes": "Memory for results while there is no store on disk.",
+    "ConsoleConfig.http": "Open the port on this machine. false: only the control socket.",
+    "ConsoleConfig.port": "Port on 127.0.0.1, for reading only. 0: any free one.",
+    "ConsoleConfig.pixels": "Also show pictures on the port. They may identify a patient.",
+    "ConsoleConfig.max_followers": "Viewers that follow results at the same time.",
+    "SuperviseConfig.crashes": "So many crashes of one part within `window_s` are too many.",
+    "SuperviseConfig.window_s": "See `crashes`.",
+    "SuperviseConfig.grace_s": "Time for each part to finish at the end.",
+    "LogConfig.format": "`auto`: for people on a terminal, else JSON.",
+    "LogConfig.level": "The least severe lines to write.",
+}
+
+
+def words_of(kind: type[msgspec.Struct], field: str) -> str:
+    """The words of a field, of the Struct itself or of one above it."""
+    return next(
+        (WORDS[key] for above in kind.__mro__ if (key := f"{above.__name__}.{field}") in WORDS), ""
+    )
