@@ -1,6 +1,6 @@
 """Errors say whose fault it is.
 
-`LinkDown` is weather: the road failed, try again for ever. `Rejected` is theirs: what came is wrong.
+`LinkDown` is weather: the road failed, try for ever. `Rejected` is theirs: what came is wrong.
 `Damaged` is ours: our own disk or memory no longer holds what we put there. `Overloaded` means that
 a bound was reached. `ConfigError` is the operator's. Programming errors stay `ValueError`,
 `RuntimeError` or `assert`.
@@ -34,6 +34,10 @@ class LinkDown(EdgeAgentError):
 
 class SourceLost(LinkDown):
     """A frame source ended, closed or never opened; reopen with back-off."""
+
+
+class SourceEnded(SourceLost):
+    """A recording came to its end, as it should; there is nothing to reopen."""
 
 
 class Rejected(EdgeAgentError):

@@ -1,0 +1,91 @@
+"""Whether a picture is alive: no frame, a frozen one, a black one.
+
+By time, never by count: a recorded clip has equal neighbours and a seam where it loops, and a
+camera shows one dark frame when it switches its gain. Pure; `measure` is the only look at pixels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import xxhash
+
+from edge_agent.core.frames import Pixels, Signal
+
+BLACK_AFTER_US = 500_000
+MAX_HASHED_BYTES = 1 << 20  # about 60 us; of a larger frame every n-th row is hashed
+MEAN_GRID = 64  # the mean is taken from about 64 x 64 points
+
+
+class SignalWatch:
+    """Fed with each frame's digest and mean, asked at any time.
+
+    A picture both frozen and black is BLACK: that names the likelier cause (a cable, a cap).
+    `frames_frozen` counts frames that came after a picture had been frozen.
+    """
+
+    def __init__(
+        self,
+        no_signal_after_us: int,
+        frozen_after_us: int,
+        black_below: float,
+        black_after_us: int = BLACK_AFTER_US,
+    ) -> None:
+        self._no_signal_after_us = no_signal_after_us
+        self._frozen_after_us = frozen_after_us
+        self._black_below = black_below  # mean level, 0 to 255; 0 turns the check off
+        self._black_after_us = black_after_us
+        self._waiting_since_us: int | None = None  # when it was opened, or the last frame came
+        self._signal = Signal.STARTING
+        self._digest: int | None = None
+        self._equal_since_us = 0
+        self._black_since_us: int | None = None
+        self.frames_frozen = 0
+
+    def reopened(self, now_us: int) -> None:
+        """The source was opened (again): what came before it says nothing of what comes now."""
+        self._waiting_since_us = now_us
+        self._signal = Signal.STARTING
+        self._digest = None
+        self._black_since_us = None
+
+    def frame(self, captured_us: int, digest: int, mean: float) -> Signal:
+        """Judges one frame. A clock that went back counts as one that stood still."""
+        captured_us = max(captured_us, self._waiting_since_us or captured_us)
+        self._waiting_since_us = captured_us
+        if digest != self._digest:
+            self._digest, self._equal_since_us = digest, captured_us
+        if mean >= self._black_below:
+            self._black_since_us = None
+        elif self._black_since_us is None:
+            self._black_since_us = captured_us
+        black_since_us = self._black_since_us
+        is_black = (
+            black_since_us is not None and captured_us - black_since_us >= self._black_after_us
+        )
+        equal_us = captured_us - self._equal_since_us
+        is_frozen = 0 < equal_us >= self._frozen_after_us
+        self.frames_frozen += is_frozen
+        self._signal = Signal.BLACK if is_black else Signal.FROZEN if is_frozen else Signal.OK
+        return self._signal
+
+    def at(self, now_us: int) -> Signal:
+        """What the source delivers now: the judgement of the last frame, unless that is too old."""
+        if self._waiting_since_us is None:
+            self._waiting_since_us = now_us
+        if now_us - self._waiting_since_us >= self._no_signal_after_us:
+            return Signal.NO_SIGNAL
+        return self._signal
+
+
+def measure(pixels: Pixels) -> tuple[int, float]:
+    """(digest, mean) of uint8 HxW or HxWx3. Equal frames give equal digests.
+
+    Above 1 MiB a fixed stride of rows over the whole height stands for the frame, so a change that
+    lies only between those rows goes unseen; sensor noise never does.
+    """
+    rows, columns = pixels.shape[:2]
+    stride = -(-pixels.nbytes // MAX_HASHED_BYTES)
+    hashed = np.ascontiguousarray(pixels[::stride] if stride > 1 else pixels)
+    digest = xxhash.xxh3_64_intdigest(hashed.data, seed=rows << 32 | columns)
+    sample = pixels[:: max(1, rows // MEAN_GRID), :: max(1, columns // MEAN_GRID)]
+    return digest, float(sample.mean()) if sample.size else 0.0
