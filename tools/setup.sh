@@ -60,24 +60,30 @@ make_venv() {
     "$base" -m venv --clear "$venv" || fail "could not make $venv" "is the disk full or read-only?"
 }
 
+# Whether the lock holds wheels for this Python on this processor.
+has_wheels() {
+    [[ $(uname -sm) =~ ^Linux\ (x86_64|aarch64)$ ]] &&
+        "$python" -c 'import sys; sys.exit(sys.version_info >= (3, 14))'
+}
+
 # pip_install ARGS...: quiet, wheels only but for one pure Python package, everything hashed.
 pip_install() {
     "$python" -m pip install -q --no-input "$@" > "$venv/pip.log" 2>&1 && return
     tail -n 15 "$venv/pip.log" >&2
-    if grep -qE 'NewConnectionError|NameResolution|Temporary failure|ConnectTimeout|ProxyError|ReadTimeout|Network is unreachable|Max retries' \
+    if grep -q 'No matching distribution' "$venv/pip.log" && ! has_wheels; then
+        fail "no wheels for $("$python" -V) on $(uname -sm)" \
+            "Python 3.10 to 3.13 on Linux x86-64 or aarch64 have them all: choose by PYTHON="
+    elif grep -qE 'No matching distribution|ConnectionError|NameResolution|Timeout|ProxyError' \
         "$venv/pip.log"; then
         fail "the package index cannot be reached, and this needs it the first time" \
-            "check the network, or the proxy (https_proxy), or the mirror (PIP_INDEX_URL), and try again"
+            "check the network, or the proxy (https_proxy), or the mirror (PIP_INDEX_URL)"
     elif grep -q 'DO NOT MATCH THE HASHES' "$venv/pip.log"; then
         fail "a package is not the one that was locked" \
             "a broken download: pip cache purge, and try again; if it stays, do not install it"
     elif grep -q 'No space left' "$venv/pip.log"; then
         fail "the disk is full" "free 1 GB and try again"
-    elif grep -q 'No matching distribution' "$venv/pip.log"; then
-        fail "no wheel for $("$python" -VV | head -n 1) on $(uname -sm)" \
-            "Python 3.10 to 3.13 on Linux x86-64 or aarch64 have them all: choose by PYTHON="
     fi
-    fail "pip failed; all it said is in $venv/pip.log"
+    fail "pip failed" "all it said is in $venv/pip.log"
 }
 
 # The stamp of what is installed: the lock, the project, the interpreter, the place.
