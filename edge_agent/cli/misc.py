@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from edge_agent import __version__
 from edge_agent.cli import client, exits
+from edge_agent.cli.lazy import later
 from edge_agent.cli.options import json_option
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def add(subparsers: Subparsers) -> None:
         "completion", help="a completion script for a shell", description=_COMPLETION
     )
     completion.add_argument("shell", choices=SHELLS, help="the shell")
-    completion.set_defaults(run=run_completion)
+    completion.set_defaults(run=later("completion"))
     version = subparsers.add_parser(
         "version", help="the version of this command", description=_VERSION
     )
@@ -63,13 +64,4 @@ def run_version(args: argparse.Namespace) -> int:
         print(json.dumps(document))
     else:
         print(f"edge-agent {__version__}  python {python}  {os.uname().machine}")
-    return exits.OK
-
-
-def run_completion(args: argparse.Namespace) -> int:
-    import shtab
-
-    from edge_agent.cli.main import build_parser
-
-    print(shtab.complete(build_parser(), shell=args.shell))
     return exits.OK

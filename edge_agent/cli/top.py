@@ -11,6 +11,8 @@ import contextlib
 import os
 import select
 import sys
+import termios
+import tty
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -114,9 +116,6 @@ def _redraw(lines: list[str]) -> None:
 @contextlib.contextmanager
 def _full_screen() -> Iterator[None]:
     """Keys come at once and unechoed; the terminal is given back as it was."""
-    import termios
-    import tty
-
     keys = sys.stdin.fileno() if sys.stdin.isatty() else None
     before: list[Any] = termios.tcgetattr(keys) if keys is not None else []
     try:
