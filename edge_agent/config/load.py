@@ -86,10 +86,7 @@ def load(where: Paths, overrides: Sequence[str] = ()) -> Loaded:
     reading = _Reading()
     for file in _files(where, reading.problems):
         reading.add_file(file)
-    for override in overrides[:MAX_OVERRIDES]:
-        reading.add_override(override)
-    if len(overrides) > MAX_OVERRIDES:
-        reading.refuse(f"too many (expected at most {MAX_OVERRIDES}, got {len(overrides)})")
+    reading.add_overrides(overrides)
     return reading.judged()
 
 
@@ -97,8 +94,7 @@ def load_text(text: str, *, file: str = "config.toml", overrides: Sequence[str] 
     """As `load`, of one text that is already in memory."""
     reading = _Reading()
     reading.add_text(text, file)
-    for override in overrides[:MAX_OVERRIDES]:
-        reading.add_override(override)
+    reading.add_overrides(overrides)
     return reading.judged()
 
 
@@ -144,11 +140,17 @@ class _Reading:
         self._origins.insert(0, {key: (file, line) for key, line in scan.lines.items()})
         merge(self._tables, tables)
 
-    def add_override(self, override: str) -> None:
+    def add_overrides(self, overrides: Sequence[str]) -> None:
+        for override in overrides[:MAX_OVERRIDES]:
+            self._add_override(override)
+        if len(overrides) > MAX_OVERRIDES:
+            self._refuse(f"too many (expected at most {MAX_OVERRIDES}, got {len(overrides)})")
+
+    def _add_override(self, override: str) -> None:
         name, equals, text = override.partition("=")
         key = override_key(name) if equals else None
         if key is None:
-            self.refuse(
+            self._refuse(
                 f'not understood (expected section.key=value, got "{masked(override[:60])}")',
                 hint="as in --set console.port=9811",
             )
@@ -156,12 +158,12 @@ class _Reading:
         value = override_value(text.strip())
         path = put(self._tables, key, value)
         if path is None:
-            self.refuse("leads through something that is no table", key=dotted(tuple(key)))
+            self._refuse("leads through something that is no table", key=dotted(tuple(key)))
             return
         self._origins.insert(0, dict.fromkeys(keys_below(path, value), (OVERRIDE, 0)))
         self._around.update({path[:length]: (OVERRIDE, 0) for length in range(1, len(path))})
 
-    def refuse(self, message: str, *, key: str = "", hint: str = "") -> None:
+    def _refuse(self, message: str, *, key: str = "", hint: str = "") -> None:
         self.problems.append(Problem(file=OVERRIDE, key=key, message=message, hint=hint))
 
     def judged(self) -> Loaded:

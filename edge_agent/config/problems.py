@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 Key = tuple[str | int, ...]  # a path in the merged tables; an int is the index in an array
 
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
+MAX_KEY_CHARS: Final = 256  # a longer part of a key is only hinted at
+
+_BARE = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_KEY_CHARS}}}")
 _PLACEHOLDER = "{password}"
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^\s:@/]*):(\S*)@")
 _WORD = re.compile(
@@ -55,11 +57,12 @@ def as_text(problems: Iterable[Problem]) -> str:
 
 
 def dotted(key: Key) -> str:
-    """A path as `--set` takes it: `streams.us.models.0.every`."""
-    return ".".join(
-        str(part) if isinstance(part, int) or _BARE.fullmatch(part) else quoted(part)
-        for part in key
-    )
+    """A path as `--set` takes it: `streams.us.models.0.every`. Masked and cut where need be."""
+    return ".".join(part if _BARE.fullmatch(part) else _shown(part) for part in map(str, key))
+
+
+def _shown(part: str) -> str:
+    return quoted(masked(part) if len(part) <= MAX_KEY_CHARS else part[:8] + "…")
 
 
 def quoted(text: str) -> str:
