@@ -82,9 +82,9 @@ def _files(folder: str) -> list[str]:
 def _preference(path: str) -> tuple[bool, bool, bool, bool, str]:
     name = path.rsplit("/", 1)[-1].lower()
     return (
+        "sans" not in name,
         any(word in name for word in ("italic", "oblique")),
         any(word in name for word in ("bold", "light", "thin", "black", "condensed")),
-        "serif" in name and "sans" not in name,
         "mono" in name,
         name,
     )

@@ -15,11 +15,21 @@ from collections.abc import Callable, Sequence
 from edge_agent.cli import exits
 from edge_agent.core.errors import EdgeAgentError
 
-GROUPS = ("run", "config", "status", "top", "streams", "replay", "bench", "demo", "misc")
+GROUPS = {  # module: its verbs
+    "run": ("run",),
+    "config": ("init", "config"),
+    "status": ("status",),
+    "top": ("top",),
+    "streams": ("streams",),
+    "replay": ("replay",),
+    "bench": ("bench",),
+    "demo": ("demo",),
+    "misc": ("metrics", "completion", "version"),
+}
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The whole command line: every group adds its verbs."""
+def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
+    """The whole command line, or of a known verb its group alone: `status` has to be quick."""
     codes = ", ".join(f"{code} {meaning}" for code, meaning in exits.MEANINGS.items())
     parser = argparse.ArgumentParser(
         prog="edge-agent",
@@ -29,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for name in GROUPS:
+    for name in [name for name, verbs in GROUPS.items() if verb in verbs] or GROUPS:
         module = f"edge_agent.cli.{name}"
         try:
             importlib.import_module(module).add(subparsers)
@@ -41,8 +51,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; never raises."""
+    words = sys.argv[1:] if argv is None else argv
     try:
-        args = build_parser().parse_args(argv)
+        args = build_parser(words[0] if words else None).parse_args(words)
         handler: Callable[[argparse.Namespace], int] = args.run
         code = handler(args)
         sys.stdout.flush()

@@ -25,6 +25,7 @@ from edge_agent.cli.streams import checked_name
 from edge_agent.cli.tables import number, plain
 from edge_agent.core.frames import Pixels, Result
 
+MAX_PICTURE_AGE_MS = 2000.0
 MAX_DEPTH = 6  # of /v1/models, while looking for labels
 
 
@@ -32,7 +33,8 @@ def run(args: argparse.Namespace) -> int:
     """Fetches, draws, writes."""
     stream = checked_name(args.stream)
     daemon = client.connect(args)
-    frame, pixels, result, blank = fetch(daemon, stream)
+    frame, pixels, result = fetch(daemon, stream)
+    blank = why_blank(daemon, stream, frame.get("age_ms"))
     warning = overlay.staleness(frame["number"], result, blank)
     names, colours = label_names(daemon, result.model if result is not None else "")
     drawn = overlay.draw(pixels, result, names=names, colours=colours, warning=warning)
@@ -59,8 +61,8 @@ def run(args: argparse.Namespace) -> int:
     return exits.OK
 
 
-def fetch(daemon: Client, stream: str) -> tuple[dict[str, Any], Pixels, Result | None, str]:
-    """The newest frame's header, its pixels, the newest result and what speaks against showing it.
+def fetch(daemon: Client, stream: str) -> tuple[dict[str, Any], Pixels, Result | None]:
+    """The newest frame's header, its pixels and the result at hand.
 
     Raises: CommandError.
     """
@@ -79,7 +81,17 @@ def fetch(daemon: Client, stream: str) -> tuple[dict[str, Any], Pixels, Result |
             hint="is the daemon of another version? compare: edge-agent version",
         ) from error
     gray = shape[2] == 1
-    return frame, pixels[..., 0] if gray else pixels, result, str(document.get("blank") or "")
+    return frame, pixels[..., 0] if gray else pixels, result
+
+
+def why_blank(daemon: Client, stream: str, age_ms: Any) -> str:
+    """What the agent holds against showing results now; "" when nothing."""
+    state = (daemon.json("/v1/streams").get("streams") or {}).get(stream) or {}
+    if state.get("state", "ok") != "ok":
+        return plain(state.get("reason") or state["state"])
+    if isinstance(age_ms, int | float) and age_ms > MAX_PICTURE_AGE_MS:
+        return f"the picture is {age_ms / 1000:.0f} s old"
+    return str(state.get("reason") or "")
 
 
 def label_names(daemon: Client, model: str) -> tuple[dict[str, str], dict[str, str]]:

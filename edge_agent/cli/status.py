@@ -150,7 +150,7 @@ def _spool(status: Status) -> str:
 
 def _uplink(status: Status) -> str:
     uplink: Status = status.get("uplink") or {}
-    if "connected" not in uplink:
+    if "connected" not in uplink or uplink.get("configured") is False:
         return ""
     road = "connected" if uplink["connected"] else "offline"
     words = [f"uplink    {road}", f"cloud {plain(uplink.get('cloud'))}"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import statistics
@@ -16,7 +17,7 @@ import pytest
 
 from edge_agent import __version__
 from edge_agent.cli import exits
-from edge_agent.cli.main import build_parser, main
+from edge_agent.cli.main import GROUPS, build_parser, main
 from tests.cli.daemon import Server
 
 STARTS = 5  # bare interpreter starts that a quick verb may take
@@ -32,6 +33,13 @@ def verbs(
             for name, child in action.choices.items():
                 yield (*before, name)
                 yield from verbs(child, (*before, name))
+
+
+def test_each_group_adds_the_verbs_that_it_is_listed_with() -> None:
+    for module, listed in GROUPS.items():
+        if importlib.util.find_spec(f"edge_agent.cli.{module}"):
+            alone = {verb[0] for verb in verbs(build_parser(listed[0]))}
+            assert alone == set(listed)
 
 
 ALL_VERBS = list(verbs(build_parser()))
@@ -84,7 +92,7 @@ def test_a_reader_that_leaves_early_is_no_error(daemon: Server, control: Path) -
 
 @pytest.mark.usefixtures("daemon")
 def test_quick_verbs_import_the_standard_library_alone(control: Path) -> None:
-    for verb in (["version"], ["status", "--socket", str(control)], ["streams", "list", "--help"]):
+    for verb in (["version"], ["status", "--socket", str(control)], ["--help"]):
         code = (
             "import sys; before = set(sys.modules); from edge_agent.cli.main import main; "
             f"main({verb!r}); import json; "

@@ -77,7 +77,7 @@ def result(**changes: Any) -> Result:
     return Result(**{**fields, **changes})
 
 
-def frame_body(number: int = 42, found: Result | None = None, **more: Any) -> bytes:
+def frame_body(number: int = 42, found: Result | None = None, age_ms: float = 17.0) -> bytes:
     pixels = np.full((120, 160, 3), 90, np.uint8)
     frame = {
         "w": 160,
@@ -85,9 +85,9 @@ def frame_body(number: int = 42, found: Result | None = None, **more: Any) -> by
         "channels": 3,
         "pixels": pixels.tobytes(),
         "number": number,
-        "age_ms": 17.0,
+        "age_ms": age_ms,
     }
-    return msgspec.msgpack.encode({"frame": frame, "result": found, **more})
+    return msgspec.msgpack.encode({"frame": frame, "result": found})
 
 
 MODELS = {
@@ -165,10 +165,10 @@ def test_follow_prints_results_until_its_limit(
 def test_a_snapshot_is_readable_by_its_owner_alone(
     daemon: Server, control: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    daemon.answer("/v1/frame?stream=endoscope", frame_body(found=result()))
+    daemon.answer("/v1/frame?stream=ultrasound", frame_body(found=result()))
     daemon.answer("/v1/models", MODELS)
     path = tmp_path / "a.png"
-    verb = ["streams", "snapshot", "endoscope", "-o", str(path), "--socket", str(control)]
+    verb = ["streams", "snapshot", "ultrasound", "-o", str(path), "--socket", str(control)]
     assert main([*verb, "--json"]) == exits.OK
     said = json.loads(capsys.readouterr().out)
     assert (said["frame"], said["findings"], said["warning"]) == (42, 4, "")
@@ -186,19 +186,33 @@ def test_a_snapshot_is_readable_by_its_owner_alone(
 def test_a_snapshot_has_a_name_of_its_own(
     daemon: Server, control: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    daemon.answer("/v1/frame?stream=endoscope", frame_body())
+    daemon.answer("/v1/frame?stream=ultrasound", frame_body())
     monkeypatch.chdir(tmp_path)
-    assert main(["streams", "snapshot", "endoscope", "--socket", str(control)]) == exits.OK
-    assert len(list(tmp_path.glob("endoscope-*Z.png"))) == 1
+    assert main(["streams", "snapshot", "ultrasound", "--socket", str(control)]) == exits.OK
+    assert len(list(tmp_path.glob("ultrasound-*Z.png"))) == 1
+
+
+def test_a_snapshot_says_when_its_results_may_not_be_shown(
+    daemon: Server, control: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    daemon.answer("/v1/frame?stream=endoscope", frame_body(found=result()))
+    daemon.answer("/v1/frame?stream=ultrasound", frame_body(found=result(), age_ms=9000.0))
+    reasons = []
+    for name in ("endoscope", "ultrasound"):
+        out = str(tmp_path / name)
+        verb = ["streams", "snapshot", name, "-o", out, "--json", "--socket", str(control)]
+        assert main(verb) == exits.OK
+        reasons.append(json.loads(capsys.readouterr().out)["warning"])
+    assert reasons == ["NO RESULT: no frame for 2.0 s", "NO RESULT: the picture is 9 s old"]
 
 
 @pytest.mark.parametrize("body", [b"", b"\xc0", frame_body()[:-30], msgspec.msgpack.encode({})])
 def test_a_frame_that_is_none_is_an_error(
     daemon: Server, control: Path, tmp_path: Path, body: bytes
 ) -> None:
-    daemon.answer("/v1/frame?stream=endoscope", body)
+    daemon.answer("/v1/frame?stream=ultrasound", body)
     out = tmp_path / "a.png"
-    verb = ["streams", "snapshot", "endoscope", "-o", str(out), "--socket", str(control)]
+    verb = ["streams", "snapshot", "ultrasound", "-o", str(out), "--socket", str(control)]
     assert main(verb) == exits.ERROR
     assert not out.exists()
 
