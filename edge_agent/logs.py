@@ -22,6 +22,7 @@ import msgspec
 from edge_agent.config.structs import LogConfig
 
 ROOT: Final = "edge_agent"
+AUDIT: Final = "audit"  # the room whose lines are written at every level
 MAX_MESSAGE_CHARS = 2000
 MAX_FIELD_CHARS = 500
 MAX_FIELDS = 32
@@ -69,6 +70,11 @@ def get(room: str) -> Log:
     return Log(room)
 
 
+def audit(verb: str, **fields: object) -> None:
+    """Who did what: neither a level nor a repeat keeps it out."""
+    Log(AUDIT).info("audit", audit=True, verb=verb, **fields)
+
+
 def setup(config: LogConfig, stream: TextIO | None = None) -> None:
     """Sends every logger of the process to `stream` (standard error). Call again to change it."""
     stream = sys.stderr if stream is None else stream
@@ -81,6 +87,7 @@ def setup(config: LogConfig, stream: TextIO | None = None) -> None:
     root.addHandler(_Lines(stream, human=human, colour=colour))
     root.setLevel(logging.WARNING)  # libraries
     logging.getLogger(ROOT).setLevel(config.level.upper())
+    logging.getLogger(f"{ROOT}.{AUDIT}").setLevel(logging.INFO)
     logging.captureWarnings(capture=True)
 
 

@@ -102,6 +102,15 @@ def test_repeats_are_cut_and_counted_but_audit_lines_never() -> None:
     assert len(lines(stream)) == 2 * logs.REPEATS_PER_WINDOW + 100
 
 
+def test_audit_lines_are_written_at_every_level() -> None:
+    stream = written(level="error")
+    logs.get("x").info("quiet")
+    logs.audit("POST /v1/reload", uid=1000)
+    (line,) = lines(stream)
+    assert (line["room"], line["audit"], line["verb"]) == ("audit", True, "POST /v1/reload")
+    assert line["uid"] == 1000
+
+
 def test_repeats_say_how_many_were_left_out_when_the_window_is_over() -> None:
     repeats = logs.Repeats(limit=2, window_s=60.0)
     assert [repeats.admit(("k",), now) for now in (0.0, 1.0, 2.0, 3.0)] == [0, 0, None, None]

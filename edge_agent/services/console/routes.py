@@ -1,0 +1,261 @@
+"""What is answered where. Every error is JSON: `error`, and `hint` for the one who asked."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
+
+import anyio
+import msgspec
+from aiohttp import hdrs, web
+
+from edge_agent import logs
+from edge_agent.config.structs import ConsoleConfig
+from edge_agent.core.errors import ConfigError, EdgeAgentError, Overloaded
+from edge_agent.services.console import access, results
+from edge_agent.services.console.views import Document, Views
+
+SCHEMA = 1
+PROMETHEUS: Final = "text/plain; version=0.0.4; charset=utf-8"
+MAX_REQUEST_BYTES = 64 << 10
+RESPONSE_TIMEOUT_S = 30.0  # for a client to take its answer
+MAX_LIMIT = 1_000_000_000
+SAFE_VERBS: Final = frozenset({"GET", "HEAD"})
+SECURITY: Final = {
+    "Server": "edge-agent",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Refused(EdgeAgentError):
+    """An answer that is no 200."""
+
+    def __init__(self, status: int, message: str, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
+class Routes:
+    """The table of routes and its middlewares, over one `Views`."""
+
+    def __init__(
+        self, config: ConsoleConfig, views: Views, *, own_uid: int, admin_gid: int | None
+    ) -> None:
+        self._config = config
+        self._views = views
+        self._own_uid = own_uid
+        self._admin_gid = admin_gid
+        self.seats = results.Seats(config.max_followers)
+        self._verbs: set[asyncio.Task[Document]] = set()
+        self.served: set[Any] = set()  # connections that have sent a whole request
+
+    def app(self) -> web.Application:
+        app = web.Application(
+            middlewares=[self._errors, self._guard],
+            client_max_size=MAX_REQUEST_BYTES,
+        )
+        app.on_response_prepare.append(_secure)
+        for name in ("streams", "models", "spool", "uplink", "peers", "device", "events"):
+            app.router.add_get(f"/v1/{name}", self._part(name))
+        app.router.add_get("/v1/status", self._status)
+        app.router.add_get("/v1/results", self._results, allow_head=False)
+        app.router.add_get("/v1/frame", self._frame, allow_head=False)
+        app.router.add_post("/v1/reload", self._reload)
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._metrics)
+        return app
+
+    # reads
+
+    async def _status(self, _: web.Request) -> web.Response:
+        return _json(self._views.status())
+
+    def _part(self, name: str) -> Handler:
+        view: Callable[[], Any] = getattr(self._views, name)
+
+        async def answer(_: web.Request) -> web.Response:
+            return _json({"schema": SCHEMA, name: view()})
+
+        return answer
+
+    async def _results(self, request: web.Request) -> web.StreamResponse:
+        stream, limit = self._stream(request), _limit(request)
+        with self.seats.take() as seat, self._views.subscribe(stream) as lines:
+            return await results.follow(request, lines, limit=limit, seat=seat)
+
+    async def _frame(self, request: web.Request) -> web.Response:
+        stream = self._stream(request)
+        peer = _peer(request)
+        if peer is None and not self._config.pixels:
+            raise Refused(
+                403,
+                "read frame: pixels over loopback HTTP are switched off",
+                hint="use the socket, or set console.pixels = true",
+            )
+        _audit(request, peer, stream=stream)
+        shot = self._views.frame(stream)
+        if shot is None:
+            raise Refused(
+                503, f"read frame of {stream}: there is none", hint="edge-agent streams list"
+            )
+        return web.Response(
+            body=msgspec.msgpack.encode(shot), content_type="application/vnd.msgpack"
+        )
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        return _json({"ok": True})
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        ready = self._views.ready()
+        return _json({"ready": ready}, status=200 if ready else 503)
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        return web.Response(
+            body=await self._views.metrics(), headers={hdrs.CONTENT_TYPE: PROMETHEUS}
+        )
+
+    # verbs
+
+    async def _reload(self, _: web.Request) -> web.Response:
+        return _json({"schema": SCHEMA, **await self._unbroken(self._views.reload())})
+
+    async def _unbroken(self, verb: Coroutine[Any, Any, Document]) -> Document:
+        """A client that leaves does not leave it half done: aiohttp cancels only the waiting."""
+        task = asyncio.create_task(verb)
+        self._verbs.add(task)
+        task.add_done_callback(self._verbs.discard)
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(task)
+
+    # at the door
+
+    @web.middleware
+    async def _errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            response = await handler(request)
+        except Refused as error:
+            response = _refusal(error.status, error)
+        except Overloaded as error:
+            response = _refusal(503, error)
+        except ConfigError as error:
+            response = _refusal(422, error)
+        except EdgeAgentError as error:
+            response = _refusal(409, error)
+        except web.HTTPNotFound:
+            routes = sorted(
+                {
+                    route.resource.canonical
+                    for route in request.app.router.routes()
+                    if route.resource
+                }
+            )
+            response = _json(
+                {"error": f"no {request.path[:200]}", "hint": "see routes", "routes": routes},
+                status=404,
+            )
+        except web.HTTPException as error:
+            what = f"{request.method} {request.path[:200]}: {error.reason}"
+            response = _json({"error": what, "hint": ""}, status=error.status)
+        return await _sent(request, response)
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self.served.add(request.protocol)
+        peer = _peer(request)
+        if peer is None and not access.is_own_name(request.headers.get(hdrs.HOST)):
+            raise Refused(
+                403, "this Host is not answered", hint="ask 127.0.0.1 or localhost by name"
+            )
+        if request.method in SAFE_VERBS:
+            return await handler(request)
+        allowed = peer is not None and access.may_write(
+            peer, own_uid=self._own_uid, admin_gid=self._admin_gid
+        )
+        _audit(request, peer, allowed=allowed)
+        if peer is None:
+            raise Refused(
+                403, "loopback HTTP is read-only", hint="use the socket: edge-agent COMMAND"
+            )
+        if not allowed:
+            raise Refused(
+                403,
+                f"{request.method} {request.path[:200]}: user {peer.uid} may not",
+                hint=f"use sudo, or join the group {access.ADMIN_GROUP}",
+            )
+        return await handler(request)
+
+    def _stream(self, request: web.Request) -> str:
+        names = sorted(self._views.streams())
+        have = f"streams are: {', '.join(names) or 'none'}"
+        name = request.query.get("stream")
+        if not name:
+            raise Refused(400, f"{request.path}: expected stream=NAME", hint=have)
+        if name not in names:
+            raise Refused(404, f"no stream {name[:64]!r}", hint=have)
+        return name
+
+
+def _limit(request: web.Request) -> int | None:
+    text = request.query.get("limit")
+    if text is None:
+        return None
+    limit = int(text) if text.isascii() and text.isdigit() and len(text) < 12 else 0
+    if not 1 <= limit <= MAX_LIMIT:
+        raise Refused(400, f"{request.path}: limit {text[:20]!r}, expected 1 to {MAX_LIMIT}")
+    return limit
+
+
+def _peer(request: web.Request) -> access.Peer | None:
+    """Who is at the other end of the UNIX socket; None over loopback, or when it left."""
+    sock = request.get_extra_info("socket")
+    if sock is None or sock.family != socket.AF_UNIX:
+        return None
+    try:
+        return access.peer_of(sock)
+    except OSError:
+        return None
+
+
+def _audit(request: web.Request, peer: access.Peer | None, **fields: object) -> None:
+    who: dict[str, object] = {"via": "loopback"}
+    if peer is not None:
+        who = {"via": "socket", "uid": peer.uid, "pid": peer.pid}
+    logs.audit(f"{request.method} {request.path[:200]}", **who, **fields)
+
+
+def _json(document: object, *, status: int = 200) -> web.Response:
+    return web.Response(
+        body=msgspec.json.encode(document), status=status, content_type="application/json"
+    )
+
+
+def _refusal(status: int, error: EdgeAgentError) -> web.Response:
+    return _json({"error": error.what, "hint": error.hint}, status=status)
+
+
+async def _secure(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(SECURITY)
+
+
+async def _sent(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+    """Writes the answer here, where a client that does not read it runs out of time."""
+    try:
+        with anyio.fail_after(RESPONSE_TIMEOUT_S):
+            await response.prepare(request)
+            await response.write_eof()
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+    except ConnectionError:
+        pass  # it left
+    return response

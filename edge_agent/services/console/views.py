@@ -1,0 +1,78 @@
+"""What the console asks of the agent: a snapshot per question, nothing that can be changed.
+
+Every document is made of plain types, new at each call. The keys are those of `/v1/status`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import msgspec
+
+from edge_agent.core.frames import Result
+
+Document = dict[str, Any]
+
+
+class Picture(msgspec.Struct, frozen=True, kw_only=True):
+    """One frame. pixels: uint8, row-major, w * h * channels bytes, BGR when there are three."""
+
+    w: int
+    h: int
+    channels: int
+    pixels: bytes
+    number: int
+    age_ms: float
+
+
+class Shot(msgspec.Struct, frozen=True, kw_only=True):
+    """A frame and the result that belongs to it, if there is one."""
+
+    frame: Picture
+    result: Result | None = None
+
+
+class Views(Protocol):
+    """Implemented by the app. Called on the loop; must not block."""
+
+    def status(self) -> Document: ...
+
+    def streams(self) -> Document:
+        """By name, with the facts of each source."""
+        ...
+
+    def models(self) -> Document: ...
+
+    def spool(self) -> Document: ...
+
+    def uplink(self) -> Document: ...
+
+    def peers(self) -> Document: ...
+
+    def device(self) -> Document: ...
+
+    def events(self) -> list[Any]:
+        """Newest first, bounded."""
+        ...
+
+    def subscribe(self, stream: str) -> AbstractContextManager[AsyncIterator[bytes]]:
+        """The newest line of a stream whenever there is a new one: JSON of a Result, or
+        `{"blank": reason}`. The console asks only for streams that `streams` names.
+        """
+        ...
+
+    def frame(self, stream: str) -> Shot | None:
+        """None while there is no frame."""
+        ...
+
+    async def metrics(self) -> bytes:
+        """Prometheus text; reading procfs is for a thread."""
+        ...
+
+    def ready(self) -> bool: ...
+
+    async def reload(self) -> Document:
+        """Raises: ConfigError, with the old configuration still running."""
+        ...

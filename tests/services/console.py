@@ -1,0 +1,124 @@
+"""A small agent behind a real console, and clients by each door."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiohttp
+import anyio
+import msgspec
+
+from edge_agent.config.structs import ConsoleConfig
+from edge_agent.core.frames import Result
+from edge_agent.services.console import SOCKET_NAME, Console, Followers, Picture, Shot, Views
+
+
+class Agent:
+    """A small agent behind the console: two streams, one of which has a frame."""
+
+    def __init__(self) -> None:
+        self.followers = Followers()
+        self.is_up = True
+        self.reloads = 0
+        self.reload_error: Exception | None = None
+        self.reload_takes_s = 0.0
+
+    def status(self) -> dict[str, Any]:
+        return {"schema": 1, "node": "cart", "state": "ok", "age": float("nan")}
+
+    def streams(self) -> dict[str, Any]:
+        return {"us0": {"state": "ok"}, "endo": {"state": "no_signal"}}
+
+    def models(self) -> dict[str, Any]:
+        return {"us-chamber": {"active": "1.1.0"}}
+
+    def spool(self) -> dict[str, Any]:
+        return {"records": 3}
+
+    def uplink(self) -> dict[str, Any]:
+        return {"connected": False}
+
+    def peers(self) -> dict[str, Any]:
+        return {}
+
+    def device(self) -> dict[str, Any]:
+        return {"module": "laptop"}
+
+    def events(self) -> list[Any]:
+        return [{"name": "started"}]
+
+    def subscribe(self, stream: str) -> AbstractContextManager[AsyncIterator[bytes]]:
+        return self.followers.subscribe(stream)
+
+    def frame(self, stream: str) -> Shot | None:
+        if stream != "us0":
+            return None
+        picture = Picture(w=2, h=1, channels=3, pixels=b"abcdef", number=7, age_ms=1.5)
+        return Shot(frame=picture, result=result(7))
+
+    async def metrics(self) -> bytes:
+        return b"edge_agent_ready 1.0\n"
+
+    def ready(self) -> bool:
+        return self.is_up
+
+    async def reload(self) -> dict[str, Any]:
+        await anyio.sleep(self.reload_takes_s)
+        if self.reload_error is not None:
+            raise self.reload_error
+        self.reloads += 1
+        return {"changed": []}
+
+
+def result(frame: int, stream: str = "us0") -> Result:
+    return Result(node="cart", stream=stream, frame=frame)
+
+
+class Clients(NamedTuple):
+    """One client by each door."""
+
+    console: Console
+    unix: aiohttp.ClientSession
+    tcp: aiohttp.ClientSession
+
+
+@asynccontextmanager
+async def running(agent: Agent, folder: Path, **config: Any) -> AsyncIterator[Clients]:
+    views: Views = agent
+    console = Console(
+        config=ConsoleConfig(**{"port": 0, **config}), views=views, runtime_dir=folder / "run"
+    )
+    path = str(folder / "run" / SOCKET_NAME)
+    async with anyio.create_task_group() as group:
+        up = anyio.Event()
+        group.start_soon(console.run, up.set)
+        with anyio.fail_after(5):
+            await up.wait()
+        timeout = aiohttp.ClientTimeout(total=10)
+        async with (
+            aiohttp.ClientSession(
+                "http://box", connector=aiohttp.UnixConnector(path), timeout=timeout
+            ) as unix,
+            aiohttp.ClientSession(f"http://127.0.0.1:{console.port or 1}", timeout=timeout) as tcp,
+        ):
+            yield Clients(console, unix, tcp)
+        group.cancel_scope.cancel()
+
+
+async def get(session: aiohttp.ClientSession, path: str, **options: Any) -> tuple[int, Any]:
+    async with session.get(path, **options) as answer:
+        return answer.status, msgspec.json.decode(await answer.read())
+
+
+async def post(session: aiohttp.ClientSession, path: str) -> tuple[int, Any]:
+    async with session.post(path) as answer:
+        return answer.status, msgspec.json.decode(await answer.read())
+
+
+async def wait_for(condition: Callable[[], object], *, present: bool) -> None:
+    with anyio.fail_after(5):
+        while bool(condition()) is not present:
+            await anyio.sleep(0.005)
