@@ -1,0 +1,271 @@
+"""What the house shows of itself: the status document and its parts. Reads, decides nothing.
+
+The names of fields are a contract (`schema` 1): fields only get added. Ages are null when never.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+import msgspec
+
+from edge_agent import __version__
+from edge_agent.config.structs import Config
+from edge_agent.core.account import Totals
+from edge_agent.core.frames import DROPS, Alarm, Event, Record, Result, Signal
+from edge_agent.core.manifest import Manifest
+from edge_agent.core.notes import Notes
+from edge_agent.core.ring import Word
+from edge_agent.ports import Clock, Host, HostSample, Spool
+from edge_agent.services.console.views import Picture, Shot
+from edge_agent.services.engine import Engine, Tap
+from edge_agent.services.pipeline import Channel, Pipeline
+from edge_agent.supervise import Health
+
+MAX_EVENTS = 200
+WATCHED_US = 2_000_000  # a look at a frame makes the inference side copy each one for so long
+SLOW_SHARE = 0.5  # of results after their deadline
+SLOW_MIN_FRAMES = 60
+
+
+class Events:
+    """The last events and alarms, for the console."""
+
+    def __init__(self) -> None:
+        self._held: deque[dict[str, Any]] = deque(maxlen=MAX_EVENTS)
+
+    def hear(self, record: Record) -> None:
+        if isinstance(record, Event | Alarm):
+            self._held.append(msgspec.to_builtins(record))
+
+    def newest_first(self) -> list[dict[str, Any]]:
+        return list(reversed(self._held))
+
+
+class Rooms(NamedTuple):
+    """Whom the views ask."""
+
+    clock: Clock
+    host: Host
+    health: Health
+    engine: Engine
+    pipeline: Pipeline
+    spool: Spool
+    notes: Notes
+    events: Events
+
+
+class Parts:
+    """One document per question."""
+
+    def __init__(self, rooms: Rooms, config: Config) -> None:
+        self.rooms = rooms
+        self.config = config
+        self.facts: dict[str, dict[str, Any]] = {}  # by stream, as its source said
+        self.calibrations: dict[str, dict[str, Any]] = {}  # by stream, of its newest frames
+        self.manifests: dict[str, Manifest] = {}  # by "name@version"
+        self.sample: Callable[[], HostSample | None] = lambda: None
+        self.console: Callable[[], tuple[int | None, list[dict[str, str]]]] = lambda: (None, [])
+        self.degraded = False  # the last good configuration runs, not the files'
+        self.stopping = False
+        self._started_us = rooms.clock.boot_us()
+
+    # ── the parts ─────────────────────────────────────────────────────────────────────────────
+
+    def streams(self) -> dict[str, Any]:
+        return {name: self._stream(name) for name in self.config.streams}
+
+    def _stream(self, name: str) -> dict[str, Any]:
+        rooms, config = self.rooms, self.config.streams[name]
+        tap, channel = rooms.engine.taps.get(name), rooms.pipeline.channels.get(name)
+        totals = tap.totals() if tap else Totals(dropped={why.value: 0 for why in DROPS})
+        newest = channel.newest if channel else None
+        state = self._state(name, tap)
+        reason = (channel.reason if channel else None) or ""
+        return {
+            "state": state,
+            "reason": rooms.notes.of(name) if state not in {"ok", "starting"} else reason,
+            "title": config.title,
+            "room": config.room,
+            "source": self.facts.get(name, {}).get("where", config.source.__struct_config__.tag),
+            "fps_expected": (tap.word(Word.EXPECTED_MILLIFPS) / 1000 or None) if tap else None,
+            **msgspec.to_builtins(totals),
+            **self._speed(channel),
+            "last_frame_age_ms": self._age_ms(tap.word(Word.LAST_FRAME_US) if tap else 0),
+            "calibrated": newest is not None and newest.spacing_mm is not None,
+            "calibration": self.calibrations.get(name, {}),
+            "facts": self.facts.get(name, {}),
+            "ended": bool(tap.word(Word.ENDED)) if tap else False,
+            "owner": self.config.node,
+            "term": newest.term if newest else 0,
+            "model": config.models[0].name,
+            "model_version": newest.version if newest else config.models[0].version,
+        }
+
+    def _state(self, name: str, tap: Tap | None) -> str:
+        if self.rooms.notes.is_stuck(name):
+            return Signal.FAILED.value
+        return tap.signal().value if tap else Signal.STARTING.value
+
+    def _speed(self, channel: Channel | None) -> dict[str, Any]:
+        if channel is None:
+            channel = Channel(0)
+        age_us = channel.freshness.age_us(self.rooms.clock.boot_us())
+        return {
+            "fps_in": round(channel.rate_in.per_s(), 2),
+            "fps_out": round(channel.rate_out.per_s(), 2),
+            "latency_ms": quantiles_ms(channel.latency_us.quantiles(0.5, 0.99)),
+            "added_ms": quantiles_ms(channel.added_us.quantiles(0.5, 0.99)),
+            "age_ms": None if age_us is None else round(age_us / 1000, 1),
+        }
+
+    def _age_ms(self, at_us: int) -> float | None:
+        return round((self.rooms.clock.boot_us() - at_us) / 1000, 1) if at_us else None
+
+    def models(self) -> dict[str, Any]:
+        """By name: the active version, and the labels of its manifest."""
+        found: dict[str, Any] = {}
+        for name, config in self.config.streams.items():
+            newest = self._newest(name)
+            for model in config.models:
+                entry = found.setdefault(
+                    model.name,
+                    {"active": model.version, "previous": None, "rollout": None, "streams": []},
+                )
+                entry["streams"].append(name)
+                if newest is not None and newest.model == model.name:
+                    entry["active"] = newest.version
+                    entry["sha"], entry["backend"] = newest.sha, newest.backend
+                manifest = self.manifests.get(f"{model.name}@{entry['active']}")
+                entry["heads"] = msgspec.to_builtins(manifest.heads) if manifest else []
+        return found
+
+    def _newest(self, stream: str) -> Result | None:
+        channel = self.rooms.pipeline.channels.get(stream)
+        return channel.newest if channel else None
+
+    def spool(self) -> dict[str, Any]:
+        fields: dict[str, Any] = msgspec.to_builtins(self.rooms.spool.stats())
+        return fields
+
+    def uplink(self) -> dict[str, Any]:
+        """There is no uplink yet."""
+        return {"connected": False, "cloud": "unknown", "last_ack_s": None, "sent_bytes": 0,
+                "raw_bytes": 0, "inflight": 0,
+                "latency_ms": {"p50": None, "p99": None}}  # fmt: skip
+
+    def peers(self) -> dict[str, Any]:
+        return {}
+
+    def device(self) -> dict[str, Any]:
+        sample = self.sample()
+        fields: dict[str, Any] = msgspec.to_builtins(sample) if sample else {}
+        return fields
+
+    def events(self) -> list[dict[str, Any]]:
+        return self.rooms.events.newest_first()
+
+
+class Views(Parts):
+    """The parts, their sum, and what a follower sees."""
+
+    # ── pictures and followers ────────────────────────────────────────────────────────────────
+
+    def subscribe(self, stream: str) -> AbstractContextManager[AsyncIterator[bytes]]:
+        """The latest lines of a stream.
+
+        Raises: KeyError, Overloaded.
+        """
+        return self.rooms.pipeline.follow(stream)
+
+    def frame(self, stream: str) -> Shot | None:
+        """The newest kept frame and its result; asking makes the next answer fresher."""
+        tap, channel = self.rooms.engine.taps.get(stream), self.rooms.pipeline.channels.get(stream)
+        now_us = self.rooms.clock.boot_us()
+        view = tap.frame() if tap else None
+        if tap is not None:
+            tap.want_frames(now_us + WATCHED_US)
+        if view is None or channel is None:
+            return None
+        height, width = view.pixels.shape[:2]
+        picture = Picture(
+            w=width,
+            h=height,
+            channels=1 if view.pixels.ndim == 2 else 3,
+            pixels=view.pixels.tobytes(),
+            number=view.number,
+            age_ms=round((now_us - view.captured_us) / 1000, 1),
+        )
+        belongs = [result for result in channel.recent if result.frame == view.number]
+        return Shot(frame=picture, result=belongs[-1] if belongs else None)
+
+    def ready(self) -> bool:
+        return self.rooms.health.is_ready() and not self.stopping
+
+    # ── the whole ─────────────────────────────────────────────────────────────────────────────
+
+    def problems(self) -> list[dict[str, str]]:
+        """What a person should do something about, worst first."""
+        rooms = self.rooms
+        found = [*rooms.health.problems(), *self.console()[1]]
+        for stream, raised in rooms.pipeline.alarms.standing().items():
+            meaning = raised.meaning
+            found.append(problem(meaning.severity, f"{stream}: {meaning.what}", meaning.fix))
+        for (stream, _), note in rooms.notes.standing().items():
+            what = f"{stream}: {note.what}" if stream else note.what
+            found.append(problem(note.severity, what, note.fix))
+        found += [problem("warning", *words) for words in self._slow()]
+        return sorted(found, key=lambda entry: entry["severity"] != "critical")
+
+    def _slow(self) -> list[tuple[str, str]]:
+        found = []
+        for name, tap in self.rooms.engine.taps.items():
+            totals = tap.totals()
+            if totals.inferred >= SLOW_MIN_FRAMES and totals.missed > SLOW_SHARE * totals.inferred:
+                share = round(100 * totals.missed / totals.inferred)
+                found.append(
+                    (
+                        f"{name}: {share} % of the results come after their deadline",
+                        "a smaller model, fewer streams, or a longer deadline_ms",
+                    )
+                )
+        return found
+
+    def state(self) -> str:
+        if self.stopping:
+            return "stopping"
+        if not self.rooms.health.is_ready():
+            return "starting"
+        return "degraded" if self.degraded or self.problems() else "ok"
+
+    def status(self) -> dict[str, Any]:
+        return {
+            "schema": 1,
+            "node": self.config.node,
+            "version": __version__,
+            "state": self.state(),
+            "uptime_s": round((self.rooms.clock.boot_us() - self._started_us) / 1e6, 1),
+            "level": 0,
+            "streams": self.streams(),
+            "spool": self.spool(),
+            "uplink": self.uplink(),
+            "models": self.models(),
+            "peers": self.peers(),
+            "device": self.device(),
+            "engine": {"up": self.rooms.engine.is_up, "starts": self.rooms.engine.starts,
+                       "isolation": self.config.engine.isolation},
+            "console": {"port": self.console()[0]},
+            "problems": self.problems(),
+        }  # fmt: skip
+
+
+def problem(severity: str, what: str, fix: str) -> dict[str, str]:
+    return {"severity": severity, "what": what, "fix": fix}
+
+
+def quantiles_ms(values: tuple[float | None, ...]) -> dict[str, float | None]:
+    rounded = [None if value is None else round(value / 1000, 3) for value in values]
+    return {"p50": rounded[0], "p99": rounded[1]}

@@ -1,0 +1,148 @@
+"""A running house in one hand: configure, reload, wait for its end; what the console may ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from edge_agent import logs
+from edge_agent.config.diff import diff
+from edge_agent.config.structs import Config
+from edge_agent.core.frames import AnyRecord, Event, Signal
+from edge_agent.core.notes import Notes
+from edge_agent.core.ring import Word
+from edge_agent.ground import Orders
+from edge_agent.metrics import Metrics
+from edge_agent.services.engine import Engine
+from edge_agent.services.pipeline import Pipeline
+from edge_agent.views import Rooms, Views
+
+log = logs.get("agent")
+
+LoadAgain = Callable[[], tuple[Config | None, str]]  # the files now, or what is wrong with them
+
+
+class Agent:
+    """A running house, for whoever started it in this process."""
+
+    def __init__(self, *, rooms: Rooms, views: Views, metrics: Metrics, orders: Orders) -> None:
+        self.rooms = rooms
+        self._orders = orders
+        self.metrics = metrics
+        self.views = views
+        self.load_again: LoadAgain | None = None
+
+    @property
+    def pipeline(self) -> Pipeline:
+        return self.rooms.pipeline
+
+    @property
+    def engine(self) -> Engine:
+        return self.rooms.engine
+
+    async def configure(self, config: Config) -> None:
+        """Streams come, go and change; the others are not disturbed."""
+        self.views.config = config
+        for name in config.streams:
+            self.rooms.notes.forget(name)
+        ages = {name: round(s.max_age_ms * 1000) for name, s in config.streams.items()}
+        self.rooms.pipeline.configure(ages)
+        await self.rooms.engine.configure(self._orders.of(config, self.rooms.notes))
+        self.views.manifests = self._orders.manifests
+
+    async def reload(self) -> dict[str, Any]:
+        """Reads the configuration again; a bad one changes nothing and says where it is wrong."""
+        if self.load_again is None:
+            return {"reloaded": False, "why": "this agent was started without a file"}
+        wanted, flaws = self.load_again()
+        if wanted is None:
+            self.rooms.notes.tell(
+                "", "config", f"reload refused: {flaws}", "edge-agent config check"
+            )
+            self.tell("reload-refused", flaws)
+            return {"reloaded": False, "why": flaws}
+        running = self.views.config
+        changes = diff(running, wanted)
+        self.rooms.notes.forget("")
+        if changes.restart or changes.child:
+            keys = ", ".join(changes.restart + changes.child)
+            self.rooms.notes.tell("", "config", f"{keys}: takes effect at the next start",
+                                   "sudo systemctl restart edge-agent")  # fmt: skip
+        await self.configure(keep_what_needs_a_restart(running, wanted))
+        self.tell(
+            "reloaded", f"+{len(changes.added)} -{len(changes.removed)} ~{len(changes.changed)}"
+        )
+        return {"reloaded": True, "added": changes.added, "removed": changes.removed,
+                "changed": changes.changed, "restart": changes.restart + changes.child}  # fmt: skip
+
+    def tell(self, name: str, what: str = "") -> None:
+        """An event record."""
+        log.info(name, what=what)
+        rooms = self.rooms
+        event = Event(node=self.views.config.node, boot=rooms.host.boot_id(), stream="",
+                      at_us=rooms.clock.boot_us(), name=name, what=what)  # fmt: skip
+        rooms.events.hear(rooms.spool.append(event))
+
+    async def finished(self) -> None:
+        """Until every stream that is a recording has come to its end and is read out."""
+        while not all(self._is_over(name) for name in self.views.config.streams):  # noqa: ASYNC110
+            await anyio.sleep(0.02)
+
+    def _is_over(self, name: str) -> bool:
+        tap = self.rooms.engine.taps.get(name)
+        if tap is None:
+            return self.rooms.notes.is_stuck(name)
+        failed = tap.signal() is Signal.FAILED
+        return failed or (bool(tap.word(Word.ENDED)) and tap.totals().in_flight == 0)
+
+
+def keep_what_needs_a_restart(running: Config, wanted: Config) -> Config:
+    """The wanted configuration, with the sections that only a start can change left as they are."""
+    return msgspec.structs.replace(
+        running, streams=wanted.streams, models=wanted.models, log=wanted.log
+    )
+
+
+class Shown(Views):
+    """What the console may ask: the views, the exposition, a reload."""
+
+    agent: Agent
+
+    async def metrics(self) -> bytes:
+        status = self.status()
+        return await anyio.to_thread.run_sync(self.agent.metrics.render, status)
+
+    async def reload(self) -> dict[str, Any]:
+        return await self.agent.reload()
+
+
+class Hearing:
+    """What the inference side says, to those whom it concerns."""
+
+    def __init__(self, notes: Notes) -> None:
+        self._notes = notes
+        self._pipeline: Pipeline | None = None
+        self._views: Views | None = None
+
+    def bind(self, pipeline: Pipeline, views: Views) -> None:
+        self._pipeline, self._views = pipeline, views
+
+    def on_record(self, record: AnyRecord, primary: bool) -> None:
+        if self._pipeline is not None:
+            self._pipeline.on_record(record, primary)
+
+    def heard(self, words: Mapping[str, Any]) -> None:
+        event = words.get("event")
+        if event == "problem":
+            self._notes.tell(words["stream"], words["code"], words["what"], words["fix"])
+            log.warning(words["what"], stream=words["stream"], code=words["code"], fix=words["fix"])
+        elif event == "facts" and self._views is not None:
+            self._views.facts[words["stream"]] = dict(words["facts"])
+        elif event == "calibration" and self._views is not None:
+            self._views.calibrations[words["stream"]] = dict(words["calibration"])
+        elif event == "model_stats" and self._pipeline is not None:
+            self._pipeline.model_stats(words)

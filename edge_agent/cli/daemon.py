@@ -1,0 +1,131 @@
+"""The daemon's outermost shell: configuration chosen, loop made, signals turned into a stop."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import signal
+import socket
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from edge_agent import logs
+from edge_agent.agent import Agent
+from edge_agent.app import running
+from edge_agent.cli import exits
+from edge_agent.cli.exits import CommandError
+from edge_agent.config import lastgood
+from edge_agent.config.load import Loaded, load, node_name, paths
+from edge_agent.config.structs import Config
+from edge_agent.core.errors import EdgeAgentError
+from edge_agent.ground import AlreadyRunning
+from edge_agent.inference.side import start_in_threads
+from edge_agent.services.engine import InThreads
+from edge_agent.stores.files import read_bounded, write_atomic
+
+log = logs.get("daemon")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Until SIGTERM or SIGINT."""
+    where, overrides = paths(Path(args.config) if args.config else None), list(args.set or ())
+    loaded = load(where, overrides)
+    last_good = read_last_good(loaded)
+    chosen = lastgood.choose(loaded, last_good)
+    config = named(chosen.config)
+    logs.setup(config.log)
+    degraded = loaded.text() if chosen.degraded else ""
+
+    def load_again() -> tuple[Config | None, str]:
+        again = load(where, overrides)
+        if again.config is None:
+            return None, again.text()
+        write_last_good(again.config)
+        return named(again.config), ""
+
+    try:
+        run_loop(lambda: serve(config, degraded=degraded, load_again=load_again))
+    except AlreadyRunning as other:
+        raise CommandError(other.what, hint=other.hint, code=exits.REFUSED) from other
+    return exits.OK
+
+
+def named(config: Config) -> Config:
+    """With a node name: the host's, unless the operator gave one."""
+    if config.node:
+        return config
+    return msgspec.structs.replace(config, node=node_name(socket.gethostname()))
+
+
+def run_loop(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """One event loop, the fast one where it is installed."""
+    try:
+        import uvloop  # noqa: PLC0415 - optional at run time: no wheel, no speed
+    except ImportError:
+        asyncio.run(main())
+        return
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_until_complete(main())
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+def in_threads(control: socket.socket, event_fd: int, board_fd: int) -> InThreads:
+    """The inference side as threads of this process."""
+    return InThreads(start_in_threads(control, event_fd, board_fd))
+
+
+async def serve(
+    config: Config, *, degraded: str, load_again: Callable[[], tuple[Config | None, str]]
+) -> None:
+    """The house from READY to dark."""
+    async with running(config, in_process=in_threads, degraded=degraded) as agent:
+        agent.load_again = load_again
+        if not degraded:
+            await anyio.to_thread.run_sync(write_last_good, config)
+        gc.freeze()  # what stands at start stays; the collector need not look at it again
+        await until_told_to_stop(agent)  # a second signal meets the default handlers: at once
+
+
+async def until_told_to_stop(agent: Agent) -> None:
+    """SIGHUP reloads and goes on; SIGTERM and SIGINT end it."""
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async for number in signals:
+            if number != signal.SIGHUP:
+                log.info("stopping", signal=signal.Signals(number).name)
+                return
+            try:
+                await agent.reload()
+            except EdgeAgentError as wrong:
+                log.warning("reload failed", error=wrong.what, hint=wrong.hint)
+
+
+# ── the last good configuration ───────────────────────────────────────────────────────────────
+
+
+def read_last_good(loaded: Loaded) -> Config | None:
+    """None when there is none, or it is damaged: then the files must be right."""
+    path = Path(loaded.state_dir) / lastgood.FILE_NAME
+    try:
+        return lastgood.decode_last_good(read_bounded(path, lastgood.MAX_BYTES))
+    except (OSError, EdgeAgentError):
+        return None
+
+
+def write_last_good(config: Config) -> None:
+    """Best effort: a full disk must not keep a sound configuration from running."""
+    path = Path(config.state_dir) / lastgood.FILE_NAME
+    try:
+        write_atomic(path, lastgood.encode_last_good(config), mode=0o600)
+    except (OSError, EdgeAgentError) as error:
+        log.warning("last good configuration not kept", error=str(error))

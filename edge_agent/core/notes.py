@@ -1,0 +1,61 @@
+"""Problems that somebody told, bounded: kept for ten seconds after they were last told, those of a
+stream that can't start until it is ordered anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+KEPT_US = 10_000_000
+MAX_NOTES = 200
+MAX_WORDS = 500
+STICKY = ("stream-rejected", "config", "model-rejected")
+
+
+class Note(NamedTuple):
+    """severity: `critical` or `warning`. told_us: CLOCK_BOOTTIME."""
+
+    severity: str
+    what: str
+    fix: str
+    told_us: int
+    sticky: bool
+
+
+class Notes:
+    """By stream and code; the newest words win. `stream` is "" for the agent itself."""
+
+    def __init__(self, now_us: Callable[[], int]) -> None:
+        self._now_us = now_us
+        self._notes: dict[tuple[str, str], Note] = {}
+
+    def tell(self, stream: str, code: str, what: str, fix: str) -> None:
+        self._notes.pop((stream, code), None)
+        while len(self._notes) >= MAX_NOTES:
+            self._notes.pop(next(iter(self._notes)))
+        severity = "critical" if code in STICKY else "warning"
+        note = Note(severity, what[:MAX_WORDS], fix[:MAX_WORDS], self._now_us(), code in STICKY)
+        self._notes[stream, code] = note
+
+    def forget(self, stream: str) -> None:
+        """The stream is ordered anew."""
+        for key in [key for key in self._notes if key[0] == stream]:
+            del self._notes[key]
+
+    def standing(self) -> dict[tuple[str, str], Note]:
+        now_us = self._now_us()
+        return {
+            key: note
+            for key, note in self._notes.items()
+            if note.sticky or now_us - note.told_us < KEPT_US
+        }
+
+    def is_stuck(self, stream: str) -> bool:
+        """A note says that the stream can't start as it is ordered."""
+        return any(name == stream and note.sticky for (name, _), note in self._notes.items())
+
+    def of(self, stream: str) -> str:
+        """The newest words about a stream, "" when there are none."""
+        found = [note for (name, _), note in self.standing().items() if name == stream]
+        return max(found, key=lambda note: note.told_us).what if found else ""

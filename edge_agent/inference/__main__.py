@@ -1,0 +1,39 @@
+"""`python -m edge_agent.inference CONTROL EVENT BOARD PARENT`: descriptors and the agent's pid."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+import sys
+
+from edge_agent.inference.realtime import die_with_parent
+
+EXIT_DIED = 70  # EX_SOFTWARE: a thread died of a bug; the agent starts a new child
+
+
+def on_death(text: str) -> None:
+    os.write(2, text.encode(errors="replace"))
+    os._exit(EXIT_DIED)
+
+
+def main(argv: list[str]) -> int:
+    control_fd, event_fd, board_fd, parent = (int(word) for word in argv)
+    die_with_parent(parent)
+    # the agent stops us over the socket; a terminal's Ctrl-C is meant for the agent
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    import cv2  # noqa: PLC0415 - after the parent is watched: it takes a while to load
+
+    cv2.setNumThreads(1)  # a lane is one thread; OpenCV's own pool would fight for the cores
+    from edge_agent.inference.side import run_side  # noqa: PLC0415 - as above
+
+    gc.freeze()
+    with socket.socket(fileno=control_fd) as control:
+        run_side(control, event_fd, board_fd, on_death=on_death)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,115 @@
+"""The desk between capture and lanes: one slot per model and stream, earliest deadline first.
+
+A slot's manners are `latest`: a newer frame takes the place of the one that waits, and the loss is
+counted. A recorded source may `wait` instead (`wait_free`). Nothing else here blocks.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from edge_agent.core import schedule
+from edge_agent.core.frames import Drop, Frame
+from edge_agent.inference.seats import Run
+
+IDLE_S = 0.25  # an idle lane turns four times a second, for the watchdog
+
+
+class Job(NamedTuple):
+    """A frame that a lane has taken."""
+
+    run: Run
+    frame: Frame
+    deadline_us: int
+
+
+Lost = Callable[[Run, Drop], None]
+
+
+class Desk:
+    """`lost(run, why)` is called under the desk's lock for every frame that gets no result."""
+
+    def __init__(self, now_us: Callable[[], int], lost: Lost) -> None:
+        self._now_us = now_us
+        self._lost = lost
+        self._runs: list[Run] = []
+        self._turn = threading.Condition()
+        self._closed = False
+
+    def seat(self, runs: Sequence[Run]) -> None:
+        with self._turn:
+            self._runs.extend(runs)
+
+    def leave(self, runs: Sequence[Run], why: Drop) -> None:
+        """These runs are gone; a frame that still waits is lost for that reason."""
+        with self._turn:
+            for run in runs:
+                if run in self._runs:
+                    self._runs.remove(run)
+                self._forget(run, why)
+            self._turn.notify_all()
+
+    def put(self, run: Run, frame: Frame, deadline_us: int) -> None:
+        with self._turn:
+            self._forget(run, Drop.OVERWRITTEN)
+            if self._closed:
+                self._lost(run, Drop.SHUTDOWN)
+                return
+            run.frame, run.deadline_us = frame, deadline_us
+            self._turn.notify()
+
+    def wait_free(self, run: Run, timeout_s: float) -> bool:
+        """For recorded sources: True once nothing waits or runs for this run."""
+        with self._turn:
+            return self._turn.wait_for(
+                lambda: self._closed or (run.frame is None and not run.busy), timeout_s
+            )
+
+    def take(self) -> Job | None:
+        """The most urgent job; None after an idle quarter of a second or at the close."""
+        with self._turn:
+            job = self._pick()
+            if job is None and not self._closed:
+                self._turn.wait(IDLE_S)
+                job = self._pick()
+            return job
+
+    def done(self, run: Run) -> None:
+        with self._turn:
+            run.busy = False
+            # a waiting source, and a lane for the frame that came meanwhile
+            self._turn.notify_all()
+
+    def close(self) -> None:
+        """No more frames; those that wait are booked as lost at shutdown."""
+        with self._turn:
+            self._closed = True
+            for run in self._runs:
+                self._forget(run, Drop.SHUTDOWN)
+            self._turn.notify_all()
+
+    @property
+    def is_closed(self) -> bool:
+        return self._closed
+
+    def _forget(self, run: Run, why: Drop) -> None:
+        if run.frame is not None:
+            run.frame = None
+            self._lost(run, why)
+
+    def _pick(self) -> Job | None:
+        while True:
+            ready = (run.ready(key) for key, run in enumerate(self._runs))
+            best = schedule.pick(item for item in ready if item is not None)
+            if best is None:
+                return None
+            run = self._runs[best.key]
+            frame = run.frame
+            assert frame is not None
+            if schedule.judge(best, self._now_us(), run.estimate_us) == "late":
+                self._forget(run, Drop.LATE)
+                continue
+            run.frame, run.busy = None, True
+            return Job(run, frame, best.deadline_us)

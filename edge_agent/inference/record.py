@@ -1,0 +1,122 @@
+"""Builds the `Result` of one run: numbers in, frozen record out. No clock: times are arguments."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+import xxhash
+
+from edge_agent.core import ring
+from edge_agent.core.frames import Frame, Result, pack
+from edge_agent.inference.interpret import Findings
+from edge_agent.inference.seats import Run, Seat
+
+
+class Identity(NamedTuple):
+    """Who speaks. boot: hex8 of the boot id."""
+
+    node: str
+    boot: str
+
+
+class Times(NamedTuple):
+    """CLOCK_BOOTTIME, us: the lane took the frame, the run began and ended, the result was made."""
+
+    started: int
+    run_from: int
+    run_to: int
+    made: int
+
+
+class Situation(NamedTuple):
+    """What was true of the stream when the frame ran."""
+
+    level: int
+    every: int
+    low_quality: bool
+    utc_offset_us: int | None
+    utc_error_us: int | None
+
+
+def flags_of(frame: Frame, run: Run, seat: Seat, situation: Situation) -> tuple[str, ...]:
+    """In the order of the schema."""
+    claims = {
+        "replay": frame.replay,
+        "uncalibrated": frame.calibration.spacing_mm is None,
+        "degraded": situation.level > 0,
+        "trial": run.trial,
+        "state_reset": seat.fresh,
+        "low_quality": situation.low_quality,
+    }
+    return tuple(name for name, is_true in claims.items() if is_true)
+
+
+def build(
+    who: Identity,
+    run: Run,
+    seat: Seat,
+    frame: Frame,
+    *,
+    findings: Findings,
+    times: Times,
+    situation: Situation,
+    roi: tuple[int, int, int, int],
+) -> Result:
+    """The record, with its full provenance."""
+    loaded = seat.loaded
+    return Result(
+        node=who.node,
+        boot=who.boot,
+        stream=run.stream,
+        at_us=times.made,
+        frame=frame.number,
+        captured_us=frame.captured_us,
+        utc_offset_us=situation.utc_offset_us,
+        utc_error_us=situation.utc_error_us,
+        pts_us=frame.pts_us,
+        wait_us=times.started - frame.captured_us,
+        infer_us=times.run_to - times.run_from,
+        latency_us=times.made - frame.captured_us,
+        size=frame.size,
+        roi=roi,
+        spacing_mm=frame.calibration.spacing_mm,
+        spacing_from=frame.calibration.spacing_from,
+        input_hash=f"{xxhash.xxh3_64_intdigest(seat.bound.input_pixels.data) & 0xFFFFFFFF:08x}",
+        model=run.name,
+        version=loaded.manifest.version,
+        sha=loaded.sha[:16],
+        variant=loaded.session.variant,
+        backend=loaded.session.backend,
+        settings=seat.interpreter.settings,
+        every=situation.every,
+        level=situation.level,
+        flags=flags_of(frame, run, seat, situation) + findings.flags,
+        exam=frame.exam,
+        labels=findings.labels,
+        objects=findings.objects,
+        measures=findings.measures,
+    )
+
+
+def fit(result: Result) -> tuple[Result, bytes]:
+    """The record and its bytes, small enough for a slot: contours, then the tail of objects go.
+
+    The interpreter keeps within the bound; this is the last line, and says `truncated`.
+    """
+    body = pack(result)
+    if len(body) <= ring.BODY_BYTES:
+        return result, body
+    flags = (*result.flags, "truncated") if "truncated" not in result.flags else result.flags
+    bare = tuple(msgspec.structs.replace(o, mask=None) for o in result.objects)
+    count = len(bare)
+    while True:
+        kept = {o.id for o in bare[:count]}
+        measures = tuple(m for m in result.measures if m.object is None or m.object in kept)
+        smaller = msgspec.structs.replace(
+            result, objects=bare[:count], measures=measures, flags=flags
+        )
+        body = pack(smaller)
+        if len(body) <= ring.BODY_BYTES or count == 0:
+            return smaller, body
+        count //= 2

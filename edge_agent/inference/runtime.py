@@ -1,0 +1,249 @@
+"""The rooms of the inference side put together: streams, desk, lanes, models, pulse.
+
+`Runtime` is driven by `control` alone, from one thread; nothing here talks to the agent but
+through `told` (words) and the streams' memory (numbers, results). A thread that dies of a bug takes
+the whole side down (`on_death`): half a side is worse than none, and the agent starts a new one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from edge_agent.config.structs import EngineConfig
+from edge_agent.core import schedule
+from edge_agent.core.errors import ConfigError, EdgeAgentError
+from edge_agent.core.frames import Calibration, Drop, Signal
+from edge_agent.inference import record
+from edge_agent.inference.capture import Capture, Start
+from edge_agent.inference.desk import Desk
+from edge_agent.inference.lanes import Lane
+from edge_agent.inference.models import ModelVerbs, warm_seat
+from edge_agent.inference.seats import Run, Shelf
+from edge_agent.inference.stream import Stream
+from edge_agent.orders import StreamOrder
+from edge_agent.ports import Clock, FrameSource, InLaneListener
+
+PULSE_S = 0.05
+STATS_S = 60.0
+STOP_JOIN_S = 1.0
+START_TOGETHER_S = 10.0
+
+
+class Told(Protocol):
+    """The words that leave this side."""
+
+    def facts(self, stream: Stream) -> None: ...
+
+    def calibration(self, stream: str, calibration: Calibration) -> None: ...
+
+    def problem(self, stream: str, code: str, what: str, fix: str) -> None: ...
+
+    def stats(self, run: Run) -> None: ...
+
+
+class Neighbours:
+    """What `control` brings: effects that differ between child and thread."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        shelf: Shelf,
+        make_source: Callable[[StreamOrder], FrameSource],
+        told: Told,
+        wake: Callable[[], None],
+        beat: Callable[[int], None],
+        on_death: Callable[[str], None],
+    ) -> None:
+        self.clock = clock
+        self.shelf = shelf
+        self.make_source = make_source
+        self.told = told
+        self.wake = wake
+        self.beat = beat
+        self.on_death = on_death
+
+
+class Runtime:
+    """Verbs, each called from the control thread."""
+
+    def __init__(
+        self, config: EngineConfig, lanes: int, who: record.Identity, near: Neighbours
+    ) -> None:
+        self._config = config
+        self._who = who
+        self._near = near
+        self._streams: dict[str, Stream] = {}
+        self._stopping = threading.Event()
+        self._desk = Desk(near.clock.boot_us, self._lost)
+        self._listeners = load_listeners(config.listeners)
+        self._threads = [
+            self._spawn(f"lane-{i}", self._lane_body(i), near.on_death) for i in range(lanes)
+        ]
+        self._threads.append(self._spawn("pulse", self._pulse_body, near.on_death))
+        self.models = ModelVerbs(near.shelf, self.all_streams)
+
+    # ── streams ───────────────────────────────────────────────────────────────────────────────
+
+    def configure(self, orders: Sequence[StreamOrder], fds: dict[str, int]) -> None:
+        """The whole wanted set: new streams start, missing ones stop, the others go on."""
+        wanted = {order.name for order in orders}
+        for name in set(self._streams) - wanted:
+            self.remove(name)
+        fresh = [order for order in orders if order.name not in self._streams]
+        start = Start(len(fresh), START_TOGETHER_S) if self._config.start_together else None
+        for order in fresh:
+            self._add(order, fds[order.name], start)
+
+    def _add(self, order: StreamOrder, fd: int, start: Start | None) -> None:
+        stream = Stream(order, fd)
+        self._streams[order.name] = stream
+        try:
+            stream.runs = [self._make_run(stream, index) for index in range(len(order.models))]
+            source = self._near.make_source(order)
+        except EdgeAgentError as wrong:
+            stream.signal(Signal.FAILED)
+            self._near.told.problem(order.name, "stream-rejected", wrong.what, wrong.hint)
+            if start is not None:
+                threading.Thread(target=start.wait, daemon=True).start()
+            return
+        self._desk.seat(stream.runs)
+        capture = Capture(
+            stream,
+            source,
+            desk=self._desk,
+            clock=self._near.clock,
+            told=self._near.told,
+            realtime_wanted=self._config.realtime,
+            start=start,
+            publish_blank=self._near.wake,
+        )
+        stream.capture = self._spawn(f"cap-{order.name}", capture.body, self._near.on_death)
+
+    def _make_run(self, stream: Stream, index: int) -> Run:
+        ref = stream.order.models[index]
+        loaded = self._near.shelf.load(ref.folder, ref.sha)
+        seat = warm_seat(loaded, ref, stream.options)
+        rank = schedule.rank_of(stream.config.priority, extra=index > 0)
+        return Run(stream=stream.name, index=index, ref=ref, seat=seat, rank=rank)
+
+    def remove(self, name: str) -> None:
+        """Stops a stream; what waited is booked as lost at shutdown."""
+        stream = self._streams[name]
+        stream.stop.set()
+        if stream.capture is not None:
+            stream.capture.join(STOP_JOIN_S)
+        self._desk.leave(stream.runs, Drop.SHUTDOWN)
+        del self._streams[name]
+        self.models.tidy()
+
+    def all_streams(self) -> list[Stream]:
+        return list(self._streams.values())
+
+    def stream(self, name: str) -> Stream | None:
+        return self._streams.get(name)
+
+    # ── the rest ──────────────────────────────────────────────────────────────────────────────
+
+    def level(self, level: int, *, thermal: bool) -> None:
+        for stream in self._streams.values():
+            stream.level = level
+            stream.level_drop = Drop.THERMAL if thermal else Drop.SHED
+
+    def stop(self) -> None:
+        """No more frames; those in a lane still become results."""
+        for stream in self._streams.values():
+            stream.stop.set()
+        for stream in self._streams.values():
+            if stream.capture is not None:
+                stream.capture.join(STOP_JOIN_S)
+        self._desk.close()
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join(STOP_JOIN_S)
+
+    def _lost(self, run: Run, why: Drop) -> None:
+        stream = self._streams.get(run.stream)
+        if stream is not None:
+            stream.lost(run, why)
+
+    def _lane_body(self, index: int) -> Callable[[], None]:
+        near = self._near
+        lane = Lane(
+            self._desk,
+            who=self._who,
+            clock=near.clock,
+            streams=self.stream,
+            told=near.told,
+            listeners=self._listeners,
+            wake=near.wake,
+            beat=lambda: near.beat(index),
+        )
+
+        def body() -> None:
+            lane.body(realtime_wanted=self._config.realtime, stopped=self._stopping.is_set)
+
+        return body
+
+    def _pulse_body(self) -> None:
+        """Blanks what is no longer fresh, and reports each model once a minute."""
+        next_stats_us = self._near.clock.boot_us() + round(STATS_S * 1e6)
+        while not self._stopping.wait(PULSE_S):
+            now_us = self._near.clock.boot_us()
+            for stream in list(self._streams.values()):
+                self._freshen(stream, now_us)
+            if now_us >= next_stats_us:
+                next_stats_us = now_us + round(STATS_S * 1e6)
+                self._report_stats()
+
+    def _freshen(self, stream: Stream, now_us: int) -> None:
+        stream.notice_silence(now_us)
+        reason = stream.freshness.blank(now_us, stream.current_signal)
+        if reason is not None:
+            for listener in self._listeners:
+                listener.blank(stream.name, reason)
+
+    def _report_stats(self) -> None:
+        for stream in list(self._streams.values()):
+            for run in stream.runs:
+                self._near.told.stats(run)
+                run.count.clear()
+
+    @staticmethod
+    def _spawn(
+        name: str, body: Callable[[], None], on_death: Callable[[str], None]
+    ) -> threading.Thread:
+        def guarded() -> None:
+            finished = False
+            try:
+                body()
+                finished = True
+            finally:
+                if not finished:
+                    on_death("".join(traceback.format_exception(*sys.exc_info())))
+
+        thread = threading.Thread(target=guarded, name=name, daemon=True)
+        thread.start()
+        return thread
+
+
+def load_listeners(names: Sequence[str]) -> tuple[InLaneListener, ...]:
+    """`package.module:factory` each.
+
+    Raises: ConfigError.
+    """
+    found: list[InLaneListener] = []
+    for name in names:
+        module, _, factory = name.partition(":")
+        try:
+            found.append(getattr(importlib.import_module(module), factory)())
+        except (ImportError, AttributeError, TypeError) as error:
+            raise ConfigError(
+                "engine.listeners", f"load {name!r}: {error}", hint="expected package.module:name"
+            ) from error
+    return tuple(found)

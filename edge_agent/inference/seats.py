@@ -1,0 +1,217 @@
+"""Models on streams: what is loaded, and which version sits on which stream.
+
+A `Seat` is one loaded version prepared for one stream: its own buffers, decoder and tracker over a
+session that all streams share. A `Run` is one model of one stream: `live` is read once per frame,
+so a swap is one attribute store between two frames. Raw outputs never leave the lane.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.config.structs import StreamModel
+from edge_agent.core import schedule
+from edge_agent.core.agreement import agreement
+from edge_agent.core.frames import Calibration, Frame
+from edge_agent.core.manifest import Manifest
+from edge_agent.inference.interpret import Findings, Interpreter
+from edge_agent.orders import ModelRef
+from edge_agent.ports import Backend, Bound, Session
+
+WARM_RUNS = 3
+SCORE_BINS = 10
+INPUT_SAMPLE_EVERY = 30  # frames between two looks at the input's mean and deviation
+
+
+class StreamOptions(NamedTuple):
+    """What of a stream's configuration shapes its results."""
+
+    tracking: bool
+    contours: bool
+
+
+class Loaded:
+    """One model version in memory."""
+
+    def __init__(self, *, sha: str, manifest: Manifest, session: Session) -> None:
+        self.sha = sha
+        self.manifest = manifest
+        self.session = session
+
+
+class Shelf:
+    """Sessions by content; one serves all streams of a model."""
+
+    def __init__(self, backend: Backend, read_manifest: Callable[[Path], Manifest]) -> None:
+        self._backend = backend
+        self._read_manifest = read_manifest
+        self._loaded: dict[str, Loaded] = {}
+        self._turn = threading.Lock()  # a loader works beside the control thread
+
+    def load(self, folder: str, sha: str) -> Loaded:
+        """Raises: Rejected."""
+        with self._turn:
+            if sha not in self._loaded:
+                manifest = self._read_manifest(Path(folder))
+                session = self._backend.load(Path(folder), manifest)
+                self._loaded[sha] = Loaded(sha=sha, manifest=manifest, session=session)
+            return self._loaded[sha]
+
+    def keep_only(self, shas: Iterable[str]) -> int:
+        """Closes every session that nobody sits on; returns how many."""
+        with self._turn:
+            gone = set(self._loaded) - set(shas)
+            for sha in gone:
+                self._loaded.pop(sha).session.close()
+            return len(gone)
+
+
+class Seat:
+    """One version, ready to run on one stream."""
+
+    def __init__(self, loaded: Loaded, options: StreamModel, stream: StreamOptions) -> None:
+        self.loaded = loaded
+        self.bound: Bound = loaded.session.bind()
+        self.interpreter = Interpreter(
+            loaded.manifest,
+            threshold=options.threshold,
+            min_area_px=options.min_area_px,
+            tracking=stream.tracking,
+            contours=stream.contours,
+        )
+        self.fresh = True  # its first result says `state_reset`
+
+    def warm(self) -> None:
+        """Runs on black until caches and arenas are there, then forgets what it saw.
+
+        Raises: BadFrame.
+        """
+        width, height = self.loaded.manifest.input.size
+        black = np.zeros((height, width, 3), np.uint8)
+        frame = Frame(number=0, captured_us=0, pixels=black)
+        for _ in range(WARM_RUNS):
+            self.bound.fill(frame, (0, 0, width, height))
+            self.bound.run()
+        self.bound.reset_state()
+
+    def look(
+        self, frame: Frame, outputs: Mapping[str, NDArray[Any]], roi: tuple[int, int, int, int]
+    ) -> Findings:
+        """Raises: BadFrame."""
+        return self.interpreter.interpret(
+            outputs,
+            frame_size=frame.size,
+            roi=roi,
+            spacing_mm=frame.calibration.spacing_mm,
+            captured_us=frame.captured_us,
+        )
+
+    def region(self, frame: Frame) -> tuple[int, int, int, int]:
+        """[x, y, w, h] px that this model gets of the frame."""
+        width, height = frame.size
+        calibration: Calibration = frame.calibration
+        if self.loaded.manifest.input.region == "frame" or calibration.roi is None:
+            return (0, 0, width, height)
+        return calibration.roi
+
+
+class ShadowCount:
+    """How the shadow compares so far."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.errors = 0
+        self.agreed = 0.0
+        self.took_us = 0
+
+    def book(self, live: Findings, shadow: Findings, took_us: int) -> None:
+        self.frames += 1
+        self.agreed += agreement(live.objects, shadow.objects)
+        self.took_us += took_us
+
+    def words(self) -> dict[str, float]:
+        n = max(1, self.frames)
+        return {
+            "frames": self.frames,
+            "errors": self.errors,
+            "agreement": round(self.agreed / n, 4),
+            "infer_us": round(self.took_us / n),
+        }
+
+
+class ModelCount:
+    """What the `model_stats` record of a minute is made of."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        self.frames = 0
+        self.findings = 0
+        self.scores = [0] * SCORE_BINS
+        self.mean = 0.0
+        self.sd = 0.0
+
+    def book(self, findings: Findings, pixels: NDArray[np.uint8]) -> None:
+        best = max((o.score for o in findings.objects), default=None)
+        if best is None:
+            best = max((label.score for label in findings.labels), default=None)
+        if best is not None:
+            self.findings += 1
+            self.scores[min(SCORE_BINS - 1, int(best * SCORE_BINS))] += 1
+        if self.frames % INPUT_SAMPLE_EVERY == 0:
+            self.mean, self.sd = float(pixels.mean()), float(pixels.std())
+        self.frames += 1
+
+
+class Run:
+    """One model of one stream. Only one lane works on it at a time."""
+
+    def __init__(self, *, stream: str, index: int, ref: ModelRef, seat: Seat, rank: int) -> None:
+        self.stream = stream
+        self.primary = index == 0
+        self.ref = ref
+        self.name = ref.name
+        self.rank = rank
+        self.live = seat
+        self.previous: Seat | None = None
+        self.shadow: Seat | None = None
+        self.shadow_every = 1
+        self.shadow_count = ShadowCount()
+        self.count = ModelCount()
+        self.trial = False
+        self.estimate_us = 0.0
+        # the slot: one frame waits, the newest wins
+        self.frame: Frame | None = None
+        self.deadline_us = 0
+        self.busy = False
+
+    def ready(self, key: int) -> schedule.Ready | None:
+        frame = self.frame
+        if frame is None or self.busy:
+            return None
+        return schedule.Ready(self.rank, self.deadline_us, frame.captured_us, key)
+
+    def take_seat(self, seat: Seat, *, trial: bool) -> None:
+        """The swap: one store; the lane reads `live` once per frame."""
+        self.previous, self.live, self.trial = self.live, seat, trial
+
+    def roll_back(self) -> bool:
+        """False when there is nothing to go back to."""
+        if self.previous is None:
+            return False
+        self.previous.bound.reset_state()
+        self.previous.interpreter.reset()
+        self.previous.fresh = True
+        self.live, self.previous, self.trial = self.previous, None, False
+        return True
+
+    def shas(self) -> set[str]:
+        seats = (self.live, self.previous, self.shadow)
+        return {seat.loaded.sha for seat in seats if seat is not None}

@@ -1,0 +1,108 @@
+"""Starts an inference side on three descriptors; the same for the child and for threads.
+
+control: stream socket. event: eventfd that wakes the agent. board: memfd of one page, one
+little word of 8 bytes per lane that counts the lane's turns.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import socket
+import threading
+from collections.abc import Callable
+
+from edge_agent import backends, sources
+from edge_agent.core.errors import EdgeAgentError, Rejected
+from edge_agent.host import SystemClock
+from edge_agent.inference.control import Verbs, Wire, Words, serve
+from edge_agent.inference.record import Identity
+from edge_agent.inference.runtime import Neighbours, Runtime
+from edge_agent.inference.seats import Shelf
+from edge_agent.orders import BOARD_BYTES, Begin, StreamOrder
+from edge_agent.ports import Clock, FrameSource
+from edge_agent.stores.models import Models
+
+
+def run_side(
+    control: socket.socket,
+    event_fd: int,
+    board_fd: int,
+    *,
+    on_death: Callable[[str], None],
+    clock: Clock | None = None,
+) -> None:
+    """Serves one agent until `stop` or end of file.
+
+    Raises: Rejected when the first message is not `begin`.
+    """
+    wire = Wire(control)
+    request = wire.receive()
+    if request is None:
+        return
+    if request.begin is None:
+        raise Rejected(f"control: first verb {request.verb!r}, expected 'begin'")
+    words = Words(wire)
+    try:
+        runtime = _build(
+            request.begin,
+            words,
+            event_fd,
+            board_fd,
+            on_death=on_death,
+            clock=clock or SystemClock(),
+        )
+    except EdgeAgentError as wrong:
+        wire.send({"re": request.id, "error": wrong.what, "hint": wrong.hint})
+        return
+    wire.send({"re": request.id, "ok": {}})
+    serve(wire, Verbs(runtime))
+
+
+def _build(
+    begin: Begin,
+    words: Words,
+    event_fd: int,
+    board_fd: int,
+    *,
+    on_death: Callable[[str], None],
+    clock: Clock,
+) -> Runtime:
+    board = memoryview(mmap.mmap(board_fd, BOARD_BYTES)).cast("Q")
+
+    def beat(lane: int) -> None:
+        board[lane] += 1
+
+    def make_source(order: StreamOrder) -> FrameSource:
+        return sources.make(order.config.source, clock=clock, exam_key=begin.exam_key)
+
+    backend = backends.make(begin.engine.backend, threads=begin.engine.threads_per_run)
+    near = Neighbours(
+        clock=clock,
+        shelf=Shelf(backend, Models((), shipped=False).manifest),
+        make_source=make_source,
+        told=words,
+        wake=lambda: os.eventfd_write(event_fd, 1),
+        beat=beat,
+        on_death=on_death,
+    )
+    return Runtime(begin.engine, begin.lanes, Identity(begin.node, begin.boot), near)
+
+
+def start_in_threads(control: socket.socket, event_fd: int, board_fd: int) -> threading.Thread:
+    """The thread mode: the same side in this process; its death looks like a child's."""
+
+    def on_death(text: str) -> None:
+        os.write(2, text.encode(errors="replace"))
+        control.shutdown(socket.SHUT_RDWR)
+
+    own_event_fd = os.dup(event_fd)  # the agent may close its own before a last wake-up
+
+    def body() -> None:
+        with control:
+            run_side(control, own_event_fd, board_fd, on_death=on_death)
+        os.close(own_event_fd)
+
+    thread = threading.Thread(target=body, name="inference", daemon=True)
+    thread.start()
+    return thread

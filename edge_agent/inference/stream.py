@@ -1,0 +1,105 @@
+"""One stream inside the inference side: its memory, its runs, its signal."""
+
+from __future__ import annotations
+
+import threading
+
+from edge_agent.core import degrade, ring, schedule
+from edge_agent.core.frames import SIGNALS, Drop, Frame, Signal
+from edge_agent.core.freshness import Freshness
+from edge_agent.core.ring import Word
+from edge_agent.core.signal import SignalWatch
+from edge_agent.inference.desk import Desk
+from edge_agent.inference.seats import Run, StreamOptions
+from edge_agent.memory import Mapped
+from edge_agent.orders import StreamOrder
+from edge_agent.ports import SourceFacts
+
+KEEP_FRAME_EVERY_US = 1_000_000  # a frame for the snapshot at least so often
+NO_DEADLINE_US = 3600 * 1_000_000
+READING = (Signal.OK, Signal.FROZEN, Signal.BLACK)
+
+
+class Stream:
+    """Everything that capture and lanes share of one stream.
+
+    Counters have one writer at a time: capture writes what it captures and sheds, the desk what it
+    forgets, the lane that holds the run what it publishes or fails.
+    """
+
+    def __init__(self, order: StreamOrder, fd: int) -> None:
+        self.order = order
+        self.name = order.name
+        self.config = order.config
+        self.options = StreamOptions(order.config.tracking, order.config.contours)
+        self._mapped = Mapped(fd)
+        self.header = ring.Header(self._mapped.view)
+        self.results = ring.ResultWriter(self._mapped.view)
+        self.frames = ring.FrameWriter(self._mapped.view)
+        self.publishing = threading.Lock()  # a second model may publish from another lane
+        self.runs: list[Run] = []
+        self.level = 0
+        self.level_drop = Drop.SHED
+        self.stop = threading.Event()
+        self.capture: threading.Thread | None = None
+        source = order.config.source
+        self.watch = SignalWatch(
+            no_signal_after_us=round(source.no_signal_after_s * 1e6),
+            frozen_after_us=round(source.frozen_after_s * 1e6),
+            black_below=source.black_below,
+        )
+        self.freshness = Freshness(round(order.config.max_age_ms * 1000))
+        self.facts: SourceFacts | None = None
+        self.number = 0
+        self._kept_us = 0
+        self.signal(Signal.STARTING)
+
+    def signal(self, signal: Signal) -> None:
+        self.header[Word.SIGNAL] = SIGNALS.index(signal)
+
+    @property
+    def current_signal(self) -> Signal:
+        return SIGNALS[self.header[Word.SIGNAL]]
+
+    def notice_silence(self, now_us: int) -> None:
+        """A capture thread stuck in its device can't say so itself; the pulse does."""
+        if self.current_signal in READING and self.watch.at(now_us) is Signal.NO_SIGNAL:
+            self.signal(Signal.NO_SIGNAL)
+
+    def deadline_us(self) -> int:
+        """From capture to result."""
+        if self.config.queue == "wait":
+            return NO_DEADLINE_US
+        if self.config.deadline_ms is not None:
+            return round(self.config.deadline_ms * 1000)
+        return schedule.default_deadline_us(self.header[Word.EXPECTED_MILLIFPS] / 1000)
+
+    def every(self, run: Run) -> int:
+        """Run on each N-th captured frame at the present level; 0: on none."""
+        shed = degrade.every(self.level, self.config.priority, extra=not run.primary)
+        return shed * run.ref.options.every
+
+    def offer(self, frame: Frame, desk: Desk) -> None:
+        """A captured frame goes to every run that is due."""
+        deadline_us = frame.captured_us + self.deadline_us()
+        for run in self.runs:
+            every = self.every(run)
+            if every and frame.number % every == 0:
+                desk.put(run, frame, deadline_us)
+            else:
+                self.lost(run, self.level_drop)
+
+    def lost(self, run: Run, why: Drop) -> None:
+        """Only the first model of a stream owns the frame accounting."""
+        if run.primary:
+            self.header.drop(why)
+        elif why is Drop.OVERWRITTEN or why is self.level_drop:
+            self.header.add(Word.EXTRA_SHED)
+
+    def keep_frame(self, frame: Frame, now_us: int) -> None:
+        """Copies a frame for the snapshot: each one while somebody looks, else one a second."""
+        wanted = now_us < self.header[Word.FRAMES_WANTED_US]
+        if wanted or now_us - self._kept_us >= KEEP_FRAME_EVERY_US:
+            self._kept_us = now_us
+            with self.publishing:
+                self.frames.put(frame.number, frame.captured_us, frame.pixels)

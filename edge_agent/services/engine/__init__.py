@@ -1,0 +1,8 @@
+"""The agent's end of the inference side."""
+
+from edge_agent.services.engine.engine import Engine
+from edge_agent.services.engine.launch import InThreads, Launch, launch_child
+from edge_agent.services.engine.line import SideDied
+from edge_agent.services.engine.taps import Tap
+
+__all__ = ["Engine", "InThreads", "Launch", "SideDied", "Tap", "launch_child"]

@@ -1,0 +1,73 @@
+"""The two ways to start an inference side: a child process, or threads of this one."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+import anyio
+
+from edge_agent import logs
+
+log = logs.get("engine")
+
+
+class Launched(Protocol):
+    """A running side."""
+
+    def kill(self) -> None: ...
+
+    async def wait(self) -> int | None:
+        """Its exit code, once it is gone; None for threads."""
+        ...
+
+
+Launch = Callable[[socket.socket, int, int], Launched]  # control, event, board
+
+
+class Child:
+    """The side as a process of its own."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+
+    def kill(self) -> None:
+        self.process.kill()
+
+    async def wait(self) -> int | None:
+        while (code := self.process.poll()) is None:  # noqa: ASYNC110 - only at the very end
+            await anyio.sleep(0.01)
+        return code
+
+
+def launch_child(control: socket.socket, event_fd: int, board_fd: int) -> Child:
+    """From the loop's own thread: the child dies with the thread that started it."""
+    fds = (control.fileno(), event_fd, board_fd)
+    words = [str(number) for number in (*fds, os.getpid())]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edge_agent.inference", *words],
+        pass_fds=fds,
+        stdin=subprocess.DEVNULL,
+    )
+    control.close()
+    return Child(process)
+
+
+class InThreads:
+    """The side as threads of this process: it can't be killed, only told."""
+
+    def __init__(self, thread: threading.Thread) -> None:
+        self._thread = thread
+
+    def kill(self) -> None:
+        log.error("a hanging lane in a thread can't be killed", hint='isolation = "process"')
+
+    async def wait(self) -> int | None:
+        while self._thread.is_alive():  # noqa: ASYNC110 - only at the very end
+            await anyio.sleep(0.01)
+        return None

@@ -1,0 +1,96 @@
+"""The agent's end of the control socket; the messages are drawn in `edge_agent.orders`."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import anyio
+import msgspec
+
+from edge_agent.core.errors import EdgeAgentError, Rejected
+from edge_agent.orders import LENGTH, MAX_MESSAGE_BYTES, Request
+
+Heard = Callable[[Mapping[str, Any]], None]
+
+
+class SideDied(EdgeAgentError):
+    """The inference side is gone, without having been told to stop."""
+
+
+class Line:
+    """Our end of the control socket."""
+
+    def __init__(self, sock: socket.socket, heard: Heard) -> None:
+        self._sock = sock
+        self._heard = heard
+        self._next_id = 0
+        self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self.closed = asyncio.Event()
+        self._buffer = bytearray()
+
+    async def ask(
+        self, verb: str, *, timeout_s: float, fds: Sequence[int] = (), **fields: Any
+    ) -> dict[str, Any]:
+        """Raises: SideDied, Rejected."""
+        self._next_id += 1
+        number = self._next_id
+        body = msgspec.msgpack.encode(Request(id=number, verb=verb, **fields))
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = answer
+        try:
+            self._send(LENGTH.pack(len(body)) + body, fds)
+            with anyio.fail_after(timeout_s):
+                words = await answer
+        except TimeoutError as late:
+            raise SideDied(f"{verb}: no answer within {timeout_s} s") from late
+        except OSError as gone:
+            raise SideDied(f"{verb}: the inference side is gone ({gone})") from gone
+        finally:
+            self._waiting.pop(number, None)
+        if "error" in words:
+            raise Rejected(str(words["error"]), hint=str(words.get("hint", "")))
+        return dict(words["ok"])
+
+    def _send(self, message: bytes, fds: Sequence[int]) -> None:
+        """A local socket takes what fits its buffer at once; more would mean that the side hangs.
+
+        Raises: OSError.
+        """
+        sent = socket.send_fds(self._sock, [message], list(fds))
+        if sent != len(message):
+            raise OSError(f"control socket took {sent} of {len(message)} B")
+
+    async def read_on(self) -> None:
+        """Until end of file."""
+        loop = asyncio.get_running_loop()
+        try:
+            while chunk := await loop.sock_recv(self._sock, 1 << 16):
+                self._buffer += chunk
+                self._deliver()
+        except OSError:
+            pass
+        self._hang_up()
+
+    def _deliver(self) -> None:
+        while len(self._buffer) >= LENGTH.size:
+            (length,) = LENGTH.unpack_from(self._buffer)
+            if length > MAX_MESSAGE_BYTES:
+                raise SideDied(f"control message of {length} B, expected <= {MAX_MESSAGE_BYTES} B")
+            if len(self._buffer) < LENGTH.size + length:
+                return
+            words = msgspec.msgpack.decode(bytes(self._buffer[LENGTH.size : LENGTH.size + length]))
+            del self._buffer[: LENGTH.size + length]
+            answer = self._waiting.get(words.get("re", 0))
+            if "event" in words:
+                self._heard(words)
+            elif answer is not None and not answer.done():
+                answer.set_result(words)
+
+    def _hang_up(self) -> None:
+        self.closed.set()
+        for answer in self._waiting.values():
+            if not answer.done():
+                answer.set_exception(SideDied("the inference side died before it answered"))

@@ -1,0 +1,279 @@
+"""From the inference side's results to spool and followers; the books, rates and alarms of streams.
+
+Never waits for a disk or a follower: the spool's `append` only hands over, a follower that is slow
+sees the latest. What is stale, frozen or lost is told as a blank, never shown as fresh.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Protocol
+
+import anyio
+import msgspec
+
+from edge_agent.core.account import Totals
+from edge_agent.core.alarms import ENGINE_DOWN, OF_SIGNAL, AlarmBook
+from edge_agent.core.errors import Overloaded
+from edge_agent.core.frames import (
+    Alarm,
+    AnyRecord,
+    ClockMap,
+    ModelStats,
+    Record,
+    Result,
+    Signal,
+    Tally,
+    to_json,
+)
+from edge_agent.core.freshness import Freshness
+from edge_agent.core.ring import Word
+from edge_agent.core.window import Rate, Window
+from edge_agent.ports import Clock, Spool
+
+TICK_S = 0.1
+RECENT = 64  # results kept to find the one that belongs to a frame
+TALLY_EVERY_TICKS = 10
+CLOCK_STEP_US = 100_000  # a jump of the wall clock that is worth a record
+
+
+class Books(Protocol):
+    """What the engine knows of a stream."""
+
+    def totals(self) -> Totals: ...
+
+    def signal(self) -> Signal: ...
+
+    def word(self, word: Word) -> int: ...
+
+
+class Follower:
+    """One client of one stream: the latest only, older ones are replaced unseen."""
+
+    def __init__(self) -> None:
+        self._latest: bytes | None = None
+        self._news = anyio.Event()
+
+    def tell(self, line: bytes) -> None:
+        self._latest = line
+        self._news.set()
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        while True:
+            await self._news.wait()
+            self._news = anyio.Event()
+            line, self._latest = self._latest, None
+            if line is not None:
+                yield line
+
+
+class Channel:
+    """What the agent remembers of one stream."""
+
+    def __init__(self, max_age_us: int) -> None:
+        self.freshness = Freshness(max_age_us)
+        self.latency_us = Window()
+        self.added_us = Window()
+        self.rate_in = Rate()
+        self.rate_out = Rate()
+        self.newest: Result | None = None
+        self.recent: deque[Result] = deque(maxlen=RECENT)
+        self.followers: set[Follower] = set()
+        self.reason: str | None = None  # why nothing is shown now
+
+    def tell(self, line: bytes) -> None:
+        for follower in self.followers:
+            follower.tell(line)
+
+
+class Pipeline:
+    """`on_record` is called by the engine for each record, on the loop."""
+
+    def __init__(
+        self,
+        *,
+        node: str,
+        boot: str,
+        clock: Clock,
+        spool: Spool,
+        books: Mapping[str, Books],
+        engine_up: Callable[[], bool],
+        observe: Callable[[Result, int], None],
+        max_followers: int = 32,
+    ) -> None:
+        self._node = node
+        self._boot = boot
+        self._clock = clock
+        self._spool = spool
+        self._books = books
+        self._engine_up = engine_up
+        self._observe = observe
+        self._max_followers = max_followers
+        self.channels: dict[str, Channel] = {}
+        self.alarms = AlarmBook()
+        self._offset_us: int | None = None
+        self._taps: list[Callable[[Record], None]] = []
+
+    def configure(self, max_age_us: Mapping[str, int]) -> None:
+        """The streams there are; the memory of those that stay is kept."""
+        for name in set(self.channels) - set(max_age_us):
+            del self.channels[name]
+            self.alarms.forget(name)
+        for name, age_us in max_age_us.items():
+            if name not in self.channels:
+                self.channels[name] = Channel(age_us)
+
+    def listen(self, then: Callable[[Record], None]) -> None:
+        """`then` is called with every record, after it got its id, on the loop; must not wait."""
+        self._taps.append(then)
+
+    # ── records ───────────────────────────────────────────────────────────────────────────────
+
+    def on_record(self, record: AnyRecord, primary: bool) -> None:
+        """A record of the inference side."""
+        now_us = self._clock.boot_us()
+        stamped = self._append(record)
+        channel = self.channels.get(record.stream)
+        if channel is None or not isinstance(stamped, Result):
+            return
+        if primary:
+            took_us = now_us - stamped.captured_us
+            channel.newest = stamped
+            channel.recent.append(stamped)
+            channel.latency_us.add(took_us)
+            channel.added_us.add(took_us - stamped.infer_us)
+            self._observe(stamped, now_us)
+            if "low_quality" not in stamped.flags:
+                channel.freshness.result(stamped.captured_us)
+        if channel.followers and self._reason(record.stream, channel, now_us) is None:
+            channel.tell(to_json(stamped))
+
+    def _append(self, record: Record) -> Record:
+        stamped = self._spool.append(record)
+        for then in self._taps:
+            then(stamped)
+        return stamped
+
+    def model_stats(self, words: Mapping[str, object]) -> None:
+        """The minute's statistics of a model, as the inference side said them."""
+        fields = {k: v for k, v in words.items() if k != "event"}
+        self._append(msgspec.convert({**fields, "kind": "model_stats", **self._made()}, ModelStats))
+
+    def _made(self) -> dict[str, object]:
+        return {"node": self._node, "boot": self._boot, "at_us": self._clock.boot_us()}
+
+    # ── time ──────────────────────────────────────────────────────────────────────────────────
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Staleness ten times a second, tallies and rates once."""
+        ready()
+        ticks = 0
+        while True:
+            now_us = self._clock.boot_us()
+            for name, channel in self.channels.items():
+                self._tick(name, channel, now_us)
+            if ticks % TALLY_EVERY_TICKS == 0:
+                self.tally()
+            ticks += 1
+            await anyio.sleep(TICK_S)
+
+    def _tick(self, name: str, channel: Channel, now_us: int) -> None:
+        signal, up = self._signal(name), self._engine_up()
+        channel.reason = channel.freshness.reason(now_us, signal, engine_up=up)
+        news = channel.freshness.blank(now_us, signal, engine_up=up)
+        if news is not None:
+            channel.tell(msgspec.json.encode({"stream": name, "blank": news}))
+        meaning = OF_SIGNAL.get(signal) if up else ENGINE_DOWN
+        for change in self.alarms.update(name, meaning, now_us):
+            self._append(
+                Alarm(
+                    node=self._node,
+                    boot=self._boot,
+                    at_us=now_us,
+                    stream=name,
+                    code=change.meaning.code,
+                    state=change.state,
+                    severity=change.meaning.severity,
+                    since_us=change.since_us,
+                    what=change.meaning.what,
+                    fix=change.meaning.fix,
+                )
+            )
+
+    def tally(self) -> None:
+        """One record per stream that explains silence, and the rates."""
+        now_us = self._clock.boot_us()
+        for name, channel in self.channels.items():
+            books = self._books.get(name)
+            if books is None:
+                continue
+            totals = books.totals()
+            channel.rate_in.add(now_us, totals.captured)
+            channel.rate_out.add(now_us, totals.inferred)
+            self._append(
+                Tally(
+                    node=self._node,
+                    boot=self._boot,
+                    at_us=now_us,
+                    stream=name,
+                    state=books.signal().value,
+                    captured=totals.captured,
+                    inferred=totals.inferred,
+                    dropped=totals.dropped,
+                    frozen=totals.frozen,
+                )
+            )
+        self._map_clock()
+
+    def _map_clock(self) -> None:
+        offset_us, error_us = self._clock.utc_offset_us()
+        known, old = offset_us is not None, self._offset_us
+        if known and old is not None and abs((offset_us or 0) - old) < CLOCK_STEP_US:
+            return
+        if not known and old is None:
+            return
+        self._offset_us = offset_us
+        self._append(
+            ClockMap(
+                node=self._node,
+                boot=self._boot,
+                at_us=self._clock.boot_us(),
+                stream="",
+                utc_offset_us=offset_us,
+                utc_error_us=error_us,
+                synchronised=known,
+            )
+        )
+
+    def _signal(self, name: str) -> Signal:
+        books = self._books.get(name)
+        return books.signal() if books is not None else Signal.STARTING
+
+    def _reason(self, name: str, channel: Channel, now_us: int) -> str | None:
+        return channel.freshness.reason(now_us, self._signal(name), engine_up=self._engine_up())
+
+    # ── followers ─────────────────────────────────────────────────────────────────────────────
+
+    @contextmanager
+    def follow(self, stream: str) -> Iterator[AsyncIterator[bytes]]:
+        """JSON lines of the latest results and blanks of one stream.
+
+        Raises: KeyError for a stream that is not there, Overloaded when too many follow.
+        """
+        channel = self.channels[stream]
+        if sum(len(c.followers) for c in self.channels.values()) >= self._max_followers:
+            raise Overloaded(
+                f"follow {stream}: {self._max_followers} followers already",
+                hint="close another one, or raise console.max_followers",
+            )
+        follower = Follower()
+        channel.followers.add(follower)
+        reason = self._reason(stream, channel, self._clock.boot_us())
+        if reason is not None:
+            follower.tell(msgspec.json.encode({"stream": stream, "blank": reason}))
+        try:
+            yield follower.lines()
+        finally:
+            channel.followers.discard(follower)
