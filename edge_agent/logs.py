@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 from collections import OrderedDict
-from typing import Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import msgspec
 
@@ -30,6 +30,11 @@ MAX_TRACE_CHARS = 8000
 REPEATS_PER_WINDOW = 20
 WINDOW_S = 60.0
 MAX_REMEMBERED = 256  # different messages whose repeats are counted
+
+if TYPE_CHECKING:
+    _StreamHandler = logging.StreamHandler[TextIO]
+else:
+    _StreamHandler = logging.StreamHandler  # no generic on 3.10
 
 _COLOURS: Final = {"debug": "2", "warning": "33", "error": "31", "critical": "31;1"}
 _RESERVED: Final = ("ts", "level", "room", "message")
@@ -117,7 +122,7 @@ class Repeats:
         return None if count >= self._limit else left_out
 
 
-class _Lines(logging.StreamHandler[TextIO]):
+class _Lines(_StreamHandler):
     def __init__(self, stream: TextIO, *, human: bool, colour: bool) -> None:
         super().__init__(stream)
         self._human = human

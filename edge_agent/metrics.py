@@ -82,7 +82,7 @@ STREAM: Final = (  # {stream}
     Figure("frames_captured_total", "counter", "Frames taken from the source.", _key("captured")),
     Figure("frames_inferred_total", "counter", "Frames that became a result.", _key("inferred")),
     Figure("frames_frozen_total", "counter", "Frames equal to the one before.", _key("frozen")),
-    Figure("stream_reconnects_total", "counter", "Sources opened again.", _key("reconnects")),
+    Figure("stream_reconnects_total", "counter", "Sources opened again.", _key("reopened")),
 )
 SPOOL: Final = (
     Figure("spool_records", "gauge", "Records held.", _key("records")),
@@ -94,7 +94,12 @@ SPOOL: Final = (
     Figure("spool_corrupt_total", "counter", "Records damaged on disk.", _key("corrupt")),
 )
 ENGINE: Final = (
-    Figure("engine_restarts_total", "counter", "Inference started anew.", _key("restarts")),
+    Figure(
+        "engine_restarts_total",
+        "counter",
+        "Inference started anew, the first start aside.",
+        lambda engine: max(0.0, float(engine["starts"]) - 1) if "starts" in engine else None,
+    ),
 )
 DEVICE: Final = (
     Figure("device_memory_bytes", "gauge", "Memory fitted.", _key("memory_total_bytes")),
@@ -258,7 +263,7 @@ def _streams(streams: Mapping[str, Fields], now_us: int, offset_us: int | None) 
     for name, fields in streams.items():
         for drop in DROPS:
             dropped.add_metric((name, drop.value), fields.get("dropped", {}).get(drop.value, 0))
-        age_ms = fields.get("age_ms")
+        age_ms = fields.get("last_frame_age_ms")
         if age_ms is not None and offset_us is not None:
             last.add_metric((name,), round((now_us + offset_us) / 1e6 - age_ms / 1e3, 3))
     yield from (dropped, last)
@@ -280,6 +285,7 @@ def _models(models: Mapping[str, Fields]) -> Iterator[Metric]:
     for name, fields in models.items():
         labels = {label: str(fields.get(label) or "") for label in MODEL_LABELS[1:]}
         labels["version"] = str(fields.get("active") or "")
+        labels["sha256"] = str(fields.get("sha") or "")  # its head, as records have it
         metric.add_metric((name,), labels)
     yield metric
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,8 +12,46 @@ import anyio
 import msgspec
 
 from edge_agent.config.structs import ConsoleConfig
-from edge_agent.core.frames import Result
-from edge_agent.services.console import SOCKET_NAME, Console, Followers, Picture, Shot, Views
+from edge_agent.core.frames import Result, to_json
+from edge_agent.services.console import SOCKET_NAME, Console, Picture, Shot, Views
+
+
+class Followers:
+    """The newest line of a stream for whoever follows it, from a slot of one."""
+
+    def __init__(self) -> None:
+        self.slots: dict[str, list[list[bytes]]] = {}
+        self._filled = anyio.Event()
+
+    def result(self, result: Result) -> None:
+        self._put(result.stream, to_json(result))
+
+    def blank(self, stream: str, reason: str) -> None:
+        self._put(stream, msgspec.json.encode({"blank": reason}))
+
+    @contextmanager
+    def subscribe(self, stream: str) -> Iterator[AsyncIterator[bytes]]:
+        slot: list[bytes] = []
+        self.slots.setdefault(stream, []).append(slot)
+        try:
+            yield self._lines(slot)
+        finally:
+            self.slots[stream].remove(slot)
+
+    def count(self) -> int:
+        return sum(map(len, self.slots.values()))
+
+    def _put(self, stream: str, line: bytes) -> None:
+        for slot in self.slots.get(stream, []):
+            slot[:] = [line]
+        self._filled.set()
+        self._filled = anyio.Event()
+
+    async def _lines(self, slot: list[bytes]) -> AsyncIterator[bytes]:
+        while True:
+            while not slot:
+                await self._filled.wait()
+            yield slot.pop()
 
 
 class Agent:

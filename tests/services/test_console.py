@@ -1,16 +1,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.abc
 import msgspec
 import pytest
 
 from edge_agent.core.errors import ConfigError
+from edge_agent.services.console import SOCKET_NAME
 from tests.services.console import Agent, get, post, running
+
+NOBODY = 65534
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quiet_loop")]
 
@@ -122,6 +128,29 @@ async def test_reload_is_for_the_socket_and_is_audited(
     ]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can come as somebody else")
+async def test_a_stranger_may_read_but_not_write(
+    agent: Agent,
+    tmp_path: Path,
+    audit: Callable[[], list[dict[str, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running(agent, tmp_path):
+        folder = tmp_path / "run"
+        folder.chmod(0o711)
+        (folder / SOCKET_NAME).chmod(0o666)
+        monkeypatch.chdir(folder)
+        for request, expected in (("GET /v1/status", b"200"), ("POST /v1/reload", b"403")):
+            with as_nobody(), socket.socket(socket.AF_UNIX) as raw:
+                raw.connect(SOCKET_NAME)
+                client = raw.dup()
+            async with await anyio.abc.UNIXSocketStream.from_socket(client) as stream:
+                await stream.send(f"{request} HTTP/1.1\r\nHost: box\r\n\r\n".encode())
+                assert (await stream.receive()).split()[1] == expected
+    assert [(line["uid"], line["allowed"]) for line in audit()] == [(NOBODY, False)]
+    assert agent.reloads == 0
+
+
 async def test_a_bad_configuration_is_told_with_its_hint(agent: Agent, tmp_path: Path) -> None:
     agent.reload_error = ConfigError("streams.us0.fps", "-1, expected > 0", hint="say 30")
     async with running(agent, tmp_path) as clients:
@@ -140,3 +169,18 @@ async def test_a_client_that_leaves_does_not_leave_a_reload_half_done(
             await post(clients.unix, "/v1/reload")
         await anyio.sleep(0.2)
     assert agent.reloads == 1
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """The kernel remembers who connects, and with which groups."""
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setegid(NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)

@@ -55,10 +55,10 @@ async def test_a_follower_that_reads_nothing_is_let_go(
         silent.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         silent.connect(("127.0.0.1", clients.console.port))
         silent.sendall(b"GET /v1/results?stream=us0 HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        await wait_for(lambda: agent.followers._slots, present=True)
+        await wait_for(agent.followers.count, present=True)
         long = Result(node="cart", stream="us0", exam="x" * 16_000)
         with anyio.fail_after(5):
-            while agent.followers._slots:
+            while agent.followers.count():
                 agent.followers.result(long)
                 await anyio.sleep(0.005)
         silent.close()
@@ -69,9 +69,9 @@ async def test_a_follower_of_a_silent_stream_is_gone_when_its_client_is(
 ) -> None:
     async with running(agent, tmp_path) as clients:
         async with clients.unix.get("/v1/results?stream=endo") as answer:
-            await wait_for(lambda: agent.followers._slots, present=True)
+            await wait_for(agent.followers.count, present=True)
             answer.close()
-        await wait_for(lambda: agent.followers._slots, present=False)
+        await wait_for(agent.followers.count, present=False)
 
 
 async def test_followers_are_bounded_and_told_what_to_do(agent: Agent, tmp_path: Path) -> None:

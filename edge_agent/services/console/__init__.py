@@ -4,8 +4,7 @@ It knows the rest only through `Views`. It must never stop inference: every clie
 number, time and size, and a port that is taken costs the port, nothing else.
 """
 
-from edge_agent.services.console.results import Followers
 from edge_agent.services.console.server import SOCKET_NAME, Console
 from edge_agent.services.console.views import Picture, Shot, Views
 
-__all__ = ["SOCKET_NAME", "Console", "Followers", "Picture", "Shot", "Views"]
+__all__ = ["SOCKET_NAME", "Console", "Picture", "Shot", "Views"]

@@ -14,11 +14,11 @@ from aiohttp import hdrs, web
 from edge_agent import logs
 from edge_agent.config.structs import ConsoleConfig
 from edge_agent.core.errors import ConfigError, EdgeAgentError, Overloaded
+from edge_agent.metrics import CONTENT_TYPE
 from edge_agent.services.console import access, results
 from edge_agent.services.console.views import Document, Views
 
 SCHEMA = 1
-PROMETHEUS: Final = "text/plain; version=0.0.4; charset=utf-8"
 MAX_REQUEST_BYTES = 64 << 10
 RESPONSE_TIMEOUT_S = 30.0  # for a client to take its answer
 MAX_LIMIT = 1_000_000_000
@@ -121,7 +121,7 @@ class Routes:
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(
-            body=await self._views.metrics(), headers={hdrs.CONTENT_TYPE: PROMETHEUS}
+            body=await self._views.metrics(), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE}
         )
 
     # verbs
