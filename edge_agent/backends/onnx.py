@@ -7,6 +7,7 @@ the decoders do. Errors of the vendor end here.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -28,10 +29,22 @@ PROVIDERS = ["CPUExecutionProvider"]
 EXPORT_HINT = "export the model again with opset <= 17 and IR <= 10"
 
 
+def runtime() -> ModuleType:
+    """The vendor's module, 60 ms; the only door to it, because it must find its telemetry off.
+
+    Since 1.32 the Linux wheels report to their vendor over HTTPS and keep a device id. A hospital's
+    machine does neither: this variable has to be there before the first import in the process.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime  # noqa: PLC0415 - costly, and only now is the variable set
+
+    module: ModuleType = onnxruntime
+    return module
+
+
 def vendor_errors() -> tuple[type[Exception], ...]:
     """Every error of ONNX Runtime: they share no root of their own; some are the built-in ones."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state  # noqa: PLC0415 - costly
-
+    state = runtime().capi.onnxruntime_pybind11_state
     found = (getattr(state, name) for name in dir(state))
     own = (error for error in found if isinstance(error, type) and issubclass(error, Exception))
     return (*own, RuntimeError, ValueError)
@@ -50,8 +63,7 @@ class OnnxBackend:
 
         Raises: Rejected.
         """
-        import onnxruntime  # noqa: PLC0415 - 60 ms, only where models run
-
+        onnxruntime = runtime()
         variant = _choose(manifest)
         title = f"load model {manifest.name} {manifest.version} ({variant.file})"
         path = folder / variant.file
