@@ -1,0 +1,234 @@
+"""Frames of DICOM files: one file, or a folder watched for new ones. Never the network.
+
+Recorded, so frames are paced and marked `replay`. Nothing of a patient leaves: no UID, no accession
+number, no name; a file inside a folder goes by its position.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+
+import msgspec
+import pydicom
+
+from edge_agent.config.structs import DicomSource
+from edge_agent.core.dicom_rules import DEFAULT_FPS, MIN_KEY_BYTES
+from edge_agent.core.errors import BadFrame, ConfigError, SourceEnded, SourceLost
+from edge_agent.core.frames import Calibration, Frame, Pixels
+from edge_agent.core.pacing import MICROSECONDS, Pace
+from edge_agent.ports import Clock, SourceFacts
+from edge_agent.sources.dicom.clip import Clip, Name
+from edge_agent.sources.dicom.folder import Folder
+
+SAMPLE = "sample:ultrasound"
+SAMPLE_FILE = "examples_ybr_color.dcm"  # in pydicom's wheel: 30 frames of an echocardiogram
+MAX_PROBLEMS = 16
+MAX_BAD_AT_OPEN = 64
+IDLE_S = 0.1  # between two looks for a new file
+
+
+class _Shot(msgspec.Struct, frozen=True, kw_only=True):
+    """A frame that waits for its time, or the reason why there is none."""
+
+    pixels: Pixels | None = None
+    bad: BadFrame | None = None
+    pts_us: int | None = None
+    calibration: Calibration = Calibration()
+    exam: str = ""
+
+
+class _Single:
+    """One file, once or for ever."""
+
+    def __init__(self, name: Name, config: DicomSource, key: bytes) -> None:
+        self._name, self._config, self._key = name, config, key
+        self._clip: Clip | None = None
+
+    def next_clip(self) -> Clip:
+        """Raises: SourceEnded; SourceLost when the file was replaced; what opening it raises."""
+        if self._clip is None:
+            self._clip = Clip(self._name, self._config, self._key, keep=self._config.loop)
+        elif not self._config.loop:
+            raise SourceEnded(f"{self._name.where} has ended after {self._clip.frames} frames")
+        elif not self._clip.is_unchanged():
+            raise SourceLost(f"{self._name.where} is gone or was replaced")
+        return self._clip
+
+
+class DicomFrames:
+    """`ports.FrameSource` over DICOM files. `problems`: the latest bad files, in words."""
+
+    def __init__(self, config: DicomSource, clock: Clock, exam_key: bytes) -> None:
+        if len(exam_key) < MIN_KEY_BYTES:
+            raise ValueError(f"exam_key has at least {MIN_KEY_BYTES} bytes, not {len(exam_key)}")
+        self._config = config
+        self._clock = clock
+        self._key = exam_key
+        self._reel: _Single | Folder | None = None
+        self._clip: Clip | None = None
+        self._index = 0
+        self._pace: Pace | None = None
+        self._shot: _Shot | None = None
+        self._bad: deque[BadFrame] = deque(maxlen=MAX_BAD_AT_OPEN)
+        self._number = 0
+        self.problems: deque[str] = deque(maxlen=MAX_PROBLEMS)
+        self.files_bad = 0
+
+    def open(self) -> SourceFacts:
+        """Raises: SourceLost, Rejected, ConfigError."""
+        self.close()
+        path = _resolve(self._config.path)
+        if path.is_dir():
+            self._reel = Folder(
+                path,
+                pattern=self._config.pattern,
+                loop=self._config.loop,
+                clock=self._clock,
+                open_clip=lambda name: Clip(name, self._config, self._key),
+            )
+        else:
+            name = Name(path=path, where=self._config.path)
+            self._reel = _Single(name, self._config, self._key)
+        self._number = 0
+        for _ in range(MAX_BAD_AT_OPEN):
+            try:
+                self._turn()
+                break
+            except BadFrame as bad:
+                self._bad.append(bad)
+        return self._facts()
+
+    def read(self, timeout_s: float) -> Frame | None:
+        """Raises: SourceEnded, SourceLost, Rejected, BadFrame."""
+        if self._reel is None:
+            raise SourceLost(f"{self._config.path} is not open")
+        self._shot = self._shot or self._next_shot()
+        if self._shot is None:
+            self._clock.sleep_us(round(min(timeout_s, IDLE_S) * MICROSECONDS))
+            return None
+        pace = self._paced()
+        wait = pace.wait(self._clock.boot_us(), timeout_s)
+        self._clock.sleep_us(wait.sleep_us)
+        if not wait.is_due:
+            return None
+        captured_us = self._clock.boot_us()
+        pace.take(captured_us)
+        shot, self._shot = self._shot, None
+        if shot.pixels is None:
+            raise shot.bad or BadFrame(f"{self._config.path}: no pixels")
+        self._number += 1
+        return Frame(
+            number=self._number,
+            captured_us=captured_us,
+            pixels=shot.pixels,
+            pts_us=shot.pts_us,
+            calibration=shot.calibration,
+            exam=shot.exam,
+            replay=True,
+        )
+
+    def close(self) -> None:
+        if self._clip is not None:
+            self._clip.close()
+        self._reel = self._clip = self._shot = self._pace = None
+        self._bad.clear()
+        self.problems.clear()
+        self.files_bad = 0
+
+    def _next_shot(self) -> _Shot | None:
+        """Decodes ahead of its time, so that a frame is shown when it is due."""
+        try:
+            if self._bad:
+                raise self._bad.popleft()
+            if self._clip is None or self._index >= self._clip.frames:
+                self._turn()
+            if (clip := self._clip) is None:
+                return None
+            index, self._index = self._index, self._index + 1
+            pixels = clip.pixels(index)
+        except BadFrame as bad:
+            return _Shot(bad=bad)
+        return _Shot(
+            pixels=pixels,
+            pts_us=round(index * MICROSECONDS / clip.fps),
+            calibration=clip.calibration,
+            exam=clip.exam,
+        )
+
+    def _turn(self) -> None:
+        """To the next clip, or to the begin of the same one; to none when nothing is there."""
+        assert self._reel is not None
+        try:
+            clip = self._reel.next_clip()
+        except BadFrame as bad:
+            self.files_bad += 1
+            self.problems.append(str(bad))
+            raise
+        if self._clip is not None and clip is not self._clip:
+            self._clip.close()
+        if clip is None or (self._pace is not None and self._pace.fps != clip.fps):
+            self._pace = None
+        self._clip, self._index = clip, 0
+
+    def _paced(self) -> Pace:
+        if self._pace is None:
+            fps = self._clip.fps if self._clip else self._config.fps or DEFAULT_FPS
+            self._pace = Pace(fps, self._clock.boot_us(), self._config.pace)
+        return self._pace
+
+    def _facts(self) -> SourceFacts:
+        details: dict[str, str] = {}
+        if isinstance(self._reel, Folder):
+            more = " (only the first are looked at)" if self._reel.is_clipped else ""
+            details["files"] = f"{len(self._reel)} in the watched folder{more}"
+        if self.files_bad:
+            details["bad files"] = f"{self.files_bad}, the last: {self.problems[-1]}"
+        clip = self._clip
+        if clip is None:
+            return SourceFacts(
+                where=self._config.path,
+                expected_fps=self._config.fps,
+                live=False,
+                details={**details, "state": "waiting for a first file"},
+            )
+        return SourceFacts(
+            where=self._config.path,
+            expected_fps=clip.fps,
+            size=clip.size,
+            live=False,
+            details={**details, **_words(clip)},
+        )
+
+
+def _words(clip: Clip) -> dict[str, str]:
+    spacing = clip.calibration.spacing_mm
+    scale = clip.calibration.reason
+    if spacing is not None:
+        origin = clip.calibration.spacing_from
+        scale = f"{spacing[0]:.4g} x {spacing[1]:.4g} mm per px, from {origin}"
+    return {
+        "frames": str(clip.frames),
+        "rate": f"{clip.fps:g} fps from {clip.fps_from}",
+        "transfer syntax": clip.syntax,
+        "levels": clip.levels,
+        "calibration": scale,
+    }
+
+
+def _resolve(path: str) -> Path:
+    """Raises: ConfigError for a sample that is not there. Downloads nothing."""
+    if not path.startswith("sample:"):
+        return Path(path)
+    if path != SAMPLE:
+        raise ConfigError(
+            "source.path", f"expected {SAMPLE} or a path, got {path}", hint=f'path = "{SAMPLE}"'
+        )
+    file = Path(pydicom.__file__).parent / "data" / "test_files" / SAMPLE_FILE
+    if not file.is_file():
+        raise ConfigError(
+            "source.path",
+            f"{SAMPLE} is the clip {SAMPLE_FILE} of pydicom, which this pydicom came without",
+            hint="install pydicom from its wheel: pip install --force-reinstall pydicom",
+        )
+    return file

@@ -1,0 +1,145 @@
+"""One DICOM file, open: its facts, and its frames one by one."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from numpy.typing import NDArray
+
+from edge_agent.config.structs import DicomSource
+from edge_agent.core import calibration, dicom_rules
+from edge_agent.core.errors import BadFrame, Rejected, SourceLost
+from edge_agent.core.frames import Pixels
+from edge_agent.sources.dicom import header as head
+from edge_agent.sources.dicom import layout, syntax
+from edge_agent.sources.dicom.pixels import Decode, Show
+
+MAX_KEPT_BYTES = 256 << 20  # a looped clip that decodes to no more is decoded once
+
+
+class Name(msgspec.Struct, frozen=True, kw_only=True):
+    """A file, and the words for it: a name inside a watched folder may be a patient's."""
+
+    path: Path
+    where: str
+
+
+Signature = tuple[int, int, int, int]  # device, inode, bytes, mtime in ns
+
+
+def signature(path: Path) -> Signature:
+    """Changes with the content. Raises: OSError."""
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+class Clip:
+    """An open file of one frame or many. Raises at construction: Rejected, SourceLost, ConfigError.
+
+    keep: keeps decoded frames, if they fit in MAX_KEPT_BYTES.
+    """
+
+    def __init__(self, name: Name, config: DicomSource, key: bytes, *, keep: bool = False) -> None:
+        self.name = name
+        size_bytes = _size(name, config.max_file_bytes)
+        with head.translated(name.where):
+            self.signature = signature(name.path)
+            self._file = name.path.open("rb")
+        try:
+            self._open(config, key, size_bytes)
+        except BaseException:
+            self._file.close()
+            raise
+        kept_bytes = self.frames * self._first.nbytes
+        self._kept: dict[int, Pixels] | None = None
+        if keep and kept_bytes <= MAX_KEPT_BYTES:
+            self._kept = {0: self._first}
+
+    def _open(self, config: DicomSource, key: bytes, size_bytes: int) -> None:
+        where = self.name.where
+        header = head.read(self.name.path, self._file, where=where, key=key)
+        with head.translated(where):
+            self._layout = layout.find(self._file, header, where=where, file_bytes=size_bytes)
+        self.size, self.frames, self.exam = header.size, header.frames, header.exam
+        self.fps, self.fps_from = dicom_rules.frame_rate(header.timing, config.fps)
+        self.calibration = calibration.override(
+            calibration.from_regions(header.regions, header.size),
+            header.size,
+            roi=config.roi,
+            spacing_mm=config.spacing_mm,
+        )
+        self._decode = Decode(header, self._layout.pixel_vr)
+        try:
+            self._show = Show(header, self._stored)
+            self._first = self._show(self._stored(0))
+        except head.BAD_BYTES:
+            raise Rejected(
+                f"open {where}: expected pixels that decode, got a frame of "
+                f"{syntax.name(header.syntax)}, {header.bits_stored} bits, that does not",
+                hint=syntax.hint_for_damaged(header.syntax),
+            ) from None
+        self.syntax = syntax.name(header.syntax)
+        self.levels = self._show.words
+
+    def pixels(self, index: int) -> Pixels:
+        """Frame `index` from 0: uint8, HxW gray or HxWx3 BGR, read-only.
+
+        Raises: BadFrame, SourceLost.
+        """
+        if index == 0:
+            return self._first
+        if self._kept is not None and (known := self._kept.get(index)) is not None:
+            return known
+        try:
+            pixels = self._show(self._stored(index))
+        except head.BAD_BYTES:
+            raise BadFrame(
+                f"decode frame {index + 1} of {self.frames} of {self.name.where}: damaged bytes"
+            ) from None
+        if self._kept is not None:
+            self._kept[index] = pixels
+        return pixels
+
+    def is_unchanged(self) -> bool:
+        """Whether the file is still there and as it was when it was opened."""
+        try:
+            return signature(self.name.path) == self.signature
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        self._file.close()
+        self._kept = None
+
+    def _stored(self, index: int) -> NDArray[Any]:
+        """As decoded. Raises: SourceLost, and what wrong bytes raise."""
+        try:
+            pieces = []
+            for at, length in self._layout.pieces(index):
+                self._file.seek(at)
+                pieces.append(self._file.read(length))
+        except OSError as error:
+            raise SourceLost(f"read {self.name.where}: {error.strerror}") from None
+        return self._decode(b"".join(pieces))
+
+
+def _size(name: Name, max_file_bytes: int) -> int:
+    """Bytes of a regular file. Raises: SourceLost, Rejected."""
+    try:
+        status = name.path.stat()
+    except (OSError, ValueError) as error:
+        words = getattr(error, "strerror", None) or "no such file"
+        raise SourceLost(
+            f"open {name.where}: {words}", hint="check source.path; the next try follows"
+        ) from None
+    if not stat.S_ISREG(status.st_mode):
+        raise Rejected(f"open {name.where}: expected a file, got a device, pipe or socket")
+    if status.st_size > max_file_bytes:
+        raise Rejected(
+            f"open {name.where}: expected at most {max_file_bytes} bytes, got {status.st_size}",
+            hint="raise source.max_file_bytes, or export a shorter clip",
+        )
+    return status.st_size

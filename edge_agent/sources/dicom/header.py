@@ -1,0 +1,275 @@
+"""Reads from a DICOM file what showing it takes, and nothing else.
+
+Only the listed elements are read at all: a name or an accession number never gets into memory. The
+study's UID leaves this module as a pseudonym. Messages are our own words: pydicom's quote values.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import struct
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+import numpy as np
+import pydicom
+import pydicom.config
+import pydicom.filereader
+import pydicom.multival
+from numpy.typing import NDArray
+from pydicom.errors import InvalidDicomError
+from pydicom.pixels.processing import apply_color_lut
+
+from edge_agent.core import dicom_rules
+from edge_agent.core.calibration import Region
+from edge_agent.core.errors import Rejected, SourceLost
+from edge_agent.sources.dicom import syntax
+
+MAX_SIDE_PX = 16_384
+MAX_FRAME_BYTES = 256 << 20  # decoded
+MAX_FRAMES = 1_000_000
+MAX_REGIONS = 64
+
+MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
+PALETTE = "PALETTE COLOR"
+COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+
+PALETTES = [f"{colour}PaletteColorLookupTable" for colour in ("Red", "Green", "Blue")]
+TAGS = [
+    *("StudyInstanceUID", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel"),
+    *("PhotometricInterpretation", "PlanarConfiguration", "PixelRepresentation"),
+    *("BitsAllocated", "BitsStored", "FrameTime", "FrameTimeVector", "CineRate"),
+    *("RecommendedDisplayFrameRate", "WindowCenter", "WindowWidth", "VOILUTFunction"),
+    *("RescaleSlope", "RescaleIntercept", "VOILUTSequence", "ModalityLUTSequence"),
+    *("SequenceOfUltrasoundRegions", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
+    *(f"{palette}Descriptor" for palette in PALETTES),
+    *(f"{palette}Data" for palette in PALETTES),
+    *(f"Segmented{palette}Data" for palette in PALETTES),
+]
+
+# What pydicom and its decoders raise on bytes that are wrong.
+BAD_BYTES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    InvalidDicomError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True):
+    """A checked header. size: [width, height] px. palette: uint8 2**bits_allocated x 3, BGR."""
+
+    syntax: str
+    size: tuple[int, int]
+    frames: int
+    samples: int
+    photometric: str
+    planar: int
+    bits_allocated: int
+    bits_stored: int
+    is_signed: bool
+    timing: dicom_rules.Timing
+    regions: tuple[Region, ...]
+    exam: str
+    window: dicom_rules.Window | None = None
+    palette: NDArray[np.uint8] | None = None
+    offsets: tuple[bytes, bytes] | None = None  # ExtendedOffsetTable and its lengths, raw
+    pixels_at: int = 0  # of the element's tag in the file
+
+    @property
+    def frame_bytes(self) -> int:
+        """Of one frame as stored without compression."""
+        whole = self.size[0] * self.size[1] * self.samples * (self.bits_allocated // 8)
+        return whole // 3 * 2 if self.photometric == "YBR_FULL_422" else whole
+
+
+@contextlib.contextmanager
+def translated(where: str) -> Iterator[None]:
+    """The file's own failures become ours. Raises: SourceLost, Rejected."""
+    try:
+        yield
+    except InvalidDicomError:
+        raise Rejected(
+            f"open {where}: expected a DICOM file, got something else (no DICM prefix)",
+            hint="remove it from there, or export it again as DICOM Part 10",
+        ) from None
+    except OSError as error:
+        raise SourceLost(f"read {where}: {error.strerror or 'it cannot be read'}") from None
+    except BAD_BYTES:
+        raise Rejected(
+            f"open {where}: expected a whole DICOM header, got one that is cut off or damaged",
+            hint="copy the file again from where it came from",
+        ) from None
+
+
+def quieten() -> None:
+    """The words of pydicom quote values of the header: they reach neither log nor stderr."""
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
+    warnings.filterwarnings("ignore", module=r"pydicom\b")
+    warnings.filterwarnings("ignore", module=r"PIL\b")
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+
+
+def read(path: Path, file: BinaryIO, *, where: str, key: bytes) -> Header:
+    """path: of the open file. where: words that name it. key: of the study's pseudonym.
+
+    Raises: Rejected, SourceLost.
+    """
+    quieten()
+    with translated(where):
+        # of the file meta alone: a deflated rest must not be inflated
+        uid = str(pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID", ""))
+    syntax.check(uid, where)
+    with translated(where):
+        dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(TAGS))
+        header = _header(dataset, uid, key=key, pixels_at=file.tell())
+    _check(header, where)
+    if header.photometric == PALETTE:
+        with translated(where):
+            header = msgspec.structs.replace(header, palette=_palette(dataset, header))
+    return header
+
+
+def _header(dataset: Any, uid: str, *, key: bytes, pixels_at: int) -> Header:
+    frames = _whole(dataset, "NumberOfFrames") if "NumberOfFrames" in dataset else 1
+    stored = _whole(dataset, "BitsStored") or _whole(dataset, "BitsAllocated") or 0
+    offsets = (dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths"))
+    return Header(
+        syntax=uid,
+        size=(_whole(dataset, "Columns") or 0, _whole(dataset, "Rows") or 0),
+        frames=frames or 0,
+        samples=_whole(dataset, "SamplesPerPixel") or 1,
+        photometric=str(dataset.get("PhotometricInterpretation", "")),
+        planar=_whole(dataset, "PlanarConfiguration") or 0,
+        bits_allocated=_whole(dataset, "BitsAllocated") or 0,
+        bits_stored=stored,
+        is_signed=_whole(dataset, "PixelRepresentation") == 1,
+        timing=_timing(dataset),
+        regions=_regions(dataset),
+        exam=dicom_rules.pseudonym(str(dataset.get("StudyInstanceUID") or ""), key),
+        window=_window(dataset),
+        offsets=offsets if isinstance(offsets[0], bytes) else None,
+        pixels_at=pixels_at,
+    )
+
+
+def _check(header: Header, where: str) -> None:
+    """Raises: Rejected for what can't be shown, whatever its pixels are."""
+    width, height = header.size
+    depth = (header.bits_allocated, header.bits_stored)
+    is_mono = header.photometric in MONOCHROME or header.photometric == PALETTE
+    if header.size == (0, 0):
+        wrong = "an image or a clip, got a DICOM file that is neither"
+    elif not (1 <= width <= MAX_SIDE_PX and 1 <= height <= MAX_SIDE_PX):
+        wrong = f"1 to {MAX_SIDE_PX} px a side, got {width} x {height}"
+    elif not 1 <= header.frames <= MAX_FRAMES:
+        wrong = f"1 to {MAX_FRAMES} frames, got {header.frames}"
+    elif depth[0] not in (8, 16) or not 1 <= depth[1] <= depth[0]:
+        wrong = f"8 or 16 bits allocated, got {depth[0]} with {depth[1]} stored"
+    elif not is_mono and header.photometric not in COLOUR:
+        wrong = f"a photometric interpretation of {', '.join((*MONOCHROME, PALETTE, *COLOUR))}"
+    elif header.samples != (1 if is_mono else 3):
+        wrong = f"{1 if is_mono else 3} samples per pixel, got {header.samples}"
+    elif width * height * 3 > MAX_FRAME_BYTES or header.frame_bytes > MAX_FRAME_BYTES:
+        wrong = f"at most {MAX_FRAME_BYTES} bytes a frame, got {width} x {height} px"
+    else:
+        return
+    raise Rejected(
+        f"open {where}: expected {wrong}",
+        hint="export it as an ordinary image or clip, gray or colour with 8 bits",
+    )
+
+
+# ── values, one by one ────────────────────────────────────────────────────────────────────────
+
+
+def _number(dataset: Any, keyword: str) -> float | None:
+    """The (first) value; None when it is missing, empty, not finite or no number."""
+    try:
+        value = dataset.get(keyword)
+        if isinstance(value, pydicom.multival.MultiValue):
+            value = value[0] if value else None
+        number = None if value is None else float(value)
+    except BAD_BYTES:
+        return None
+    return number if number is not None and math.isfinite(number) else None
+
+
+def _whole(dataset: Any, keyword: str) -> int | None:
+    number = _number(dataset, keyword)
+    return int(number) if number is not None and number == int(number) else None
+
+
+def _timing(dataset: Any) -> dicom_rules.Timing:
+    try:
+        times = dataset.get("FrameTimeVector")
+        many = isinstance(times, pydicom.multival.MultiValue)
+        vector = tuple(float(time) for time in times) if many else ()
+    except BAD_BYTES:
+        vector = ()
+    return dicom_rules.Timing(
+        frame_time_ms=_number(dataset, "FrameTime"),
+        frame_times_ms=vector,
+        cine_rate=_number(dataset, "CineRate"),
+        display_rate=_number(dataset, "RecommendedDisplayFrameRate"),
+    )
+
+
+def _regions(dataset: Any) -> tuple[Region, ...]:
+    items = dataset.get("SequenceOfUltrasoundRegions") or []
+    return tuple(
+        Region(
+            spatial_format=_whole(item, "RegionSpatialFormat"),
+            data_type=_whole(item, "RegionDataType"),
+            units_x=_whole(item, "PhysicalUnitsXDirection"),
+            units_y=_whole(item, "PhysicalUnitsYDirection"),
+            x0=_whole(item, "RegionLocationMinX0"),
+            y0=_whole(item, "RegionLocationMinY0"),
+            x1=_whole(item, "RegionLocationMaxX1"),
+            y1=_whole(item, "RegionLocationMaxY1"),
+            delta_x=_number(item, "PhysicalDeltaX"),
+            delta_y=_number(item, "PhysicalDeltaY"),
+        )
+        for item in items[:MAX_REGIONS]
+    )
+
+
+def _window(dataset: Any) -> dicom_rules.Window | None:
+    """None where there is none, or where a look-up table goes before it or stands for it."""
+    if "VOILUTSequence" in dataset or "ModalityLUTSequence" in dataset:
+        return None
+    center, width = _number(dataset, "WindowCenter"), _number(dataset, "WindowWidth")
+    if center is None or width is None:
+        return None
+    slope, intercept = _number(dataset, "RescaleSlope"), _number(dataset, "RescaleIntercept")
+    window = dicom_rules.Window(
+        center=center,
+        width=width,
+        function=str(dataset.get("VOILUTFunction") or "LINEAR"),
+        slope=1.0 if slope is None else slope,
+        intercept=intercept or 0.0,
+    )
+    return window if window.is_usable else None
+
+
+def _palette(dataset: Any, header: Header) -> NDArray[np.uint8]:
+    """uint8, 2**bits_allocated x 3, BGR: the colour of each bit pattern."""
+    entries, first, _ = dataset.RedPaletteColorLookupTableDescriptor
+    values = dicom_rules.stored_values(header.bits_allocated, is_signed=header.is_signed)
+    last = first + (entries or 1 << 16) - 1
+    colours = apply_color_lut(np.minimum(values, last).astype(np.int32), dataset)
+    if colours.dtype == np.uint16:
+        colours = (colours >> 8).astype(np.uint8)
+    return np.ascontiguousarray(colours[:, 2::-1])
