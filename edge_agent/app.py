@@ -113,6 +113,7 @@ def build(
     hearing.bind(pipeline, views)
     agent = views.agent = Agent(rooms=views.rooms, views=views, metrics=metrics, orders=orders)
     console = Console(config=config.console, views=views, runtime_dir=ground.runtime_dir)
+    views.console = lambda: (console.port, console.problems())
     vitals = Vitals(
         host=host, clock=clock, engine_beats=engine.beats, watchdog_s=watchdog_period_s(),
         start_timeout_s=config.engine.start_timeout_s, on_lag=metrics.lagged,

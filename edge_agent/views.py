@@ -153,9 +153,16 @@ class Parts:
 
     def uplink(self) -> dict[str, Any]:
         """There is no uplink yet."""
-        return {"connected": False, "cloud": "unknown", "last_ack_s": None, "sent_bytes": 0,
-                "raw_bytes": 0, "inflight": 0,
-                "latency_ms": {"p50": None, "p99": None}}  # fmt: skip
+        return {
+            "configured": False,
+            "connected": False,
+            "cloud": "unknown",
+            "last_ack_s": None,
+            "sent_bytes": 0,
+            "raw_bytes": 0,
+            "inflight": 0,
+            "latency_ms": {"p50": None, "p99": None},
+        }
 
     def peers(self) -> dict[str, Any]:
         return {}

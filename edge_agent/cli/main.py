@@ -40,12 +40,7 @@ def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
     )
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name in [name for name, verbs in GROUPS.items() if verb in verbs] or GROUPS:
-        module = f"edge_agent.cli.{name}"
-        try:
-            importlib.import_module(module).add(subparsers)
-        except ModuleNotFoundError as error:  # until every group has landed
-            if error.name != module:
-                raise
+        importlib.import_module(f"edge_agent.cli.{name}").add(subparsers)
     return parser
 
 

@@ -243,7 +243,7 @@ class Pipeline:
                 stream="",
                 utc_offset_us=offset_us,
                 utc_error_us=error_us,
-                synchronised=known,
+                synchronised=error_us is not None,
             )
         )
 

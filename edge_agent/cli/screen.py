@@ -1,0 +1,118 @@
+"""Draws the demo's view with rich: each stream's picture in half blocks, its figures below.
+
+A result is drawn only on its own frame, and a picture that is not fresh says so across itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from edge_agent.cli import overlay
+from edge_agent.core.frames import Pixels, Result
+from edge_agent.views import Views
+
+PICTURE_COLUMNS = 56
+BANNER = "demo models on synthetic training, not a medical device"
+
+Status = Mapping[str, Any]
+
+
+def drawn(views: Views, stream: str) -> Pixels | None:
+    """The newest frame with its findings, HxWx3 BGR; None while there is no frame."""
+    shot = views.frame(stream)
+    if shot is None:
+        return None
+    frame = shot.frame
+    shape = (frame.h, frame.w) if frame.channels == 1 else (frame.h, frame.w, frame.channels)
+    pixels = np.frombuffer(frame.pixels, np.uint8).reshape(shape)
+    channel = views.rooms.pipeline.channels[stream]
+    warning = overlay.staleness(frame.number, shot.result, channel.reason or "")
+    names, colours = labels_of(views, shot.result)
+    return overlay.draw(pixels, shot.result, names=names, colours=colours, warning=warning)
+
+
+def labels_of(views: Views, result: Result | None) -> tuple[dict[str, str], dict[str, str]]:
+    """Shown names and colours by label key, of the version that made the result."""
+    manifest = views.manifests.get(f"{result.model}@{result.version}") if result else None
+    labels = [label for head in manifest.heads for label in head.labels] if manifest else []
+    return {x.key: x.name or x.key for x in labels}, {x.key: x.colour for x in labels}
+
+
+def half_blocks(picture: Pixels, columns: int) -> Text:
+    """A picture in text: each cell is two pixels, the upper half block in two colours."""
+    height, width = picture.shape[:2]
+    rows = max(2, round(columns * height / width / 2) * 2)
+    small = cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA)
+    text = Text()
+    for y in range(0, rows, 2):
+        for (b0, g0, r0), (b1, g1, r1) in zip(
+            small[y].tolist(), small[y + 1].tolist(), strict=True
+        ):
+            text.append("▀", style=f"rgb({r0},{g0},{b0}) on rgb({r1},{g1},{b1})")
+        text.append("\n")
+    return text
+
+
+def figures(stream: Status) -> Table:
+    """What a stream does, in six lines."""
+    table = Table.grid(padding=(0, 2))
+    latency = stream["latency_ms"]
+    lost = {why: count for why, count in stream["dropped"].items() if count}
+    state = stream["state"]
+    rows = (
+        ("state", Text(state, style="bold green" if state == "ok" else "bold red")),
+        ("model", f"{stream['model']} {stream['model_version']}"),
+        ("fps in / out", f"{stream['fps_in']:.1f} / {stream['fps_out']:.1f}"),
+        ("latency p50 / p99", f"{ms(latency['p50'])} / {ms(latency['p99'])} ms"),
+        ("frames", f"{stream['captured']} captured, {stream['inferred']} inferred"),
+        ("lost", ", ".join(f"{count} {why}" for why, count in lost.items()) or "none"),
+    )
+    for name, value in rows:
+        table.add_row(Text(name, style="dim"), value)
+    return table
+
+
+def ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def view(views: Views, elapsed_s: float) -> RenderableType:
+    """The whole screen."""
+    status = views.status()
+    grid = Table.grid(expand=False, padding=(0, 1))
+    panels = []
+    for name, stream in status["streams"].items():
+        picture = drawn(views, name)
+        body: RenderableType = (
+            Text("no picture yet") if picture is None else half_blocks(picture, PICTURE_COLUMNS)
+        )
+        title = f"[bold]{name}[/]  {stream['title']}"
+        panels.append(Panel(Group(body, figures(stream)), title=title, width=PICTURE_COLUMNS + 4))
+    grid.add_row(*panels)
+    problems = [Text(f"! {p['what']} -> {p['fix']}", style="yellow") for p in status["problems"]]
+    spool = status["spool"]
+    foot = Text(
+        f"edge-agent {status['version']}  {elapsed_s:5.1f} s  {status['state']}  "
+        f"{spool['records']} records kept in memory  ·  {BANNER}  ·  q quits",
+        style="dim",
+    )
+    return Group(grid, *problems[:3], foot)
+
+
+def montage(views: Views) -> Pixels:
+    """The streams' pictures side by side, HxWx3 BGR, for a PNG."""
+    pictures = [drawn(views, name) for name in views.config.streams]
+    found = [picture for picture in pictures if picture is not None]
+    height = max((picture.shape[0] for picture in found), default=1)
+    scaled = [cv2.resize(p, (round(p.shape[1] * height / p.shape[0]), height)) for p in found] or [
+        np.zeros((1, 1, 3), np.uint8)
+    ]
+    return np.hstack(scaled)

@@ -1,0 +1,223 @@
+"""What `demo` does: a house of its own in a temporary directory, a view, a summary, a report.
+
+Counting starts when every stream has captured its first frame, lasts `--seconds`, and the sums are
+taken after the last result has arrived: captured = inferred + dropped, exactly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import io
+import json
+import os
+import select
+import signal
+import sys
+import tempfile
+import termios
+import tty
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import msgspec
+from rich.console import Console
+from rich.live import Live
+
+from edge_agent import __version__, logs
+from edge_agent.agent import Agent
+from edge_agent.app import running
+from edge_agent.cli import exits, screen
+from edge_agent.cli.daemon import in_threads, run_loop
+from edge_agent.cli.exits import CommandError
+from edge_agent.config.load import load_text
+from edge_agent.config.samples import sample
+from edge_agent.config.structs import Config, LogConfig
+from edge_agent.core.ring import Word
+
+FIRST_FRAME_TIMEOUT_S = 30.0
+REDRAW_S = 0.2
+LOOK_S = 0.02
+SETTLED = ("captured", "inferred", "dropped", "frozen", "missed", "extra_runs", "extra_shed")
+NO_UI_SECONDS = 20.0  # without a view somebody must say when to end
+
+
+def run(args: argparse.Namespace) -> int:
+    """Raises: CommandError."""
+    logs.setup(LogConfig(level="warning" if args.no_ui else "error"))
+    seconds = args.seconds
+    ui = not args.no_ui and sys.stdout.isatty()
+    if seconds is None and not ui:
+        seconds = NO_UI_SECONDS
+    with tempfile.TemporaryDirectory(prefix="ea-demo-") as folder:
+        show = Show(config_in(folder), seconds=seconds, ui=ui, save=args.save)
+        run_loop(show.play)
+    report = show.report()
+    if args.report:
+        write_report(Path(args.report), report)
+    print(summary(report))
+    return exits.OK if not report["errors"] else exits.ERROR
+
+
+def config_in(folder: str) -> Config:
+    """The sample `demo` with its files in `folder`."""
+    loaded = load_text(sample("demo"), file="demo.toml", overrides=[f'state_dir="{folder}"'])
+    if loaded.config is None:
+        raise CommandError(f"the demo's own configuration is broken:\n{loaded.text()}")
+    return msgspec.structs.replace(loaded.config, node="demo")
+
+
+class Show:
+    """One run of the demo."""
+
+    def __init__(
+        self, config: Config, *, seconds: float | None, ui: bool, save: str | None
+    ) -> None:
+        self._config = config
+        self._seconds = seconds
+        self._ui = ui
+        self._save = save
+        self._started_us = 0
+        self._elapsed_s = 0.0
+        self._status: dict[str, Any] = {}
+        self._over = asyncio.Event()
+
+    async def play(self) -> None:
+        """Raises: CommandError, EdgeAgentError."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, self._over.set)
+        async with running(self._config, in_process=in_threads) as agent:
+            await self._wait_for_first_frames(agent)
+            await (self._show(agent) if self._ui else self._wait(agent))
+            if self._save:
+                await anyio.to_thread.run_sync(self._save_view, agent, self._save)
+            self._status = agent.views.status()
+            self._elapsed_s = self._since_start_s(agent)
+        self._settle(agent.views.status())
+
+    def _settle(self, final: dict[str, Any]) -> None:
+        """What a stream was at its end, with the sums of after its last result."""
+        for name, stream in self._status["streams"].items():
+            after = final["streams"][name]
+            stream.update({key: after[key] for key in SETTLED})
+        self._status["spool"] = final["spool"]
+
+    async def _wait_for_first_frames(self, agent: Agent) -> None:
+        with anyio.move_on_after(FIRST_FRAME_TIMEOUT_S):
+            while not self._over.is_set():
+                firsts = [tap.word(Word.FIRST_FRAME_US) for tap in agent.engine.taps.values()]
+                if len(firsts) == len(self._config.streams) and all(firsts):
+                    self._started_us = max(firsts)
+                    return
+                await anyio.sleep(LOOK_S)
+        problems = "; ".join(p["what"] for p in agent.views.problems()) or "stopped"
+        raise CommandError(
+            f"demo: not every stream delivers: {problems}", hint="see the log with --no-ui"
+        )
+
+    def _since_start_s(self, agent: Agent) -> float:
+        return (agent.rooms.clock.boot_us() - self._started_us) / 1e6
+
+    def _is_over(self, agent: Agent) -> bool:
+        due = self._seconds is not None and self._since_start_s(agent) >= self._seconds
+        return due or self._over.is_set()
+
+    async def _wait(self, agent: Agent) -> None:
+        while not self._is_over(agent):  # noqa: ASYNC110 - also a deadline, on another clock
+            await anyio.sleep(LOOK_S)
+
+    async def _show(self, agent: Agent) -> None:
+        with (
+            keys() as pressed,
+            Live(
+                auto_refresh=False, screen=True, redirect_stdout=False, redirect_stderr=False
+            ) as live,
+        ):
+            while not self._is_over(agent):
+                now = self._since_start_s(agent)
+                live.update(await anyio.to_thread.run_sync(screen.view, agent.views, now))
+                live.refresh()
+                await anyio.sleep(REDRAW_S)
+                if "q" in pressed():
+                    return
+
+    def _save_view(self, agent: Agent, path: str) -> None:
+        if path.endswith(".svg"):
+            console = Console(record=True, width=126, file=io.StringIO())
+            console.print(screen.view(agent.views, self._elapsed_s))
+            console.save_svg(path, title="tools/demo")
+            return
+        from PIL import Image  # noqa: PLC0415 - only when a picture is asked for
+
+        Image.fromarray(screen.montage(agent.views)[:, :, ::-1]).save(path)
+
+    def report(self) -> dict[str, Any]:
+        """The sums: `streams` as in the status, rates over the whole run."""
+        streams = self._status["streams"]
+        for stream in streams.values():
+            stream["fps_in"] = round(stream["captured"] / self._elapsed_s, 2)
+            stream["fps_out"] = round(stream["inferred"] / self._elapsed_s, 2)
+        errors = {name: errors_of(stream) for name, stream in streams.items()}
+        return {
+            "schema": 1,
+            "version": __version__,
+            "python": sys.version.split()[0],
+            "seconds": round(self._elapsed_s, 3),
+            "errors": sum(errors.values()),
+            "streams": streams,
+            "engine": self._status["engine"],
+            "spool": self._status["spool"],
+        }
+
+
+def errors_of(stream: dict[str, Any]) -> int:
+    return int(stream["dropped"]["error"]) + int(stream["dropped"]["crash"])
+
+
+def summary(report: dict[str, Any]) -> str:
+    """A few lines for a person."""
+    lines = [f"demo: {report['seconds']:.1f} s on Python {report['python']}"]
+    for name, stream in report["streams"].items():
+        lost = ", ".join(f"{n} {why}" for why, n in stream["dropped"].items() if n) or "none"
+        latency = stream["latency_ms"]
+        lines.append(
+            f"  {name:<11} {stream['captured']} captured, {stream['inferred']} inferred "
+            f"({stream['fps_out']:.1f} fps), lost: {lost}, "
+            f"latency p50 {screen.ms(latency['p50'])} p99 {screen.ms(latency['p99'])} ms"
+        )
+    lines.append(f"  errors: {report['errors']}.  Demo models: not for diagnosis.")
+    return "\n".join(lines)
+
+
+def write_report(path: Path, report: dict[str, Any]) -> None:
+    """Raises: CommandError."""
+    try:
+        path.write_text(json.dumps(report, indent=1) + "\n")
+    except OSError as error:
+        raise CommandError(
+            f"write {path}: {error.strerror}", hint="choose another --report"
+        ) from error
+
+
+@contextlib.contextmanager
+def keys() -> Iterator[Any]:
+    """Keys as they are pressed, without Enter; none where stdin is no terminal."""
+    if not sys.stdin.isatty():
+        yield lambda: ""
+        return
+    fd = sys.stdin.fileno()
+    before = termios.tcgetattr(fd)
+
+    def pressed() -> str:
+        ready, _, _ = select.select([fd], [], [], 0)
+        return os.read(fd, 32).decode(errors="replace") if ready else ""
+
+    tty.setcbreak(fd)
+    try:
+        yield pressed
+    finally:
+        termios.tcsetattr(fd, termios.TCSADRAIN, before)
