@@ -138,12 +138,13 @@ class Show:
             ) as live,
         ):
             while not self._is_over(agent):
-                now = self._since_start_s(agent)
-                live.update(await anyio.to_thread.run_sync(screen.view, agent.views, now))
-                live.refresh()
+                await anyio.to_thread.run_sync(self._draw, agent, live)
                 await anyio.sleep(REDRAW_S)
                 if "q" in pressed():
                     return
+
+    def _draw(self, agent: Agent, live: Live) -> None:
+        live.update(screen.view(agent.views, self._since_start_s(agent)), refresh=True)
 
     def _save_view(self, agent: Agent, path: str) -> None:
         if path.endswith(".svg"):
