@@ -57,6 +57,7 @@ class Tracker:
 
     def update(self, keys: Sequence[str], boxes: Sequence[Box], now_us: int) -> list[int]:
         """The track id of each object of a frame, 0 while unconfirmed. now_us: when captured."""
+        self._tracks = [t for t in self._tracks if now_us - t.seen_us <= self._max_age_us]
         owners: list[Track | None] = [None] * len(boxes)
         free = set(range(len(self._tracks)))
         for row, column in self._pairs(keys, boxes):
@@ -66,7 +67,7 @@ class Tracker:
                 track.hit(boxes[row], now_us)
         for column in free:
             self._tracks[column].misses += 1
-        self._forget(now_us)
+        self._tracks = [track for track in self._tracks if track.identity or not track.misses]
         return [
             self._name(track or self._born(keys[row], boxes[row], now_us))
             for row, track in enumerate(owners)
@@ -88,13 +89,6 @@ class Tracker:
             if self._tracks[column].key == keys[row]
         ]
         return [(row, column) for _, row, column in sorted(pairs)]
-
-    def _forget(self, now_us: int) -> None:
-        self._tracks = [
-            track
-            for track in self._tracks
-            if now_us - track.seen_us <= self._max_age_us and (track.identity or not track.misses)
-        ]
 
     def _born(self, key: str, box: Box, now_us: int) -> Track | None:
         if len(self._tracks) >= self._max_tracks:

@@ -21,12 +21,14 @@ MAX_CANDIDATES = 1000  # boxes that enter suppression, best first
 class Grid(NamedTuple):
     """An output raster over the frame: frame px = scale * raster px + offset.
 
-    window: [x0, y0, x1, y1] raster px that shows the region; outside of it is padding.
+    window: [x0, y0, x1, y1] raster px that shows the region; outside of it is padding. A raster
+    pixel at its edge may show both. bounds: [x0, y0, x1, y1] frame px of the region.
     """
 
     scale: tuple[float, float]
     offset: tuple[float, float]
     window: Rect
+    bounds: Rect
 
 
 class Fit(msgspec.Struct, frozen=True):
@@ -69,12 +71,15 @@ class Fit(msgspec.Struct, frozen=True):
         step = self.size[0] / width, self.size[1] / height  # input px per raster px
         scale = self.scale
         axes = [_axis(self.source[i], self.target[i], scale[i], step[i]) for i in (0, 1)]
-        low = [int(self.target[i] // step[i]) for i in (0, 1)]
-        high = [-int(-(self.target[i] + self.target[i + 2]) // step[i]) for i in (0, 1)]
+        raster = width, height
+        low = [self.target[i] * raster[i] // self.size[i] for i in (0, 1)]
+        high = [-(-sum(self.target[i::2]) * raster[i] // self.size[i]) for i in (0, 1)]
+        x, y, wide, tall = self.source
         return Grid(
             scale=(axes[0][0], axes[1][0]),
             offset=(axes[0][1], axes[1][1]),
-            window=(low[0], low[1], min(high[0], width), min(high[1], height)),
+            window=(low[0], low[1], high[0], high[1]),
+            bounds=(x, y, x + wide, y + tall),
         )
 
 

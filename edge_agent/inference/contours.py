@@ -64,6 +64,19 @@ def blobs(
     return found, len(order) > limit
 
 
+def box_of(blob: Blob, grid: Grid) -> tuple[float, float, float, float]:
+    """x0, y0, x1, y1 in frame px, within the region."""
+    rows, columns = blob.window
+    (scale_x, scale_y), (offset_x, offset_y) = grid.scale, grid.offset
+    x0, y0, x1, y1 = grid.bounds
+    return (
+        max(x0, columns.start * scale_x + offset_x),
+        max(y0, rows.start * scale_y + offset_y),
+        min(x1, columns.stop * scale_x + offset_x),
+        min(y1, rows.stop * scale_y + offset_y),
+    )
+
+
 def shape_of(blob: Blob, grid: Grid) -> Shape:
     """Area, centre and second moments, in frame px."""
     moments = cv2.moments(blob.inside.view(np.uint8), binaryImage=True)
@@ -162,8 +175,16 @@ def _scaled(
 ) -> tuple[tuple[int, ...], ...]:
     scale = np.asarray(grid.scale) * RING_UNITS_PER_PX
     offset = np.asarray(grid.offset) * RING_UNITS_PER_PX + np.asarray(corner) * scale
+    x0, y0, x1, y1 = (edge * RING_UNITS_PER_PX for edge in grid.bounds)
     return tuple(
-        tuple(np.rint(ring * scale + offset).astype(np.int64).ravel().tolist()) for ring in rings
+        tuple(
+            np.rint(ring * scale + offset)
+            .clip((x0, y0), (x1, y1))
+            .astype(np.int64)
+            .ravel()
+            .tolist()
+        )
+        for ring in rings
     )
 
 

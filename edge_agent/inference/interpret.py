@@ -7,6 +7,7 @@ looks at pixels, never runs a model.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -18,12 +19,13 @@ from numpy.typing import NDArray
 from edge_agent.core.decode import decode_probs, label_keys, name_of
 from edge_agent.core.decode_boxes import decode_boxes
 from edge_agent.core.decode_masks import Plane, decode_heatmaps, decode_masks
+from edge_agent.core.errors import BadFrame
 from edge_agent.core.frames import MAX_OBJECTS, Label, Mask, Measure, Object
 from edge_agent.core.manifest import HeadSpec, Manifest
 from edge_agent.core.measure import Shape, bounded, measure_area, measure_box
 from edge_agent.core.track import Tracker
 from edge_agent.core.vision import Fit, Grid, Rect, fit_region, quantise_px, quantise_score
-from edge_agent.inference.contours import Blob, blobs, coarser, outline, shape_of
+from edge_agent.inference.contours import Blob, blobs, box_of, coarser, outline, shape_of
 
 # A record is at most 16 KiB of MessagePack; its provenance takes less than 1 KiB.
 BUDGET_BYTES = 15 << 10
@@ -101,6 +103,10 @@ class Interpreter:
 
         Raises: BadFrame.
         """
+        if roi[0] + roi[2] > frame_size[0] or roi[1] + roi[3] > frame_size[1]:
+            raise BadFrame(
+                f"interpret frame: region {list(roi)} is not within {list(frame_size)} px"
+            )
         fit = fit_region(self._input.fit, roi, self._input.size)
         labels: list[Label] = []
         seen: list[_Seen] = []
@@ -117,14 +123,12 @@ class Interpreter:
             seen.sort(key=lambda finding: -finding.score)
         cut |= len(seen) > MAX_OBJECTS
         seen = seen[:MAX_OBJECTS]
-        objects = self._objects(seen, captured_us, frame_size)
+        objects = self._objects(seen, captured_us)
         measures, too_many = bounded(_measured(seen, spacing_mm))
         findings = Findings(labels=tuple(labels), objects=objects, measures=measures)
         return within_budget(findings, cut=cut or too_many)
 
-    def _objects(
-        self, seen: list[_Seen], captured_us: int, frame_size: tuple[int, int]
-    ) -> tuple[Object, ...]:
+    def _objects(self, seen: list[_Seen], captured_us: int) -> tuple[Object, ...]:
         tracks = [0] * len(seen)
         if self._tracker is not None:
             keys = [f"{finding.head}/{finding.label}" for finding in seen]
@@ -137,24 +141,19 @@ class Interpreter:
                 label=finding.label,
                 score=finding.score,
                 box=finding.box,
-                mask=self._mask(finding.area, frame_size) if finding.area else None,
+                mask=self._mask(finding.area) if finding.area else None,
                 keypoints=finding.keypoints,
             )
             for index, finding in enumerate(seen)
         )
 
-    def _mask(self, area: _Area, frame_size: tuple[int, int]) -> Mask:
+    def _mask(self, area: _Area) -> Mask:
         rings, exact = outline(area.blob, area.grid) if self._contours else ((), False)
-        x0, y0, x1, y1 = _blob_box(area)
+        x0, y0, x1, y1 = box_of(area.blob, area.grid)
         scale = area.grid.scale
         return Mask(
             area_px=round(area.blob.pixels * scale[0] * scale[1]),
-            box=(
-                max(0, int(x0)),
-                max(0, int(y0)),
-                min(frame_size[0], -int(-x1 // 1)),
-                min(frame_size[1], -int(-y1 // 1)),
-            ),
+            box=(int(x0), int(y0), math.ceil(x1), math.ceil(y1)),
             rings=rings,
             exact=exact,
         )
@@ -213,23 +212,11 @@ def _see_areas(head: HeadSpec, planes: list[Plane], fit: Fit) -> tuple[list[_See
         cut |= more
         for blob in found:
             area = _Area(blob, grid)
-            x0, y0, x1, y1 = (quantise_px(number) for number in _blob_box(area))
+            x0, y0, x1, y1 = (quantise_px(number) for number in box_of(blob, grid))
             score = quantise_score(plane.score(blob.window, blob.inside))
             seen.append(_Seen(head.name, plane.label, score, (x0, y0, x1, y1), area))
     seen.sort(key=lambda finding: -finding.score)
     return seen, cut
-
-
-def _blob_box(area: _Area) -> tuple[float, float, float, float]:
-    """x0, y0, x1, y1 in frame px."""
-    rows, columns = area.blob.window
-    (scale_x, scale_y), (offset_x, offset_y) = area.grid.scale, area.grid.offset
-    return (
-        columns.start * scale_x + offset_x,
-        rows.start * scale_y + offset_y,
-        columns.stop * scale_x + offset_x,
-        rows.stop * scale_y + offset_y,
-    )
 
 
 def _see_keypoints(head: HeadSpec, outputs: Mapping[str, NDArray[Any]], fit: Fit) -> list[_Seen]:
@@ -241,6 +228,7 @@ def _see_keypoints(head: HeadSpec, outputs: Mapping[str, NDArray[Any]], fit: Fit
     height, width = outputs[head.outputs[0]].shape[-2:]
     grid = fit.grid(width, height)
     places = points[:, :2] * np.asarray(grid.scale) + np.asarray(grid.offset)
+    places = places.clip(grid.bounds[:2], grid.bounds[2:])
     low, high = places.min(axis=0), places.max(axis=0)
     x0, y0, x1, y1 = (quantise_px(number) for number in (*low, *high))
     keypoints = tuple(

@@ -77,6 +77,12 @@ def test_an_object_that_was_away_too_long_is_a_new_one() -> None:
     assert follow(tracker, [box(0, 0)], [box(0, 0)], start=10) == [[0], [2]]
 
 
+def test_after_a_gap_in_the_frames_nothing_is_the_same_object() -> None:
+    tracker = Tracker(max_age_us=5 * FRAME_US)
+    follow(tracker, [box(0, 0)], [box(0, 0)])
+    assert follow(tracker, [box(0, 0)], start=60) == [[0]]
+
+
 def test_a_flash_is_forgotten_at_once() -> None:
     tracker = Tracker()
     follow(tracker, [box(0, 0)], [])
