@@ -9,6 +9,8 @@
 root=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)
 venv=${EDGE_AGENT_VENV:-$root/.venv}
 python=$venv/bin/python
+# ONNX Runtime of the wheel reports home by default; nothing of ours may.
+export ORT_DISABLE_TELEMETRY=1
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PYTHONNOUSERSITE=1
 unset PYTHONPATH PYTHONHOME
 

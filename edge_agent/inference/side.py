@@ -12,6 +12,8 @@ import socket
 import threading
 from collections.abc import Callable
 
+import cv2
+
 from edge_agent import backends, sources
 from edge_agent.core.errors import EdgeAgentError, Rejected
 from edge_agent.host import SystemClock
@@ -96,6 +98,7 @@ def start_in_threads(control: socket.socket, event_fd: int, board_fd: int) -> th
         os.write(2, text.encode(errors="replace"))
         control.shutdown(socket.SHUT_RDWR)
 
+    cv2.setNumThreads(1)  # a lane is one thread; OpenCV's own pool would fight for the cores
     own_event_fd = os.dup(event_fd)  # the agent may close its own before a last wake-up
 
     def body() -> None:
