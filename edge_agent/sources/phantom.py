@@ -92,9 +92,9 @@ class UltrasoundScene:
 class EndoscopeScene:
     """A window that wanders over tissue, with polyps, highlights, noise and the scope's edge."""
 
-    def __init__(self, config: PhantomSource) -> None:
+    def __init__(self, config: PhantomSource, look: endoscope.Look | None = None) -> None:
         self._size = config.size
-        self._look = endoscope.live_look(config.seed, config.size)
+        self._look = look or endoscope.live_look(config.seed, config.size)
         self._tissue = endoscope.tissue(self._look, config.size, config.seed)
         self._shine = endoscope.highlights(self._look, config.size, config.seed)
         self._edge = endoscope.edge(self._look, config.size)

@@ -17,7 +17,7 @@ from edge_agent.core.phantom.texture import Field, smooth_noise
 
 Colour = NDArray[np.uint8]  # HxWx3 BGR
 Box = tuple[float, float, float, float]
-VISIBLE = 0.45  # the share of a polyp's box that must be lit for the truth to name it
+VISIBLE = 0.35  # the share of a polyp's box that must be lit for the truth to name it
 
 
 class Polyp(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,1 @@
+"""How the demo models are made: random phantoms, small nets, packages, honest measures."""
