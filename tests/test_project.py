@@ -21,7 +21,7 @@ ROOT = house.ROOT
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
 tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-TO_RUN, TO_TEST = LOCK.split("# ── to test ──\n")
+TO_RUN, FOR_THE_DEMO, TO_TEST = re.split("# ── (?:for the demo|to test) ──\n", LOCK)
 MARKDOWN = sorted(
     [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("models/**/*.md")]
 )
@@ -41,6 +41,7 @@ def locked(part: str) -> dict[str, list[Requirement]]:
     [
         (TO_RUN, PROJECT["project"]["dependencies"]),
         (TO_RUN, PROJECT["dependency-groups"]["build"]),
+        (FOR_THE_DEMO, PROJECT["project"]["optional-dependencies"]["demo"]),
         (LOCK, PROJECT["project"]["optional-dependencies"]["dev"]),
     ],
 )
@@ -64,6 +65,7 @@ def test_everything_in_the_lock_is_hashed_and_comes_from_anywhere() -> None:
 
 def test_what_runs_a_device_needs_no_test_tool() -> None:
     tools = {"pytest", "mypy", "ruff", "hypothesis", "blockbuster", "forbiddenfruit", "onnx", "uv"}
+    tools |= {"amqtt", "pyyaml", "pydantic", "typer"}
     assert not tools & set(locked(TO_RUN))
 
 

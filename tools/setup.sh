@@ -1,6 +1,8 @@
 # Sourced by tools/demo, tools/test and .ci/run: makes the virtual environment they run in.
 #
-#   prepare run    what the agent needs        prepare test    that, and what the tests need
+#   prepare run     what the agent needs
+#   prepare demo    that, and the broker inside the demo
+#   prepare test    that, and what the tests need
 #
 # Leaves $python, the interpreter of that environment. Does nothing when all is there already.
 # PYTHON=python3.12 chooses the interpreter; EDGE_AGENT_VENV=folder puts the environment elsewhere.
@@ -95,8 +97,9 @@ stamp() {
 }
 
 install_locked() {
-    local part=$1
-    sed '/^# ── to test ──$/,$d' "$root/requirements.lock" > "$venv/run.txt"
+    local part=$1 next='for the demo'
+    [[ $part == run ]] || next='to test'
+    sed "/^# ── $next ──\$/,\$d" "$root/requirements.lock" > "$venv/run.txt"
     pip_install --require-hashes --only-binary :all: -r "$venv/run.txt"
     if [[ $part == test ]]; then
         # setuptools is there by now: the one sdist is built with the locked one, not a fetched one
@@ -119,13 +122,23 @@ ensure_venv() {
     fi
 }
 
+# Whether what is installed is part $1 of this lock, or more than it.
+has_part() {
+    local have part is_more=
+    have=$(cat "$venv/stamp" 2> /dev/null || true)
+    for part in run demo test; do
+        [[ $part != "$1" ]] || is_more=1
+        [[ -z $is_more || $have != "$(stamp "$part")" ]] || return 0
+    done
+    return 1
+}
+
 prepare() {
-    local part=$1 have
+    local part=$1
     exec 9< "$root"   # two commands at once: the second waits for the first
     ! command -v flock > /dev/null || flock 9
     ensure_venv
-    have=$(cat "$venv/stamp" 2> /dev/null || true)
-    if [[ $have != "$(stamp test)" && $have != "$(stamp "$part")" ]]; then
+    if ! has_part "$part"; then
         echo "installing the locked packages into $venv (a minute, the first time) ..." >&2
         rm -f "$venv/stamp"
         install_locked "$part"
