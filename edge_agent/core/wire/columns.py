@@ -1,0 +1,261 @@
+"""One column of values to bytes and back: integers, decimals, text, and `None` among them.
+
+The coding byte says how; a value comes back exactly, whatever it was: what fits no better form is
+kept as eight bytes of a double or as MessagePack, never rounded.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.core.wire import arrays
+from edge_agent.core.wire.cursor import Reader, signed, varint
+from edge_agent.core.wire.decimals import decimal_of, decimals_of, doubles_of
+
+MAX_TEXT_BYTES: Final = 65_536
+MAX_PACKED_BYTES: Final = 1 << 20
+_HEX = re.compile(r"(?:[0-9a-f]{2}){2,32}")
+_DOUBLE = struct.Struct("<d")
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(list[Any]).decode
+
+
+class Coding(enum.IntEnum):
+    """How a column lies in the bytes. From 128 on: codings to come, behind a length."""
+
+    NONE = 0  # every row is None
+    INT = 1  # every row is this integer
+    DECIMAL = 2  # every row is this decimal
+    DOUBLE = 3  # every row is this double
+    TEXT = 4  # every row is this text
+    INTS = 5
+    DECIMALS = 6
+    DOUBLES = 7
+    TEXTS = 8
+    HEXES = 9
+    OPTIONAL = 10  # None in some rows; another column holds the rest
+    PACKED = 11  # MessagePack: whatever fits nothing else
+    FIXED = 12  # decimals, all with as many places
+
+
+_FLOATS = frozenset({Coding.DECIMAL, Coding.DOUBLE, Coding.DECIMALS, Coding.DOUBLES, Coding.FIXED})
+FUTURE: Final = 128
+
+
+class Hints(msgspec.Struct, frozen=True):
+    """What the writer knows of a column. groups: one number a row, alike where rows are alike."""
+
+    lags: tuple[int, ...] = ()
+    groups: NDArray[np.int64] | None = None
+
+    def only(self, rows: list[bool]) -> Hints:
+        groups = None if self.groups is None else self.groups[np.array(rows, bool)]
+        return Hints(self.lags, groups)
+
+
+NO_HINTS: Final = Hints()
+
+
+def encode(values: Sequence[Any], hints: Hints = NO_HINTS) -> tuple[Coding, bytes]:
+    """At least one value; of one type, or None."""
+    kinds = {type(value) for value in values}
+    if type(None) in kinds:
+        return _encode_optional(values, hints)
+    if kinds <= {int, bool} and min(values) >= arrays.LOWEST and max(values) <= arrays.HIGHEST:
+        return _encode_ints(values, hints)
+    if kinds <= {int, float} and float in kinds and all(map(_is_double, values)):
+        return _encode_floats(np.array(values, np.float64), hints)
+    if kinds == {str}:
+        return _encode_texts(values, hints)
+    packed = _pack(list(values))
+    return Coding.PACKED, varint(len(packed)) + packed
+
+
+def _is_double(value: Any) -> bool:
+    return isinstance(value, float) or bool(-(1 << 53) <= value <= 1 << 53)
+
+
+def _encode_ints(values: Sequence[int], hints: Hints) -> tuple[Coding, bytes]:
+    first = values[0]
+    if all(value == first for value in values):
+        return Coding.INT, signed(int(first))
+    return Coding.INTS, arrays.encode(np.array(values, np.int64), hints.lags)
+
+
+def _encode_optional(values: Sequence[Any], hints: Hints) -> tuple[Coding, bytes]:
+    there = [value is not None for value in values]
+    if not any(there):
+        return Coding.NONE, b""
+    coding, payload = encode([value for value in values if value is not None], hints.only(there))
+    return Coding.OPTIONAL, arrays.encode(np.array(there, np.int64)) + bytes((coding,)) + payload
+
+
+def _encode_floats(values: NDArray[np.float64], hints: Hints) -> tuple[Coding, bytes]:
+    bits = values.view(np.int64)
+    if (bits == bits[0]).all():
+        decimal = decimal_of(float(values[0]))
+        if decimal is None:
+            return Coding.DOUBLE, _DOUBLE.pack(values[0])
+        return Coding.DECIMAL, signed(decimal[0]) + signed(decimal[1])
+    groups = np.zeros(len(values), np.int64) if hints.groups is None else hints.groups
+    places, digits, odd = decimals_of(values, groups)
+    if not odd.any() and (places == places[0]).all():
+        return Coding.FIXED, signed(int(places[0])) + arrays.encode(digits, hints.lags)
+    planes = values.astype("<f8").view(np.uint8).reshape(-1, 8).T.tobytes()
+    patches = b""
+    before = -1
+    for row in np.flatnonzero(odd).tolist():
+        patches += varint(row - before - 1) + _DOUBLE.pack(values[row])
+        before = row
+        if len(patches) > len(planes):
+            return Coding.DOUBLES, planes
+    blocks = arrays.encode(places) + arrays.encode(digits, hints.lags)
+    payload = blocks + varint(int(odd.sum())) + patches
+    return min((Coding.DECIMALS, payload), (Coding.DOUBLES, planes), key=lambda pair: len(pair[1]))
+
+
+def _entry(value: str) -> bytes:
+    """A text behind twice its length; hex digits as the bytes that they mean, plus one."""
+    if _HEX.fullmatch(value):
+        return varint(len(value) | 1) + bytes.fromhex(value)
+    encoded = value.encode()
+    return varint(2 * len(encoded)) + encoded
+
+
+def _encode_texts(values: Sequence[str], hints: Hints) -> tuple[Coding, bytes]:
+    distinct = {value: index for index, value in enumerate(dict.fromkeys(values))}
+    if len(distinct) == 1:
+        return Coding.TEXT, _entry(values[0])
+    indices = np.array([distinct[value] for value in values], np.int64)
+    entries = b"".join(map(_entry, distinct))
+    texts = varint(len(distinct)) + entries + arrays.encode(indices, hints.lags)
+    width = len(values[0])
+    if not all(len(value) == width and _HEX.fullmatch(value) for value in values):
+        return Coding.TEXTS, texts
+    hexes = bytes((width // 2,)) + bytes.fromhex("".join(values))
+    return min((Coding.TEXTS, texts), (Coding.HEXES, hexes), key=lambda pair: len(pair[1]))
+
+
+def decode(coding: int, count: int, read: Reader) -> list[Any]:
+    """The `count` values of a column, at least one. The caller bounds the count.
+
+    Raises: WireError.
+    """
+    reader = _READERS.get(coding)
+    if reader is None:
+        raise read.fail("a coding from 0 to 12", coding)
+    return reader(count, read)
+
+
+def skip(coding: int, count: int, read: Reader) -> None:
+    """Past a column that is not ours to understand."""
+    if coding >= FUTURE:
+        read.take(read.varint())
+    else:
+        decode(coding, count, read)
+
+
+def _ints(count: int, read: Reader) -> list[int]:
+    found: list[int] = arrays.decode(count, read).tolist()
+    return found
+
+
+def _doubles(count: int, read: Reader) -> list[float]:
+    planes = np.frombuffer(read.take(8 * count), np.uint8).reshape(8, count)
+    found: list[float] = np.ascontiguousarray(planes.T).view("<f8").ravel().tolist()
+    return found
+
+
+def _fixed(count: int, read: Reader) -> list[float]:
+    places = np.full(count, read.signed())
+    found: list[float] = doubles_of(places, arrays.decode(count, read), read).tolist()
+    return found
+
+
+def _decimal(count: int, read: Reader) -> list[float]:
+    places, digits = np.array([read.signed()]), np.array([read.signed()])
+    return [float(doubles_of(places, digits, read)[0])] * count
+
+
+def _decimals(count: int, read: Reader) -> list[float]:
+    places, digits = arrays.decode(count, read), arrays.decode(count, read)
+    values: list[float] = doubles_of(places, digits, read).tolist()
+    row = -1
+    for _ in range(read.varint(count)):
+        row += read.varint(count) + 1
+        if row >= count:
+            raise read.fail(f"a row below {count}", row)
+        values[row] = _DOUBLE.unpack(read.take(8))[0]
+    return values
+
+
+def _decode_entry(read: Reader) -> str:
+    mark = read.varint(2 * MAX_TEXT_BYTES)
+    if mark & 1:
+        return read.take(mark >> 1).hex()
+    try:
+        return read.take(mark >> 1).decode()
+    except UnicodeDecodeError as error:
+        raise read.fail("UTF-8", "other bytes") from error
+
+
+def _hexes(count: int, read: Reader) -> list[str]:
+    digits = 2 * read.u8()
+    joined = read.take(digits * count // 2).hex()
+    return [joined[row * digits : (row + 1) * digits] for row in range(count)]
+
+
+def _texts(count: int, read: Reader) -> list[str]:
+    entries = [_decode_entry(read) for _ in range(read.varint(min(count, read.left)))]
+    indices = arrays.decode(count, read)
+    if not entries or int(indices.min()) < 0 or int(indices.max()) >= len(entries):
+        raise read.fail(f"indices below {len(entries)}", "others")
+    return [entries[index] for index in indices.tolist()]
+
+
+def _decode_optional(count: int, read: Reader) -> list[Any]:
+    there = arrays.decode(count, read)
+    if int(there.min()) < 0 or int(there.max()) > 1:
+        raise read.fail("0 or 1 for each row", "others")
+    coding = read.u8()
+    if coding == Coding.OPTIONAL:
+        raise read.fail("a plain column inside an optional one", "another optional one")
+    rows = int(there.sum())
+    values = iter(decode(coding, rows, read) if rows else ())
+    return [next(values) if row else None for row in there.tolist()]
+
+
+def _decode_packed(count: int, read: Reader) -> list[Any]:
+    packed = read.take(read.varint(MAX_PACKED_BYTES))
+    try:
+        values = _unpack(packed)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise read.fail("MessagePack", str(error)) from error
+    if len(values) != count:
+        raise read.fail(f"{count} values", len(values))
+    return values
+
+
+_READERS: Final[dict[int, Callable[[int, Reader], list[Any]]]] = {
+    Coding.NONE: lambda count, _: [None] * count,
+    Coding.INT: lambda count, read: [read.signed()] * count,
+    Coding.DECIMAL: _decimal,
+    Coding.DOUBLE: lambda count, read: [_DOUBLE.unpack(read.take(8))[0]] * count,
+    Coding.TEXT: lambda count, read: [_decode_entry(read)] * count,
+    Coding.INTS: _ints,
+    Coding.DECIMALS: _decimals,
+    Coding.DOUBLES: _doubles,
+    Coding.TEXTS: _texts,
+    Coding.HEXES: _hexes,
+    Coding.OPTIONAL: _decode_optional,
+    Coding.PACKED: _decode_packed,
+    Coding.FIXED: _fixed,
+}

@@ -1,0 +1,112 @@
+"""Doubles that were rounded to some decimal place, as integers and exponents: exactly, or not."""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.core.wire.cursor import Reader
+
+Doubles = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+PLACES: Final = range(-6, 10)  # decimal places that the writer tries
+MAX_PLACES: Final = 22  # 10**22 is the highest power of ten that a double holds exactly
+FEW: Final = 32  # below, reading each number's text is faster than trying all places at once
+EXACT: Final = 1 << 53
+_UNKNOWN: Final = -99
+
+
+def decimals_of(values: Doubles, groups: Ints) -> tuple[Ints, Ints, NDArray[np.bool_]]:
+    """(places, digits, odd): value = digits / 10**places for every row that is not odd.
+
+    places is the same within a group. groups: from 0.
+    """
+    lowest = _fewest_places(values)
+    most = np.full(int(groups.max()) + 1, PLACES.start, np.int64)
+    np.maximum.at(most, groups, lowest)
+    places: Ints = most[groups]
+    digits = _digits(values, places)
+    odd = ~_same(doubles_at(places, digits), values)
+    digits[odd] = 0
+    return places, digits, odd
+
+
+def _fewest_places(values: Doubles) -> Ints:
+    """Of each value; the lowest of all for zero and for what is no short decimal."""
+    if len(values) < FEW:
+        return np.array([_places_of(value) for value in values.tolist()], np.int64)
+    found = np.full(len(values), _UNKNOWN, np.int64)
+    for places in PLACES:
+        left = np.flatnonzero(found == _UNKNOWN)
+        if not len(left):
+            break
+        some = np.full(len(left), places, np.int64)
+        fits = _same(doubles_at(some, _digits(values[left], some)), values[left])
+        found[left[fits]] = places
+    found[found == _UNKNOWN] = PLACES.start
+    return found
+
+
+def _places_of(value: float) -> int:
+    """By the shortest text that means this double."""
+    if not value or not math.isfinite(value):
+        return PLACES.start
+    exponent = Decimal(repr(value)).normalize().as_tuple().exponent
+    places = -int(exponent)
+    return max(places, PLACES.start) if places < PLACES.stop else PLACES.start
+
+
+def decimal_of(value: float) -> tuple[int, int] | None:
+    """(places, digits) of one value, None when it is no short decimal."""
+    places = _places_of(value)
+    power = 10.0 ** abs(places)
+    scaled = value * power if places >= 0 else value / power
+    if not abs(scaled) < EXACT:
+        return None
+    digits = round(scaled)
+    back = digits / power if places >= 0 else digits * power
+    same = back == value and math.copysign(1.0, back) == math.copysign(1.0, value)
+    return (places, digits) if same else None
+
+
+def _digits(values: Doubles, places: Ints) -> Ints:
+    with np.errstate(all="ignore"):
+        scaled = np.where(
+            places >= 0, values * _power(places), values / _power(np.negative(places))
+        )
+        scaled = np.rint(scaled)
+        return np.where(np.abs(scaled) < EXACT, scaled, 0.0).astype(np.int64)
+
+
+def doubles_at(places: Ints, digits: Ints) -> Doubles:
+    """One correctly rounded operation each: the same double everywhere."""
+    plain = digits.astype(np.float64)
+    return np.where(places >= 0, plain / _power(places), plain * _power(np.negative(places)))
+
+
+def doubles_of(places: Ints, digits: Ints, read: Reader) -> Doubles:
+    """`doubles_at` for numbers from outside.
+
+    Raises: WireError.
+    """
+    if (np.abs(places) > MAX_PLACES).any() or (digits >= EXACT).any() or (digits <= -EXACT).any():
+        raise read.fail(f"at most {MAX_PLACES} places and digits below 2**53", "more")
+    return doubles_at(places, digits)
+
+
+def _power(places: Ints) -> Doubles:
+    return _TENS[np.minimum(np.maximum(places, 0), MAX_PLACES)]
+
+
+_TENS = np.array([float(10**places) for places in range(MAX_PLACES + 1)])
+
+
+def _same(some: Doubles, others: Doubles) -> NDArray[np.bool_]:
+    """Bit by bit: minus zero is not zero, and a NaN is itself."""
+    same: NDArray[np.bool_] = some.view(np.int64) == others.view(np.int64)
+    return same

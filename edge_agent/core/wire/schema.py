@@ -1,0 +1,243 @@
+"""Which number on the wire is which field of which record: `docs/wire.md` in a form that runs.
+
+Numbers are never given twice. A field that is not there has its default; a new field gets a new
+number, and older readers skip it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
+
+from edge_agent.core.frames import (
+    Alarm,
+    ClockMap,
+    Event,
+    ModelStats,
+    Record,
+    Result,
+    Tally,
+)
+from edge_agent.core.wire.tables import MAX_NUMBER_ROWS, MAX_ROWS, Known
+
+REQUIRED: Final = object()
+
+
+class Field(NamedTuple):
+    """get: out of a row's object. default: of a column that is left out."""
+
+    number: int
+    name: str
+    default: Any
+    get: Callable[[Any], Any]
+
+
+class Spec(NamedTuple):
+    """A table. In the order in which its columns are written: what rarely changes first."""
+
+    number: int
+    fields: tuple[Field, ...]
+    most: int = MAX_ROWS
+
+    def column(self, name: str) -> int:
+        """The number of a field."""
+        return next(field.number for field in self.fields if field.name == name)
+
+
+def _field(
+    number: int, name: str, default: Any = REQUIRED, get: Callable[[Any], Any] | None = None
+) -> Field:
+    return Field(number, name, default, get or attrgetter(name))
+
+
+def _size(name: str) -> Callable[[Any], int]:
+    return lambda row: len(getattr(row, name))
+
+
+def _item(name: str, index: int) -> Callable[[Any], Any]:
+    return lambda row: getattr(row, name)[index]
+
+
+def _spacing(index: int) -> Callable[[Result], float | None]:
+    return lambda row: None if row.spacing_mm is None else row.spacing_mm[index]
+
+
+def _flags(row: Result) -> str | list[str]:
+    """Joined by commas, as long as that can be undone."""
+    joined = ",".join(row.flags)
+    return joined if (joined.split(",") if joined else []) == list(row.flags) else list(row.flags)
+
+
+def _row_item(index: int) -> Callable[[Sequence[Any]], Any]:
+    return lambda row: row[index]
+
+
+RECORDS = Spec(1, (_field(1, "kind", get=lambda record: KINDS.index(type(record))),))
+RESULT = Spec(
+    2,
+    (
+        _field(1, "model", ""),
+        _field(2, "version", ""),
+        _field(3, "variant", ""),
+        _field(4, "backend", ""),
+        _field(5, "flags", "", _flags),
+        _field(6, "spacing_from", ""),
+        _field(7, "schema", 1),
+        _field(8, "every", 1),
+        _field(9, "level", 0),
+        _field(10, "term", 0),
+        _field(11, "width", 0, _item("size", 0)),
+        _field(12, "height", 0, _item("size", 1)),
+        _field(13, "roi_x", 0, _item("roi", 0)),
+        _field(14, "roi_y", 0, _item("roi", 1)),
+        _field(15, "roi_w", 0, _item("roi", 2)),
+        _field(16, "roi_h", 0, _item("roi", 3)),
+        _field(17, "labels_n", 0, _size("labels")),
+        _field(18, "objects_n", 0, _size("objects")),
+        _field(19, "measures_n", 0, _size("measures")),
+        _field(20, "spacing_x", None, _spacing(0)),
+        _field(21, "spacing_y", None, _spacing(1)),
+        _field(22, "boot", ""),
+        _field(23, "sha", ""),
+        _field(24, "settings", ""),
+        _field(25, "exam", ""),
+        _field(26, "utc_offset_us", None),
+        _field(27, "utc_error_us", None),
+        _field(28, "pts_us", None),  # or PTS_LAG
+        _field(29, "captured_us", 0),
+        _field(30, "frame", 0),
+        _field(31, "wait_us", 0),
+        _field(32, "infer_us", 0),
+        _field(33, "rest_us", 0, lambda row: row.latency_us - row.wait_us - row.infer_us),
+        _field(34, "done_us", 0, lambda row: row.at_us - row.captured_us - row.latency_us),
+        _field(35, "input_hash", ""),
+    ),
+)
+PTS_LAG: Final = 36  # captured_us - pts_us, where that says it in fewer bytes
+LABELS = Spec(3, (_field(1, "head"), _field(2, "label"), _field(3, "score")))
+# Rows are (object, its place in the record from 1 on).
+OBJECTS = Spec(
+    4,
+    (
+        _field(1, "id", 0, lambda row: row[0].id - row[1]),
+        _field(2, "mask_n", 0, lambda row: int(row[0].mask is not None)),
+        _field(3, "keypoints_n", 0, lambda row: len(row[0].keypoints)),
+        _field(4, "track", 0, lambda row: row[0].track),
+        _field(5, "head", "", lambda row: row[0].head),
+        _field(6, "label", "", lambda row: row[0].label),
+        _field(7, "score", REQUIRED, lambda row: row[0].score),
+        _field(8, "x0", REQUIRED, lambda row: row[0].box[0]),
+        _field(9, "y0", REQUIRED, lambda row: row[0].box[1]),
+        _field(10, "x1", REQUIRED, lambda row: row[0].box[2]),
+        _field(11, "y1", REQUIRED, lambda row: row[0].box[3]),
+    ),
+)
+MASKS = Spec(
+    5,
+    (
+        _field(1, "exact", 0, lambda row: int(row.exact)),
+        _field(2, "rings_n", 0, _size("rings")),
+        _field(3, "runs_n", 0, _size("runs")),
+        _field(4, "area_px"),
+        _field(5, "x0", REQUIRED, _item("box", 0)),
+        _field(6, "y0", REQUIRED, _item("box", 1)),
+        _field(7, "x1", REQUIRED, _item("box", 2)),
+        _field(8, "y1", REQUIRED, _item("box", 3)),
+    ),
+)
+RINGS = Spec(6, (_field(1, "numbers_n", get=len),), MAX_NUMBER_ROWS)
+RING_POINTS = Spec(
+    7, (_field(1, "x", get=_row_item(0)), _field(2, "y", get=_row_item(1))), MAX_NUMBER_ROWS
+)
+_NUMBER = (_field(1, "number", get=lambda row: row),)
+RING_NUMBERS = Spec(8, _NUMBER, MAX_NUMBER_ROWS)  # when a ring has half a point
+RUNS = Spec(9, _NUMBER, MAX_NUMBER_ROWS)
+KEYPOINTS = Spec(
+    10, tuple(_field(i + 1, name, get=_row_item(i)) for i, name in enumerate(("x", "y", "score")))
+)
+# Rows are `measured.Located`. Either value, or places and rest.
+MEASURES = Spec(
+    11,
+    (
+        _field(1, "name", REQUIRED, lambda row: row.measure.name),
+        _field(2, "unit", "", lambda row: row.measure.unit),
+        _field(3, "method", "", lambda row: row.measure.method),
+        _field(4, "points_n", 0, lambda row: len(row.measure.points)),
+        _field(5, "object", None, lambda row: row.measure.object),
+        _field(6, "sd", None, lambda row: row.measure.sd),
+        _field(7, "value", None, lambda row: row.measure.value),
+    ),
+)
+MEASURE_PLACES = _field(8, "places", None)
+MEASURE_REST = _field(9, "rest", None)
+MEASURES_READ = Spec(11, (*MEASURES.fields, MEASURE_PLACES, MEASURE_REST))
+# Either number, or anchor and distance.
+MEASURE_POINTS = Spec(12, _NUMBER, MAX_NUMBER_ROWS)
+MEASURE_DISTANCES = Spec(
+    12,
+    (_field(2, "anchor", get=_row_item(0)), _field(3, "distance", get=_row_item(1))),
+    MAX_NUMBER_ROWS,
+)
+_COMMON = (_field(1, "boot", ""), _field(2, "at_us", 0))
+TALLY = Spec(
+    13,
+    (
+        *_COMMON,
+        _field(3, "state", ""),
+        _field(4, "captured", 0),
+        _field(5, "inferred", 0),
+        _field(6, "frozen", 0),
+        _field(7, "dropped_n", 0, _size("dropped")),
+    ),
+)
+DROPPED = Spec(14, (_field(1, "reason", get=_row_item(0)), _field(2, "count", get=_row_item(1))))
+MODEL_STATS = Spec(
+    15,
+    (
+        *_COMMON,
+        _field(3, "model", ""),
+        _field(4, "version", ""),
+        _field(5, "frames", 0),
+        _field(6, "findings", 0),
+        _field(7, "scores_n", 0, _size("scores")),
+        _field(8, "input_mean"),
+        _field(9, "input_sd"),
+    ),
+)
+SCORES = Spec(16, _NUMBER)
+CLOCK = Spec(
+    17,
+    (
+        *_COMMON,
+        _field(3, "utc_offset_us", None),
+        _field(4, "utc_error_us", None),
+        _field(5, "synchronised", 0, lambda row: int(row.synchronised)),
+    ),
+)
+ALARM = Spec(
+    18,
+    (
+        *_COMMON,
+        _field(3, "code", ""),
+        _field(4, "state", "raised"),
+        _field(5, "severity", "warning"),
+        _field(6, "since_us", 0),
+        _field(7, "what", ""),
+        _field(8, "fix", ""),
+    ),
+)
+EVENT = Spec(19, (*_COMMON, _field(3, "name", ""), _field(4, "what", "")))
+
+KINDS: tuple[type[Record], ...] = (Result, Tally, ModelStats, ClockMap, Alarm, Event)
+KIND_TABLES = (RESULT, TALLY, MODEL_STATS, CLOCK, ALARM, EVENT)
+TABLES = (
+    *(RECORDS, *KIND_TABLES, LABELS, OBJECTS, MASKS, RINGS, RING_POINTS, RING_NUMBERS, RUNS),
+    *(KEYPOINTS, MEASURES_READ, MEASURE_POINTS, DROPPED, SCORES),
+)
+KNOWN = {
+    spec.number: Known(frozenset(field.number for field in spec.fields), spec.most)
+    for spec in TABLES
+}
+KNOWN[12] = Known(frozenset({1, 2, 3}), MAX_NUMBER_ROWS)
+KNOWN[2] = Known(KNOWN[2].fields | {PTS_LAG}, MAX_ROWS)

@@ -1,0 +1,154 @@
+"""Tables of columns to a body and back. A body explains itself: readers skip what they do not know.
+
+    body = tables | heads | columns
+    head = table rows groups [field ...] columns [field coding ...]
+
+All heads stand before all columns: the heads of two batches are nearly always the same bytes, and
+then cost nothing behind a dictionary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import numpy as np
+
+from edge_agent.core.wire import columns
+from edge_agent.core.wire.columns import Hints
+from edge_agent.core.wire.cursor import Reader, varint
+from edge_agent.core.wire.outcome import Newer, WireError
+
+MAX_TABLES: Final = 64
+MAX_COLUMNS: Final = 64
+MAX_ROWS: Final = 1 << 16
+MAX_NUMBER_ROWS: Final = 1 << 19  # tables whose rows are but a number or two
+MAX_CELLS: Final = 1 << 22  # of a whole body
+FIELDS: Final = 1 << 16
+
+
+class Table(msgspec.Struct):
+    """number: which table. columns: field to values, all in the stored order.
+
+    groups: fields whose values say which rows belong together; see `order`.
+    """
+
+    number: int
+    rows: int
+    columns: dict[int, Sequence[Any]]
+    groups: tuple[int, ...] = ()
+    lags: tuple[int, ...] = ()
+
+
+class Head(NamedTuple):
+    """What stands before the columns."""
+
+    number: int
+    rows: int
+    groups: tuple[int, ...]
+    codings: tuple[tuple[int, int], ...]
+
+
+def order(keys: Sequence[Sequence[Any]], rows: int) -> list[int]:
+    """Row numbers so that rows alike in all keys stand together: sorted by when each value first
+    occurs in its key, the first key first; else as they were.
+    """
+    ranks = []
+    for key in keys:
+        first: dict[Any, int] = {}
+        ranks.append([first.setdefault(value, len(first)) for value in key])
+    return sorted(range(rows), key=lambda row: [rank[row] for rank in ranks])
+
+
+def encode(tables: Sequence[Table]) -> bytes:
+    """Tables without rows are left out. Group columns are stored in the rows' own order."""
+    heads, payloads = [], []
+    kept = [table for table in tables if table.rows and table.columns]
+    for table in kept:
+        hints = Hints(table.lags, group_numbers(table))
+        codings = []
+        for field, values in table.columns.items():
+            plain = field in table.groups
+            coding, payload = columns.encode(values, Hints(table.lags) if plain else hints)
+            codings.append(varint(field) + bytes((coding,)))
+            payloads.append(payload)
+        numbers = (table.number, table.rows, len(table.groups), *table.groups, len(codings))
+        heads.append(b"".join(map(varint, numbers)) + b"".join(codings))
+    return varint(len(kept)) + b"".join(heads) + b"".join(payloads)
+
+
+def group_numbers(table: Table) -> np.ndarray[Any, np.dtype[np.int64]] | None:
+    """For each stored row the number of its group."""
+    if not table.groups:
+        return None
+    keys = [table.columns[field] for field in table.groups]
+    stored = order(keys, table.rows)
+    seen: dict[Any, int] = {}
+    numbers = [seen.setdefault(tuple(key[row] for key in keys), len(seen)) for row in stored]
+    return np.array(numbers, np.int64)
+
+
+class Known(NamedTuple):
+    """A table as far as it is known here. most: rows."""
+
+    fields: frozenset[int]
+    most: int = MAX_ROWS
+
+
+def decode(body: bytes, known: Mapping[int, Known]) -> dict[int, Table]:
+    """Table number to table, without what is not known.
+
+    Raises: Newer when a known column is coded in a way to come; WireError.
+    """
+    read = Reader(body, "columns")
+    heads = [_head(read) for _ in range(read.varint(MAX_TABLES))]
+    if sum(head.rows * max(1, len(head.codings)) for head in heads) > MAX_CELLS:
+        raise read.fail(f"at most {MAX_CELLS} cells", "more")
+    found: dict[int, Table] = {}
+    for head in heads:
+        if head.number in found:
+            raise read.fail("each table once", f"table {head.number} twice")
+        table = _columns(head, known.get(head.number), read)
+        if head.number in known:
+            found[head.number] = table
+    read.end()
+    return found
+
+
+def _columns(head: Head, known: Known | None, read: Reader) -> Table:
+    if known and head.rows > known.most:
+        raise read.fail(f"at most {known.most} rows in table {head.number}", head.rows)
+    table = Table(head.number, head.rows, {}, head.groups)
+    for field, coding in head.codings:
+        needed = known is not None and (field in known.fields or field in head.groups)
+        if needed and coding < columns.FUTURE:
+            table.columns[field] = columns.decode(coding, head.rows, read)
+        elif needed:
+            raise Newer(f"decode columns: table {head.number}, field {field}: coding {coding}")
+        else:
+            columns.skip(coding, head.rows, read)
+    return table
+
+
+def _head(read: Reader) -> Head:
+    number, rows = read.varint(FIELDS), read.varint(MAX_NUMBER_ROWS)
+    if not rows:
+        raise read.fail("rows", "a table without")
+    groups = tuple(read.varint(FIELDS) for _ in range(read.varint(4)))
+    codings = tuple((read.varint(FIELDS), read.u8()) for _ in range(read.varint(MAX_COLUMNS)))
+    fields = {field for field, _ in codings}
+    if len(fields) != len(codings) or not fields.issuperset(groups):
+        raise read.fail("each field once, groups among them", f"{sorted(fields)} and {groups}")
+    return Head(number, rows, groups, codings)
+
+
+def stored_order(table: Table) -> list[int] | None:
+    """Where each stored row belongs, None where rows are stored as they are. Raises: WireError."""
+    if not table.groups:
+        return None
+    keys = [table.columns[field] for field in table.groups]
+    try:
+        return order(keys, table.rows)
+    except TypeError as error:
+        raise WireError("decode columns: expected groups of numbers or text, got lists") from error

@@ -1,0 +1,130 @@
+"""Trains the dictionary for small live batches: `.venv/bin/python tools/train_dictionary.py`.
+
+Writes edge_agent/core/wire/dict_v1.py. The same zstd library gives the same bytes: the samples are
+seeded and the parameters fixed. `--check` writes nothing and ends with 1 when the file differs.
+A dictionary that was ever released is never trained again: a better one is dict_v2.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import random
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import zstandard
+from record_series import Scene, Series
+
+from edge_agent.core.frames import DROPS, SIGNALS, AnyRecord, ClockMap, ModelStats, Tally
+from edge_agent.core.wire import records
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+OUT: Final = ROOT / "edge_agent" / "core" / "wire" / "dict_v1.py"
+SIZE_BYTES: Final = 8192
+SAMPLES: Final = 4000
+HEAD: Final = '''"""Dictionary 1, for small batches of records: made by tools/train_dictionary.py.
+
+zstd {zstd}, {samples} samples, {size} bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Final
+
+_TEXT: Final = """
+'''
+TAIL: Final = '''
+"""
+DICTIONARY_1: Final = base64.b85decode(_TEXT.replace("\\n", ""))
+'''
+WORDS: Final = ("polyp", "chamber", "vessel", "lesion", "nerve", "valve", "needle", "stone", "mass")
+
+
+def scene(chance: random.Random) -> Scene:
+    """One of the many things that a stream can be."""
+    word = chance.choice(WORDS)
+    calibrated = chance.random() < 0.6
+    return Scene(
+        model=f"{chance.choice(('us', 'endo', 'lap'))}-{word}",
+        version=f"{chance.randint(1, 3)}.{chance.randint(0, 4)}.{chance.randint(0, 3)}",
+        head=chance.choice((word, word + "s", "boxes", "detections")),
+        labels=(word, chance.choice(("artefact", "tool", word + "-b"))),
+        size=chance.choice(((1920, 1080), (1280, 720), (1024, 768), (800, 600), (640, 480))),
+        fps=chance.choice((25.0, 30.0, 50.0, 60.0)),
+        spacing_mm=round(chance.uniform(0.03, 0.3), 4) if calibrated else 0.0,
+        backend=chance.choice(("tensorrt", "tensorrt", "onnx")),
+        variant=chance.choice(("fp16", "fp16", "fp32", "int8")),
+        contours=chance.random() < 0.1,
+        classes=chance.choice(((), (), (), ("standard", "oblique", "none"))),
+        pts=chance.random() < 0.4,
+    )
+
+
+def samples() -> Iterator[bytes]:
+    """Raw bodies of 1 to 4 records, mostly of one or two."""
+    chance = random.Random(20_261_123)
+    for index in range(SAMPLES):
+        if index % 12 == 0:
+            yield records.raw_of([_other(chance, scene(chance))])
+            continue
+        series = Series(scene(chance), seed=index)
+        series.take(chance.randint(0, 8))
+        yield records.raw_of(series.take(chance.choice((1, 1, 1, 2, 2, 3, 4))))
+
+
+def _other(chance: random.Random, of: Scene) -> AnyRecord:
+    """What else is live all the time."""
+    at_us, captured = chance.randrange(10**9, 10**12), chance.randrange(10**6)
+    boot = f"{chance.getrandbits(32):08x}"
+    kind = chance.randrange(3)
+    if kind == 0:
+        dropped = {drop.value: chance.choice((0, 0, captured // 99)) for drop in DROPS}
+        return Tally(
+            node=of.node, stream=of.stream, boot=boot, at_us=at_us, captured=captured,
+            inferred=captured - sum(dropped.values()), dropped=dropped,
+            state=chance.choice(SIGNALS).value,
+        )  # fmt: skip
+    if kind == 1:
+        return ModelStats(
+            node=of.node, stream=of.stream, boot=boot, at_us=at_us, model=of.model,
+            version=of.version, frames=captured, findings=captured // 3,
+            scores=tuple(chance.randrange(400) for _ in range(10)),
+            input_mean=round(chance.uniform(20, 120), 2), input_sd=round(chance.uniform(5, 60), 2),
+        )  # fmt: skip
+    return ClockMap(
+        node=of.node, stream="", boot=boot, at_us=at_us, synchronised=True,
+        utc_offset_us=1_790_000_000_000_000 + chance.randrange(10**12), utc_error_us=1200,
+    )  # fmt: skip
+
+
+def module() -> str:
+    """The text of the file."""
+    given: list[bytes | bytearray | memoryview] = list(samples())
+    trained = zstandard.train_dictionary(
+        SIZE_BYTES, given, k=700, d=8, level=3, dict_id=32_769
+    ).as_bytes()
+    head = HEAD.format(
+        zstd=".".join(map(str, zstandard.ZSTD_VERSION)), samples=len(given), size=len(trained)
+    )
+    text = base64.b85encode(trained).decode()
+    return head + "\n".join(textwrap.wrap(text, 96)) + TAIL
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="compare, write nothing")
+    check = parser.parse_args().check
+    text = module()
+    if check:
+        return int(OUT.read_text() != text)
+    OUT.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
