@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edge_agent.config.structs import PhantomSource
 from edge_agent.core.errors import SourceLost
 from edge_agent.core.frames import Calibration, Frame, Pixels
+from edge_agent.core.pacing import Pace
 from edge_agent.core.phantom import endoscope, hearts, ultrasound
 from edge_agent.ports import Clock, SourceFacts
 
@@ -172,7 +173,7 @@ class PhantomFrames:
         self._scene: Scene | None = None
         self._number = 0
         self._tick = 0
-        self._start_us: int | None = None
+        self._pace: Pace | None = None
         self._back_us: int | None = None  # when a vanished source comes back
         self._spent = False  # `vanish` and `end` happen once
         self._held: Pixels | None = None  # the frame that a frozen source repeats
@@ -182,7 +183,7 @@ class PhantomFrames:
         self._check_there()
         if self._scene is None:
             self._scene = make_scene(self._config, self._fps)
-        self._start_us, self._tick = None, 0
+        self._pace, self._tick = None, 0
         return SourceFacts(
             where=f"phantom:{self._config.scene}",
             expected_fps=self._fps,
@@ -195,10 +196,11 @@ class PhantomFrames:
         """Raises: SourceLost when it vanishes or ends."""
         if self._scene is None:
             raise SourceLost("read phantom: not open", hint="open the source first")
-        if not self._wait(timeout_s):
+        if not self._wait(timeout_s) or self._pace is None:
             return None
         self._break()
         captured_us = self._clock.boot_us()
+        self._tick += self._pace.take(captured_us)
         pixels = self._pixels(self._scene)
         self._number += 1
         frame = Frame(
@@ -212,7 +214,7 @@ class PhantomFrames:
         return frame
 
     def close(self) -> None:
-        self._start_us = None
+        self._pace = None
 
     def truth(self, number: int) -> Truth:
         """What frame `number` shows when no fault hides it."""
@@ -223,16 +225,11 @@ class PhantomFrames:
     def _wait(self, timeout_s: float) -> bool:
         """Blocks until the tick is due; False when that is later than `timeout_s`."""
         now_us = self._clock.boot_us()
-        if self._start_us is None:
-            self._start_us = now_us
-        if self._config.pace == "fast":
-            return True
-        wait_us = self._start_us + round(self._tick * self._period_us) - now_us
-        if wait_us < -self._period_us:  # more than a period late: join the present
-            self._tick = int((now_us - self._start_us) / self._period_us)
-            return True
-        self._clock.sleep_us(max(min(wait_us, round(timeout_s * 1e6)), 0))
-        return wait_us <= timeout_s * 1e6
+        if self._pace is None:
+            self._pace = Pace(self._fps, now_us, self._config.pace)
+        wait = self._pace.wait(now_us, timeout_s)
+        self._clock.sleep_us(wait.sleep_us)
+        return wait.is_due
 
     def _faulty(self, kind: str) -> bool:
         """Whether the next frame falls into the fault of this kind."""
