@@ -50,6 +50,7 @@ class ImageFrames:
     def open(self) -> SourceFacts:
         """Raises: SourceLost."""
         self.close()
+        warnings.filterwarnings("ignore", module=r"PIL\b")  # its bound on pixels is not ours
         self._names = self._listing()
         self._index = self._number = 0
         self._pace = Pace(self._fps, self._clock.boot_us(), self._config.pace)
@@ -112,9 +113,17 @@ class ImageFrames:
         try:
             return _decode(self._stored(name, where), where)
         except BadFrame as bad:
-            if not self._folder.is_dir():
-                raise SourceLost(f"read {where}: the folder is gone") from None
+            self._check_folder(where)
             return bad
+
+    def _check_folder(self, where: str) -> None:
+        """Raises: SourceLost."""
+        try:
+            is_there = self._folder.is_dir()
+        except OSError:
+            is_there = False
+        if not is_there:
+            raise SourceLost(f"read {where}: the folder is gone")
 
     def _stored(self, name: str, where: str) -> bytes:
         """At most max_file_bytes of one file. Raises: BadFrame."""
@@ -170,16 +179,17 @@ def _decode(stored: bytes, where: str) -> Pixels:
         hint="remove it, or export it again as PNG",
     )
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(stored)) as image:
-                width, height = image.size
-    except (UnidentifiedImageError, Image.DecompressionBombError, *_BROKEN):
+        with Image.open(io.BytesIO(stored)) as image:
+            width, height = image.size
+            words = f"{width} x {height}"
+    except Image.DecompressionBombError:
+        width = height = MAX_PIXELS
+        words = "far more"
+    except (UnidentifiedImageError, *_BROKEN):
         raise damaged from None
     if width * height > MAX_PIXELS:
         raise BadFrame(
-            f"decode {where}: expected at most {MAX_PIXELS} px, got {width} x {height}",
-            hint="scale it down",
+            f"decode {where}: expected at most {MAX_PIXELS} px, got {words}", hint="scale it down"
         )
     try:
         flags = cv2.IMREAD_ANYCOLOR  # 8 bits, gray stays gray, orientation as the file says

@@ -79,7 +79,7 @@ class DicomFrames:
         """Raises: SourceLost, Rejected, ConfigError."""
         self.close()
         path = _resolve(self._config.path)
-        if path.is_dir():
+        if _is_folder(path):
             self._reel = Folder(
                 path,
                 pattern=self._config.pattern,
@@ -216,13 +216,22 @@ def _words(clip: Clip) -> dict[str, str]:
     }
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # opening it says what is wrong
+        return False
+
+
 def _resolve(path: str) -> Path:
     """Raises: ConfigError for a sample that is not there. Downloads nothing."""
-    if not path.startswith("sample:"):
+    if path and not path.startswith("sample:"):
         return Path(path)
     if path != SAMPLE:
         raise ConfigError(
-            "source.path", f"expected {SAMPLE} or a path, got {path}", hint=f'path = "{SAMPLE}"'
+            "source.path",
+            f"expected {SAMPLE} or a path, got {path or 'nothing'}",
+            hint=f'path = "{SAMPLE}"',
         )
     file = Path(pydicom.__file__).parent / "data" / "test_files" / SAMPLE_FILE
     if not file.is_file():

@@ -22,7 +22,7 @@ import pydicom.config
 import pydicom.filereader
 import pydicom.multival
 from numpy.typing import NDArray
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels.processing import apply_color_lut
 
 from edge_agent.core import dicom_rules
@@ -57,6 +57,7 @@ BAD_BYTES = (
     ArithmeticError,
     AssertionError,
     AttributeError,
+    BytesLengthException,
     EOFError,
     InvalidDicomError,
     LookupError,

@@ -117,7 +117,11 @@ def _ffmpeg() -> int:
 
 def _check_file(config: VideoSource) -> None:
     """Raises: SourceLost."""
-    if not Path(config.where).is_file():
+    try:
+        is_there = Path(config.where).is_file()
+    except (OSError, ValueError):
+        is_there = False
+    if not is_there:
         raise SourceLost(
             f"open {masked(config.where)}: no such file",
             hint="check source.where; the next try follows",
