@@ -55,7 +55,8 @@ def test_natural_order_is_that_of_the_numbers_up_to_18_digits(numbers: list[int]
 
 @given(st.lists(st.text(max_size=20)))
 def test_any_names_can_be_put_in_order(names: list[str]) -> None:
-    assert sorted(names, key=natural) == sorted(names[::-1], key=natural)
+    backwards = names[::-1]
+    assert sorted(names, key=natural) == sorted(backwards, key=natural)
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "PNG"])
