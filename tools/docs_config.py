@@ -67,6 +67,7 @@ SECTIONS = (
     ("Inference", "[engine]", structs.EngineConfig),
     ("Models", "[models]", structs.ModelsConfig),
     ("Results that wait", "[spool]", structs.SpoolConfig),
+    ("The road to the cloud", "[uplink]", structs.UplinkConfig),
     ("Page and metrics", "[console]", structs.ConsoleConfig),
     ("Failing parts", "[supervise]", structs.SuperviseConfig),
     ("Log", "[log]", structs.LogConfig),

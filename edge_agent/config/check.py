@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from edge_agent.config.check_uplink import uplink
 from edge_agent.config.problems import Flaw, Key, Problem, dotted, masked, quoted
 from edge_agent.config.structs import (
     Config,
@@ -35,7 +36,7 @@ def check(config: Config) -> tuple[Problem, ...]:
 
 def findings(config: Config) -> list[Flaw]:
     """As `check`, with the path of each key."""
-    return [*_folders(config), *_rooms(config), *_streams(config)]
+    return [*_folders(config), *_rooms(config), *uplink(config.uplink), *_streams(config)]
 
 
 def is_live(source: Source) -> bool:

@@ -9,7 +9,15 @@ import msgspec
 from edge_agent.config.structs import Config
 
 # By dotted key, or the section above it. What is in neither list applies live.
-DAEMON_KEYS: Final = ("node", "state_dir", "runtime_dir", "engine.isolation", "spool", "supervise")
+DAEMON_KEYS: Final = (
+    "node",
+    "state_dir",
+    "runtime_dir",
+    "engine.isolation",
+    "spool",
+    "supervise",
+    "uplink",
+)
 CHILD_KEYS: Final = ("engine", "models")
 
 

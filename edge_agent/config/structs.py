@@ -13,6 +13,7 @@ from msgspec import Meta
 from edge_agent.core.manifest import NAME_PATTERN, VERSION_PATTERN
 
 NODE_PATTERN = f"^({NAME_PATTERN[1:-1]})?$"
+HOST_PATTERN = r"^[0-9A-Za-z]([0-9A-Za-z._-]*[0-9A-Za-z.])?$|^[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*$"
 PIN_PATTERN = f"^({VERSION_PATTERN[1:-1]})?$"
 
 Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
@@ -21,6 +22,7 @@ Count = Annotated[int, Meta(ge=1, le=1 << 40)]
 Side = Annotated[int, Meta(ge=1, le=8192)]  # px
 Fps = Annotated[float, Meta(gt=0, le=1000)]
 Text = Annotated[str, Meta(max_length=4096)]  # a path, a URL, a pipeline
+Host = Annotated[str, Meta(pattern=HOST_PATTERN, max_length=253)]
 Title = Annotated[str, Meta(max_length=120)]  # for people, any script
 
 
@@ -160,6 +162,34 @@ class SpoolConfig(Section, frozen=True, kw_only=True):
     volatile_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 40)] = 32 << 20
 
 
+class UplinkConfig(Section, frozen=True, kw_only=True):
+    """The road to EdgeCore: an MQTT broker, on this machine or behind TLS.
+
+    port None: 8883 with TLS, 1883 without. device "": the twin is that of the node's own name.
+    """
+
+    enabled: bool = False
+    host: Host = "127.0.0.1"
+    port: Annotated[int, Meta(ge=1, le=65535)] | None = None
+    tls: bool = False
+    ca_file: Text | None = None  # None: what the system trusts
+    cert_file: Text | None = None  # client certificate, together with key_file
+    key_file: Text | None = None
+    username: Annotated[str, Meta(max_length=256)] = ""
+    password_file: Text | None = None
+    insecure: bool = False  # plain TCP to another machine
+    ns: Name = "default"
+    device: Annotated[str, Meta(pattern=NODE_PATTERN)] = ""
+    client_id: Annotated[str, Meta(max_length=256)] = ""  # "": edge-agent-<node>
+    keepalive_s: Annotated[int, Meta(ge=5, le=3600)] = 20
+    answer_s: Annotated[float, Meta(ge=0.5, le=120)] = 10.0  # connect, handshake, confirmation
+    reconnect_max_s: Positive = 30.0
+    publishes_per_s: Annotated[float, Meta(ge=1, le=1000)] = 20.0  # of EdgeCore's 30 for the node
+    backfill_bytes_per_s: Annotated[int, Meta(ge=1000, le=1 << 30)] = 256_000
+    twin: bool = True
+    twin_every_s: Annotated[float, Meta(ge=10, le=86_400)] = 10.0  # EdgeCore and its API server
+
+
 class ConsoleConfig(Section, frozen=True, kw_only=True):
     """port 0 picks a free one; enabled = false leaves only the UNIX socket."""
 
@@ -192,6 +222,7 @@ class Config(Section, frozen=True, kw_only=True):
     engine: EngineConfig = EngineConfig()
     models: ModelsConfig = ModelsConfig()
     spool: SpoolConfig = SpoolConfig()
+    uplink: UplinkConfig = UplinkConfig()
     console: ConsoleConfig = ConsoleConfig()
     supervise: SuperviseConfig = SuperviseConfig()
     log: LogConfig = LogConfig()

@@ -20,6 +20,7 @@ WORDS: Final = {
     "Config.engine": "How inference runs.",
     "Config.models": "Where models are found.",
     "Config.spool": "How results are kept until they are delivered.",
+    "Config.uplink": "How results get to the cloud.",
     "Config.console": "The page, the metrics and the answers for the command line.",
     "Config.supervise": "When a failing part is given up.",
     "Config.log": "The log.",
@@ -95,6 +96,35 @@ WORDS: Final = {
     "ModelsConfig.dirs": "Folders of `<name>/<version>/` packages, searched in this order.",
     "ModelsConfig.shipped": "Also search the demo models that come with the agent, last.",
     "SpoolConfig.volatile_bytes": "Memory for results while there is no store on disk.",
+    "UplinkConfig.enabled": "Send results on. false: they stay on this machine.",
+    "UplinkConfig.host": "Name or address of the MQTT broker: that of EdgeCore on this machine, or "
+    "another.",
+    "UplinkConfig.port": "Port of the broker. Unset: 8883 with TLS, else 1883.",
+    "UplinkConfig.tls": "Encrypt, and check who the broker is.",
+    "UplinkConfig.ca_file": "Certificate of the authority that signed the broker's, PEM. Unset: "
+    "those that the system trusts.",
+    "UplinkConfig.cert_file": "Certificate of this machine, PEM, together with `key_file`. Read "
+    "again for each connection, so that it can be renewed while the agent runs.",
+    "UplinkConfig.key_file": "Private key of this machine, PEM, without a passphrase.",
+    "UplinkConfig.username": "Name to log in with. Empty: none.",
+    "UplinkConfig.password_file": "File whose first line is the password. Read again for each "
+    "connection.",
+    "UplinkConfig.insecure": "Allow a broker on another machine without TLS: whoever can listen on "
+    "the network reads the results.",
+    "UplinkConfig.ns": "Kubernetes namespace of the device and of the Rule that takes the results.",
+    "UplinkConfig.device": "Name of the device whose twin shows this agent. Empty: the "
+    "node's name.",
+    "UplinkConfig.client_id": "How the broker knows this agent; two with the same name throw each "
+    "other out. Empty: `edge-agent-` and the node's name.",
+    "UplinkConfig.keepalive_s": "A broker that is silent for one and a half times as long is gone.",
+    "UplinkConfig.answer_s": "Time for the broker to answer, when connecting and afterwards.",
+    "UplinkConfig.reconnect_max_s": "Longest pause between two tries to connect.",
+    "UplinkConfig.publishes_per_s": "Messages per second at most. EdgeCore passes on 30 for the "
+    "whole machine, the rest waits.",
+    "UplinkConfig.backfill_bytes_per_s": "Bytes per second at most for what waited while there was "
+    "no connection.",
+    "UplinkConfig.twin": "Keep the device twin up to date: health and versions.",
+    "UplinkConfig.twin_every_s": "Shortest time between two updates of the twin.",
     "ConsoleConfig.http": "Open the port on this machine. false: only the control socket.",
     "ConsoleConfig.port": "Port on 127.0.0.1, for reading only. 0: any free one.",
     "ConsoleConfig.pixels": "Also show pictures on the port. They may identify a patient.",
