@@ -13,7 +13,11 @@ from edge_agent.config.structs import (
     Source,
     VideoSource,
 )
+from edge_agent.core.errors import ConfigError
 from edge_agent.ports import Clock, FrameSource
+
+MIN_KEY_BYTES = 16
+MAX_KEY_BYTES = 4096
 
 
 def make(config: Source, *, clock: Clock, exam_key: bytes) -> FrameSource:
@@ -22,7 +26,7 @@ def make(config: Source, *, clock: Clock, exam_key: bytes) -> FrameSource:
         case DicomSource():
             from edge_agent.sources.dicom import DicomFrames  # noqa: PLC0415 - a stream imports its own kind alone
 
-            return DicomFrames(config, clock, exam_key)
+            return DicomFrames(config, clock, key_of(config, exam_key))
         case VideoSource():
             from edge_agent.sources.video import VideoFrames  # noqa: PLC0415
 
@@ -35,3 +39,27 @@ def make(config: Source, *, clock: Clock, exam_key: bytes) -> FrameSource:
             from edge_agent.sources.phantom import PhantomFrames  # noqa: PLC0415
 
             return PhantomFrames(config, clock)
+
+
+def key_of(config: DicomSource, minted: bytes) -> bytes:
+    """The key of the study pseudonym: the operator's file, so that several boxes agree, or ours.
+
+    Raises: ConfigError.
+    """
+    if config.exam_key_file is None:
+        return minted
+    hint = "write it once: head -c 32 /dev/urandom > FILE; chmod 0400 FILE"
+    try:
+        with open(config.exam_key_file, "rb") as file:
+            key = file.read(MAX_KEY_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(
+            "source.exam_key_file", f"read {config.exam_key_file}: {error.strerror}", hint=hint
+        ) from error
+    if not MIN_KEY_BYTES <= len(key) <= MAX_KEY_BYTES:
+        raise ConfigError(
+            "source.exam_key_file",
+            f"{config.exam_key_file} has {len(key)} B, expected {MIN_KEY_BYTES} to {MAX_KEY_BYTES}",
+            hint=hint,
+        )
+    return key
