@@ -71,9 +71,12 @@ class Account:
         )
 
     def close(self, header: Header, overrun: int, *, clean: bool) -> int:
-        """The incarnation has ended and its ring is read out; returns how many it took with it."""
+        """The incarnation has ended and its ring is read out; returns how many it took with it.
+
+        header: one that stands still. A frame whose drop was copied before its capture counts too.
+        """
         took = header.in_flight()
-        self._captured += header[Word.CAPTURED]
+        self._captured += header[Word.CAPTURED] - min(0, took)
         self._dropped.update(header.dropped())
         self._dropped[Drop.OVERRUN] += overrun
         self._dropped[Drop.SHUTDOWN if clean else Drop.CRASH] += max(0, took)

@@ -23,13 +23,25 @@ class Freshness:
     """Says when a blank is due, once per spell: `blank` returns a reason only when it is news."""
 
     def __init__(self, max_age_us: int) -> None:
-        self._max_age_us = max_age_us
+        self.max_age_us = max_age_us
         self._captured_us: int | None = None
         self._shown_reason: str | None = None
 
     def result(self, captured_us: int) -> None:
         """A result of a frame captured then is at hand."""
         self._captured_us = captured_us
+
+    def may_show(
+        self, captured_us: int, now_us: int, signal: Signal, *, engine_up: bool = True
+    ) -> bool:
+        """Whether a result of a frame captured then may go to listeners now.
+
+        True re-arms the blank: whatever reason was told before is told again when it comes again.
+        """
+        if not engine_up or signal in BLANKING or now_us - captured_us > self.max_age_us:
+            return False
+        self._shown_reason = None
+        return True
 
     def age_us(self, now_us: int) -> int | None:
         """None when there never was a result."""
@@ -44,7 +56,7 @@ class Freshness:
         age_us = self.age_us(now_us)
         if age_us is None:
             return "no result yet"
-        return "stale" if age_us > self._max_age_us else None
+        return "stale" if age_us > self.max_age_us else None
 
     def blank(self, now_us: int, signal: Signal, *, engine_up: bool = True) -> str | None:
         """The reason, if listeners have not been told of it yet; a fresh result re-arms it."""

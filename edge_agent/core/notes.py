@@ -33,10 +33,15 @@ class Notes:
     def tell(self, stream: str, code: str, what: str, fix: str) -> None:
         self._notes.pop((stream, code), None)
         while len(self._notes) >= MAX_NOTES:
-            self._notes.pop(next(iter(self._notes)))
+            self._notes.pop(self._least())
         severity = "critical" if code in STICKY else "warning"
         note = Note(severity, what[:MAX_WORDS], fix[:MAX_WORDS], self._now_us(), code in STICKY)
         self._notes[stream, code] = note
+
+    def _least(self) -> tuple[str, str]:
+        """The oldest note that explains no failed stream, else the oldest."""
+        passing = (key for key, note in self._notes.items() if not note.sticky)
+        return next(passing, next(iter(self._notes)))
 
     def forget(self, stream: str) -> None:
         """The stream is ordered anew."""

@@ -8,9 +8,9 @@
 
 One writer (the child), one reader (the agent). Neither ever waits for the other: a full ring drops
 the oldest, and the reader learns how many it lost. `stamp` is 2n+1 while entry n is written and
-2n+2 once it is whole; the digest covers the body, so that a machine which reorders stores (ARM)
-can't show half an entry. Nothing here allocates a shared segment: the caller brings the buffer.
-Every counter has one writer at a time (the child holds the stream's lock).
+2n+2 once it is whole; the digest covers the body, and as its seed the word beside it, so that a
+machine which reorders stores (ARM) can't show half an entry. Nothing here allocates a shared
+segment: the caller brings the buffer. Every counter has one writer at a time; the child sees to it.
 """
 
 from __future__ import annotations
@@ -94,6 +94,10 @@ class Header:
         """Captured frames that are neither published nor dropped yet: what dies with a child."""
         return self[Word.CAPTURED] - self[Word.PUBLISHED] - sum(self.dropped().values())
 
+    def still(self) -> Header:
+        """A copy that no writer moves any more: books are closed on one set of numbers."""
+        return Header(memoryview(bytes(self.words)))
+
 
 class ResultWriter:
     """The child's end of the result ring."""
@@ -115,8 +119,8 @@ class ResultWriter:
         slot = self._buffer[at : at + 32].cast("Q")
         slot[0] = 2 * n + 1
         self._buffer[at + 32 : at + 32 + len(body)] = body
-        slot[1] = published << 1 | int(primary)
-        slot[2] = xxhash.xxh3_64_intdigest(body)
+        slot[1] = mark = published << 1 | int(primary)
+        slot[2] = xxhash.xxh3_64_intdigest(body, seed=mark)
         slot[3] = len(body)
         slot[0] = 2 * n + 2
         header[Word.PUBLISHED] = published
@@ -144,10 +148,10 @@ class ResultReader:
             if entry is not None:
                 yield entry
 
-    def settle(self) -> None:
-        """After the writer's end and a last `drain`: books what the ring lost at its very end."""
-        self.lost += max(0, self._header[Word.PUBLISHED] - self._primaries)
-        self._primaries = max(self._primaries, self._header[Word.PUBLISHED])
+    def settle(self, published: int) -> None:
+        """After a last `drain`: books what was published and is not read as lost."""
+        self.lost += max(0, published - self._primaries)
+        self._primaries = max(self._primaries, published)
 
     def _read(self, n: int) -> tuple[bytes, bool] | None:
         at = HEADER_BYTES + (n % SLOTS) * SLOT_BYTES
@@ -156,7 +160,7 @@ class ResultReader:
             return None  # overwritten meanwhile; a later entry tells how many were lost
         mark, digest, length = slot[1], slot[2], slot[3]
         body = bytes(self._buffer[at + 32 : at + 32 + min(length, BODY_BYTES)])
-        if slot[0] != 2 * n + 2 or xxhash.xxh3_64_intdigest(body) != digest:
+        if slot[0] != 2 * n + 2 or xxhash.xxh3_64_intdigest(body, seed=mark) != digest:
             return None
         primary, published = bool(mark & 1), mark >> 1
         self.lost += max(0, published - int(primary) - self._primaries)

@@ -17,6 +17,7 @@ CLASS_OF = {"high": 0, "normal": 2, "low": 4}
 EXTRA_PENALTY = 1  # a second model of a stream goes one class below the stream's own
 MIN_DEADLINE_US = 20_000
 ESTIMATE_WEIGHT = 0.1  # of a new run in the moving estimate
+DOUBT = 0.98  # what a skipped frame leaves of the estimate that skipped it
 
 Verdict = Literal["run", "late"]
 
@@ -59,3 +60,11 @@ def update_estimate(estimate_us: float, took_us: int) -> float:
     if estimate_us <= 0:
         return float(took_us)
     return estimate_us + ESTIMATE_WEIGHT * (took_us - estimate_us)
+
+
+def doubt(estimate_us: float) -> float:
+    """After a skipped frame: nothing was measured, so the estimate is trusted a little less.
+
+    Else one slow spell that ended just below the deadline would skip every frame for ever.
+    """
+    return estimate_us * DOUBT

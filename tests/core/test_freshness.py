@@ -1,0 +1,84 @@
+"""Never shown as fresh: stale, frozen, lost, or of an engine that is down."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_agent.core.frames import SIGNALS, Signal
+from edge_agent.core.freshness import BLANKING, Freshness
+
+MAX_AGE_US = 500_000
+
+
+def test_only_a_live_picture_is_not_blanked() -> None:
+    assert set(SIGNALS) - set(BLANKING) == {Signal.OK}
+
+
+def test_a_result_is_fresh_until_it_is_too_old() -> None:
+    fresh = Freshness(MAX_AGE_US)
+    assert fresh.reason(0, Signal.OK) == "no result yet"
+    assert fresh.age_us(0) is None
+    fresh.result(1000)
+    assert fresh.reason(1000 + MAX_AGE_US, Signal.OK) is None
+    assert fresh.reason(1001 + MAX_AGE_US, Signal.OK) == "stale"
+    assert fresh.age_us(3000) == 2000
+
+
+def test_an_engine_that_is_down_is_said_before_anything_else() -> None:
+    fresh = Freshness(MAX_AGE_US)
+    assert fresh.reason(0, Signal.FROZEN, engine_up=False) == "engine down"
+
+
+def test_a_blank_is_told_once_per_spell() -> None:
+    fresh = Freshness(MAX_AGE_US)
+    assert fresh.blank(0, Signal.STARTING) == "starting"
+    assert fresh.blank(1, Signal.STARTING) is None
+    fresh.result(2)
+    assert fresh.blank(3, Signal.OK) is None
+    assert fresh.blank(4, Signal.FROZEN) == "frozen picture"
+    assert fresh.blank(5, Signal.FROZEN) is None
+    assert fresh.blank(6, Signal.OK) is None
+    assert fresh.blank(7, Signal.FROZEN) == "frozen picture"
+
+
+def test_what_is_shown_between_two_looks_re_arms_the_blank() -> None:
+    """With a short max_age a look can find `stale` twice although a result was shown between."""
+    fresh = Freshness(10_000)
+    fresh.result(0)
+    assert fresh.blank(20_000, Signal.OK) == "stale"
+    fresh.result(30_000)
+    assert fresh.may_show(30_000, 30_001, Signal.OK)
+    assert fresh.blank(70_000, Signal.OK) == "stale", "else its listener would show it for ever"
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_nothing_is_shown_of_a_picture_that_is_not_alive(signal: Signal) -> None:
+    fresh = Freshness(MAX_AGE_US)
+    fresh.result(0)
+    assert fresh.may_show(0, 1, signal) is (signal is Signal.OK)
+    assert not fresh.may_show(0, 1, signal, engine_up=False)
+    assert not fresh.may_show(0, MAX_AGE_US + 1, signal)
+
+
+EVENT = st.tuples(
+    st.sampled_from(["result", "look"]), st.integers(0, 300_000), st.sampled_from(SIGNALS)
+)
+
+
+@given(st.lists(EVENT, max_size=60))
+def test_after_a_look_a_listener_shows_something_exactly_when_it_may(
+    events: list[tuple[str, int, Signal]],
+) -> None:
+    fresh, shown, now_us = Freshness(MAX_AGE_US), False, 0
+    for kind, step_us, signal in events:
+        now_us += step_us
+        if kind == "result":
+            captured_us = now_us - step_us
+            if signal is Signal.OK:
+                fresh.result(captured_us)
+            shown |= fresh.may_show(captured_us, now_us, signal)
+        else:
+            shown &= fresh.blank(now_us, signal) is None
+            assert not (shown and fresh.reason(now_us, signal)), "shown though it may not be"
