@@ -35,6 +35,7 @@ class Agent:
         self.metrics = metrics
         self.views = views
         self.load_again: LoadAgain | None = None
+        self._turn = anyio.Lock()
 
     @property
     def pipeline(self) -> Pipeline:
@@ -46,19 +47,23 @@ class Agent:
 
     async def configure(self, config: Config) -> None:
         """Streams come, go and change; the others are not disturbed."""
-        self.views.config = config
-        for name in config.streams:
-            self.rooms.notes.forget(name)
-        ages = {name: round(s.max_age_ms * 1000) for name, s in config.streams.items()}
-        self.rooms.pipeline.configure(ages)
-        await self.rooms.engine.configure(self._orders.of(config, self.rooms.notes))
-        self.views.manifests = self._orders.manifests
+        async with self._turn:
+            orders, rejected = await anyio.to_thread.run_sync(self._orders.of, config)
+            for name in {*self.views.config.streams, *config.streams}:
+                self.rooms.notes.forget(name)
+            for name, why in rejected.items():
+                self.rooms.notes.tell(name, "model-rejected", why.what, why.hint)
+            self.views.config = config
+            ages = {name: round(s.max_age_ms * 1000) for name, s in config.streams.items()}
+            self.rooms.pipeline.configure(ages)
+            await self.rooms.engine.configure(orders)
+            self.views.manifests = self._orders.manifests
 
     async def reload(self) -> dict[str, Any]:
         """Reads the configuration again; a bad one changes nothing and says where it is wrong."""
         if self.load_again is None:
             return {"reloaded": False, "why": "this agent was started without a file"}
-        wanted, flaws = self.load_again()
+        wanted, flaws = await anyio.to_thread.run_sync(self.load_again)
         if wanted is None:
             self.rooms.notes.tell(
                 "", "config", f"reload refused: {flaws}", "edge-agent config check"

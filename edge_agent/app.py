@@ -105,7 +105,7 @@ def build(
     )
     pipeline = Pipeline(
         node=config.node, boot=host.boot_id(), clock=clock, spool=spool, books=engine.taps,
-        engine_up=lambda: engine.is_up, observe=metrics.delivered,
+        engine=engine, is_stuck=notes.is_stuck, observe=metrics.delivered,
         max_followers=config.console.max_followers,
     )  # fmt: skip
     pipeline.listen(events.hear)

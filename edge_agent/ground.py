@@ -16,7 +16,6 @@ import msgspec
 from edge_agent.config.structs import Config, StreamConfig
 from edge_agent.core.errors import ConfigError, EdgeAgentError, Rejected
 from edge_agent.core.manifest import Manifest
-from edge_agent.core.notes import Notes
 from edge_agent.orders import ModelRef, StreamOrder
 from edge_agent.stores.files import read_bounded, write_atomic
 from edge_agent.stores.models import Models
@@ -127,15 +126,15 @@ class Orders:
         self._store = store
         self.manifests: dict[str, Manifest] = {}
 
-    def of(self, config: Config, notes: Notes) -> list[StreamOrder]:
-        """What can be ordered; why the rest can't stands in the notes."""
-        found = []
+    def of(self, config: Config) -> tuple[list[StreamOrder], dict[str, Rejected]]:
+        """What can be ordered, and why the rest can't. Reads every model file: off the loop."""
+        found, wrong = [], {}
         for name, stream in config.streams.items():
             try:
                 found.append(self._order(name, stream))
-            except Rejected as wrong:
-                notes.tell(name, "model-rejected", wrong.what, wrong.hint)
-        return found
+            except Rejected as why:
+                wrong[name] = why
+        return found, wrong
 
     def _order(self, name: str, stream: StreamConfig) -> StreamOrder:
         refs = []

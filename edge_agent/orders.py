@@ -46,6 +46,13 @@ class Begin(msgspec.Struct, frozen=True, kw_only=True):
     exam_key: bytes
 
 
+class Fresh(msgspec.Struct, frozen=True, kw_only=True):
+    """A stream that starts on new memory. captured: frames before it; their numbers go on."""
+
+    name: str
+    captured: int = 0
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One verb, whole; unused fields keep their defaults."""
 
@@ -53,7 +60,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     verb: str
     begin: Begin | None = None
     streams: tuple[StreamOrder, ...] = ()
-    fresh: tuple[str, ...] = ()
+    fresh: tuple[Fresh, ...] = ()
     model: str = ""
     folder: str = ""
     sha: str = ""

@@ -87,7 +87,7 @@ class Parts:
         reason = (channel.reason if channel else None) or ""
         return {
             "state": state,
-            "reason": rooms.notes.of(name) if state not in {"ok", "starting"} else reason,
+            "reason": (rooms.notes.of(name) if state not in {"ok", "starting"} else "") or reason,
             "title": config.title,
             "room": config.room,
             "source": self.facts.get(name, {}).get("where", config.source.__struct_config__.tag),

@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
 
     gc.freeze()
     with socket.socket(fileno=control_fd) as control:
-        run_side(control, event_fd, board_fd, on_death=on_death)
+        run_side(control, lambda: os.eventfd_write(event_fd, 1), board_fd, on_death=on_death)
     return 0
 
 

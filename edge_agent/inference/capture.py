@@ -20,7 +20,7 @@ from edge_agent.core.ring import Word
 from edge_agent.core.signal import measure
 from edge_agent.inference import realtime
 from edge_agent.inference.desk import Desk
-from edge_agent.inference.stream import Stream
+from edge_agent.inference.stream import POOR, Stream
 from edge_agent.ports import Clock, FrameSource
 
 READ_TIMEOUT_S = 0.1
@@ -74,6 +74,7 @@ class Capture:
         self._start = start
         self._publish_blank = publish_blank
         self._calibration: Calibration | None = None
+        self._was_open = False
         self._backoff = Backoff(max_s=stream.config.source.reopen_max_s)
 
     def body(self) -> None:
@@ -85,6 +86,7 @@ class Capture:
             try:
                 stream.facts = self._source.open()
                 self._told.facts(stream)
+                self._count_opening()
                 self._read_on()
             except SourceEnded as ended:
                 self._end(ended)
@@ -95,8 +97,12 @@ class Capture:
                 self._lose(Signal.FAILED, "source-rejected", wrong.what, wrong.hint)
             finally:
                 self._source.close()
-            if not stream.stop.wait(self._backoff.next_s(random.random())):  # noqa: S311 - jitter
-                stream.header.add(Word.REOPENED)
+            stream.stop.wait(self._backoff.next_s(random.random()))  # noqa: S311 - jitter
+
+    def _count_opening(self) -> None:
+        if self._was_open:
+            self._stream.header.add(Word.REOPENED)
+        self._was_open = True
 
     def _end(self, ended: SourceEnded) -> None:
         stream = self._stream
@@ -122,7 +128,7 @@ class Capture:
                 frame = self._source.read(READ_TIMEOUT_S)
             except BadFrame as bad:
                 header.add(Word.CAPTURED)
-                header.drop(Drop.ERROR)
+                stream.drop(Drop.ERROR)
                 self._told.problem(stream.name, "bad-frame", bad.what, bad.hint)
                 continue
             if frame is None:
@@ -141,13 +147,12 @@ class Capture:
             for index in range(len(stream.runs)):
                 if not self._wait_free(run_index=index):
                     return  # stopped while waiting: this frame was never counted
-        stream.number += 1
-        frame = msgspec.structs.replace(frame, number=stream.number)
+        frame = msgspec.structs.replace(frame, number=stream.number + 1)
         if frame.calibration != self._calibration:
             self._calibration = frame.calibration
             self._told.calibration(stream.name, frame.calibration)
         digest, mean = measure(frame.pixels)
-        signal = stream.watch.frame(frame.captured_us, digest, mean)
+        signal = stream.judge(frame, digest, mean)
         if signal is Signal.FROZEN:
             header.add(Word.FROZEN)
         stream.signal(signal)
@@ -155,7 +160,7 @@ class Capture:
             header[Word.FIRST_FRAME_US] = frame.captured_us
         header[Word.LAST_FRAME_US] = frame.captured_us
         header.add(Word.CAPTURED)
-        stream.offer(frame, self._desk)
+        stream.offer(frame, self._desk, poor=signal in POOR)
 
     def _wait_free(self, *, run_index: int) -> bool:
         """A recorded source waits for its result; False when stopped meanwhile."""

@@ -18,6 +18,7 @@ import msgspec
 
 from edge_agent.core.errors import EdgeAgentError, Rejected
 from edge_agent.core.frames import Calibration
+from edge_agent.inference import realtime
 from edge_agent.inference.runtime import Runtime
 from edge_agent.inference.seats import Run
 from edge_agent.inference.stream import Stream
@@ -91,7 +92,7 @@ class Words:
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
-        self._last: dict[tuple[str, str, str], float] = {}
+        self._last: dict[tuple[str, str], float] = {}
 
     def facts(self, stream: Stream) -> None:
         facts = stream.facts
@@ -104,7 +105,7 @@ class Words:
         self._wire.send({"event": "calibration", "stream": stream, "calibration": body})
 
     def problem(self, stream: str, code: str, what: str, fix: str) -> None:
-        key, now = (stream, code, what), time.monotonic()
+        key, now = (stream, code), time.monotonic()
         if now - self._last.get(key, -PROBLEM_EVERY_S) < PROBLEM_EVERY_S:
             return
         if len(self._last) >= MAX_PROBLEM_KEYS:
@@ -136,6 +137,7 @@ class Verbs:
             "configure": lambda r: self._configure(r, wire),
             "load": lambda r: {"streams": self.runtime.models.load(r.model, r.folder, r.sha)},
             "shadow": lambda r: {"counts": self.runtime.models.shadow(r.model, r.sha, r.every)},
+            "unload": lambda r: self.runtime.models.unload(r.model, r.sha),
             "swap": lambda r: {"streams": self.runtime.models.swap(r.model, r.sha, trial=r.trial)},
             "commit": lambda r: self.runtime.models.commit(r.model),
             "rollback": lambda r: {"streams": self.runtime.models.roll_back(r.model)},
@@ -147,9 +149,10 @@ class Verbs:
         return verbs[request.verb](request) or {}
 
     def _configure(self, request: Request, wire: Wire) -> dict[str, Any]:
-        fds = {name: wire.take_fd() for name in request.fresh}
+        fds = {fresh.name: wire.take_fd() for fresh in request.fresh}
+        before = {fresh.name: fresh.captured for fresh in request.fresh}
         try:
-            self.runtime.configure(request.streams, fds)
+            self.runtime.configure(request.streams, fds, before)
         finally:
             for fd in fds.values():
                 os.close(fd)
@@ -165,12 +168,17 @@ def serve(wire: Wire, verbs: Verbs) -> None:
             return
         if request.verb == "load":
             threading.Thread(
-                target=answer, args=(wire, verbs, request), name="loader", daemon=True
+                target=load_beside, args=(wire, verbs, request), name="loader", daemon=True
             ).start()
             continue
         answer(wire, verbs, request)
         if request.verb == "stop":
             return
+
+
+def load_beside(wire: Wire, verbs: Verbs, request: Request) -> None:
+    realtime.go_background()
+    answer(wire, verbs, request)
 
 
 def answer(wire: Wire, verbs: Verbs, request: Request) -> None:

@@ -23,6 +23,7 @@ class Job(NamedTuple):
     run: Run
     frame: Frame
     deadline_us: int
+    poor: bool
 
 
 Lost = Callable[[Run, Drop], None]
@@ -35,35 +36,42 @@ class Desk:
         self._now_us = now_us
         self._lost = lost
         self._runs: list[Run] = []
-        self._turn = threading.Condition()
+        self._turn = threading.Lock()
+        # Apart: a frame's one wake-up must reach a lane, never a source that waits for its result.
+        self._work = threading.Condition(self._turn)
+        self._free = threading.Condition(self._turn)
         self._closed = False
 
     def seat(self, runs: Sequence[Run]) -> None:
         with self._turn:
             self._runs.extend(runs)
 
-    def leave(self, runs: Sequence[Run], why: Drop) -> None:
-        """These runs are gone; a frame that still waits is lost for that reason."""
+    def leave(self, runs: Sequence[Run], why: Drop, timeout_s: float) -> None:
+        """These runs are gone; a frame that still waits is lost for that reason.
+
+        Returns when no lane works on them any more, or after `timeout_s` when one hangs.
+        """
         with self._turn:
             for run in runs:
                 if run in self._runs:
                     self._runs.remove(run)
                 self._forget(run, why)
-            self._turn.notify_all()
+            self._free.notify_all()
+            self._free.wait_for(lambda: not any(run.busy for run in runs), timeout_s)
 
-    def put(self, run: Run, frame: Frame, deadline_us: int) -> None:
+    def put(self, run: Run, frame: Frame, deadline_us: int, *, poor: bool = False) -> None:
         with self._turn:
             self._forget(run, Drop.OVERWRITTEN)
             if self._closed:
                 self._lost(run, Drop.SHUTDOWN)
                 return
-            run.frame, run.deadline_us = frame, deadline_us
-            self._turn.notify()
+            run.frame, run.deadline_us, run.poor = frame, deadline_us, poor
+            self._work.notify()
 
     def wait_free(self, run: Run, timeout_s: float) -> bool:
         """For recorded sources: True once nothing waits or runs for this run."""
         with self._turn:
-            return self._turn.wait_for(
+            return self._free.wait_for(
                 lambda: self._closed or (run.frame is None and not run.busy), timeout_s
             )
 
@@ -72,15 +80,15 @@ class Desk:
         with self._turn:
             job = self._pick()
             if job is None and not self._closed:
-                self._turn.wait(IDLE_S)
+                self._work.wait(IDLE_S)
                 job = self._pick()
             return job
 
     def done(self, run: Run) -> None:
         with self._turn:
             run.busy = False
-            # a waiting source, and a lane for the frame that came meanwhile
-            self._turn.notify_all()
+            self._free.notify_all()
+            self._work.notify()  # the frame that came meanwhile may be another lane's
 
     def close(self) -> None:
         """No more frames; those that wait are booked as lost at shutdown."""
@@ -88,7 +96,8 @@ class Desk:
             self._closed = True
             for run in self._runs:
                 self._forget(run, Drop.SHUTDOWN)
-            self._turn.notify_all()
+            self._free.notify_all()
+            self._work.notify_all()
 
     @property
     def is_closed(self) -> bool:
@@ -110,6 +119,7 @@ class Desk:
             assert frame is not None
             if schedule.judge(best, self._now_us(), run.estimate_us) == "late":
                 self._forget(run, Drop.LATE)
+                run.estimate_us = schedule.doubt(run.estimate_us)
                 continue
             run.frame, run.busy = None, True
-            return Job(run, frame, best.deadline_us)
+            return Job(run, frame, best.deadline_us, run.poor)

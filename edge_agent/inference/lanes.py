@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from edge_agent.core.errors import BadFrame
-from edge_agent.core.frames import Arrays, Drop, Frame, Result, Signal
+from edge_agent.core.frames import Arrays, Drop, Frame, Result
 from edge_agent.core.ring import Word
 from edge_agent.core.schedule import update_estimate
 from edge_agent.inference import realtime, record
@@ -72,25 +72,27 @@ class Lane:
         stream = self._streams(job.run.stream)
         if stream is None:
             return
-        started = self._clock.boot_us()
         seat = job.run.live  # read once: a swap happens between two frames
+        fresh = seat.begin(stream.at_us(job.frame))
         try:
-            findings = self._infer(stream, seat, job, started)
+            findings = self._infer(stream, seat, job, fresh=fresh)
         except BadFrame as bad:
+            seat.failed(fresh=fresh)
             stream.lost(job.run, Drop.ERROR)
             self._told.problem(stream.name, "bad-result", bad.what, bad.hint)
             return
         if job.run.shadow is not None and job.frame.number % job.run.shadow_every == 0:
-            self._infer_shadow(job.run, job.frame, findings)
+            self._infer_shadow(job.run, job.frame, stream.at_us(job.frame), findings)
 
-    def _infer(self, stream: Stream, seat: Seat, job: Job, started: int) -> Findings:
+    def _infer(self, stream: Stream, seat: Seat, job: Job, *, fresh: bool) -> Findings:
         run, frame, clock = job.run, job.frame, self._clock
+        started = clock.boot_us()
         roi = seat.region(frame)
         seat.bound.fill(frame, roi)
         run_from = clock.boot_us()
         outputs = seat.bound.run()
         run_to = clock.boot_us()
-        findings = seat.look(frame, outputs, roi)
+        findings = seat.look(frame, outputs, roi, stream.at_us(frame))
         offset_us, error_us = clock.utc_offset_us()
         made = clock.boot_us()
         result = record.build(
@@ -101,50 +103,65 @@ class Lane:
             findings=findings,
             times=record.Times(started, run_from, run_to, made),
             situation=record.Situation(
-                stream.level, stream.every(run), is_poor(stream.current_signal), offset_us, error_us
+                level=stream.level,
+                every=max(1, stream.every(run)),  # a level may have come since the frame
+                state_reset=fresh,
+                low_quality=job.poor,
+                utc_offset_us=offset_us,
+                utc_error_us=error_us,
             ),
             roi=roi,
         )
-        seat.fresh = False
-        self._hand_over(stream, run, result, Arrays(frame=frame, outputs=dict(outputs)))
+        self._hand_over(stream, job, result, Arrays(frame=frame, outputs=dict(outputs)))
         run.estimate_us = update_estimate(run.estimate_us, made - started)
         run.count.book(findings, seat.bound.input_pixels)
         if run.primary and made > job.deadline_us:
-            stream.header.add(Word.MISSED)
+            stream.count(Word.MISSED)
         return findings
 
-    def _hand_over(self, stream: Stream, run: Run, result: Result, arrays: Arrays) -> None:
-        if not is_poor(stream.current_signal):
-            if run.primary:
-                stream.freshness.result(result.captured_us)
-            for listener in self._listeners:
-                listener.result(result, arrays)
-        _, body = record.fit(result)
+    def _hand_over(self, stream: Stream, job: Job, result: Result, arrays: Arrays) -> None:
+        """What is shown is what is stored: listeners get the record as it fits its slot."""
+        run = job.run
+        shown, body = record.fit(result)
+        if shown is not result:
+            stream.count(Word.OVERSIZE)
+        self._show(stream, job, shown, arrays)
         with stream.publishing:
             stream.results.put(body, primary=run.primary)
         if run.primary:
             stream.header[Word.LAST_RESULT_US] = result.captured_us
             stream.keep_frame(arrays.frame, result.at_us)
         else:
-            stream.header.add(Word.EXTRA_RUNS)
+            stream.count(Word.EXTRA_RUNS)
         self._wake()
 
-    def _infer_shadow(self, run: Run, frame: Frame, live: Findings) -> None:
+    def _show(self, stream: Stream, job: Job, result: Result, arrays: Arrays) -> None:
+        """To the listeners in this lane; never what is stale, or of a picture that isn't alive."""
+        now_us = self._clock.boot_us() if self._listeners else result.at_us
+        with stream.showing:
+            signal = stream.current_signal
+            if job.poor or stream.dark:
+                return
+            if job.run.primary:
+                stream.freshness.result(result.captured_us)
+            if not stream.freshness.may_show(result.captured_us, now_us, signal):
+                return
+            for listener in self._listeners:
+                listener.result(result, arrays)
+
+    def _infer_shadow(self, run: Run, frame: Frame, at_us: int, live: Findings) -> None:
         """The shadow looks at the same frame after the result is out; it makes no record."""
         seat = run.shadow
         if seat is None:
             return
         started = self._clock.boot_us()
+        fresh = seat.begin(at_us)
         try:
             roi = seat.region(frame)
             seat.bound.fill(frame, roi)
             outputs: Mapping[str, NDArray[Any]] = seat.bound.run()
             took_us = self._clock.boot_us() - started
-            run.shadow_count.book(live, seat.look(frame, outputs, roi), took_us)
+            run.shadow_count.book(live, seat.look(frame, outputs, roi, at_us), took_us)
         except BadFrame:
+            seat.failed(fresh=fresh)
             run.shadow_count.errors += 1
-
-
-def is_poor(signal: Signal) -> bool:
-    """A picture that must not be shown as fresh."""
-    return signal in (Signal.FROZEN, Signal.BLACK)

@@ -35,6 +35,7 @@ class ModelVerbs:
         self._shelf = shelf
         self._streams = streams
         self._candidates: dict[tuple[str, str], dict[str, Seat]] = {}
+        self._loading: set[str] = set()  # shas that a loader works on: nobody tidies them away
 
     def runs_of(self, model: str) -> list[Run]:
         return [run for s in self._streams() for run in s.runs if run.name == model]
@@ -44,15 +45,35 @@ class ModelVerbs:
 
         Raises: Rejected.
         """
-        realtime.go_background()
-        loaded = self._shelf.load(folder, sha)
-        options = {stream.name: stream.options for stream in self._streams()}
-        seats: dict[str, Seat] = {}
-        for run in self.runs_of(model):
-            seats[run.stream] = warm_seat(loaded, run.ref, options[run.stream])
-        self._candidates[model, sha] = seats
+        if sha in self._loading:
+            raise Rejected(f"{model}: version {sha[:16]} is being loaded", hint="wait for it")
+        self._loading.add(sha)
+        try:
+            seats = self._warm(model, folder, sha)
+            self._candidates[model, sha] = seats
+        finally:
+            self._loading.discard(sha)
+            self.tidy()  # of one that was rejected nothing stays
         realtime.trim_memory()
         return len(seats)
+
+    def _warm(self, model: str, folder: str, sha: str) -> dict[str, Seat]:
+        loaded = self._shelf.load(folder, sha)
+        return {
+            run.stream: warm_seat(loaded, run.ref, stream.options)
+            for stream in self._streams()
+            for run in stream.runs
+            if run.name == model
+        }
+
+    def unload(self, model: str, sha: str) -> None:
+        """Gives a candidate up that never went live; its shadow stops."""
+        seats = self._seats(model, sha)
+        for run in self.runs_of(model):
+            if run.shadow is not None and run.shadow is seats.get(run.stream):
+                run.shadow = None
+        del self._candidates[model, sha]
+        self.tidy()
 
     def _seats(self, model: str, sha: str) -> dict[str, Seat]:
         if (model, sha) not in self._candidates:
@@ -72,11 +93,12 @@ class ModelVerbs:
 
     def swap(self, model: str, sha: str, *, trial: bool) -> int:
         """Between two frames, on every stream of the model."""
-        seats = self._candidates.pop((model, sha)) if self._seats(model, sha) else {}
+        seats = self._seats(model, sha)
+        del self._candidates[model, sha]
         runs = [run for run in self.runs_of(model) if run.stream in seats]
         for run in runs:
             run.shadow = None
-            seats[run.stream].fresh = True
+            seats[run.stream].fresh = True  # what it saw as a shadow is not what it goes on from
             run.take_seat(seats[run.stream], trial=trial)
         self.tidy()
         return len(runs)
@@ -95,6 +117,6 @@ class ModelVerbs:
 
     def tidy(self) -> None:
         used = {sha for s in self._streams() for run in s.runs for sha in run.shas()}
-        used |= {sha for _, sha in self._candidates}
+        used |= {sha for _, sha in list(self._candidates)} | self._loading
         if self._shelf.keep_only(used):
             realtime.trim_memory()

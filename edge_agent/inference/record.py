@@ -12,6 +12,11 @@ from edge_agent.core.frames import Frame, Result, pack
 from edge_agent.inference.interpret import Findings
 from edge_agent.inference.seats import Run, Seat
 
+TRUNCATED = "truncated"
+FLAGS = (
+    "replay", "uncalibrated", "degraded", "trial", "state_reset", TRUNCATED, "low_quality"
+)  # fmt: skip
+
 
 class Identity(NamedTuple):
     """Who speaks. boot: hex8 of the boot id."""
@@ -30,23 +35,25 @@ class Times(NamedTuple):
 
 
 class Situation(NamedTuple):
-    """What was true of the stream when the frame ran."""
+    """What was true of the stream when the frame ran. every: frames from one run to the next."""
 
     level: int
     every: int
+    state_reset: bool
     low_quality: bool
     utc_offset_us: int | None
     utc_error_us: int | None
 
 
-def flags_of(frame: Frame, run: Run, seat: Seat, situation: Situation) -> tuple[str, ...]:
+def flags_of(frame: Frame, run: Run, situation: Situation, findings: Findings) -> tuple[str, ...]:
     """In the order of the schema."""
     claims = {
         "replay": frame.replay,
         "uncalibrated": frame.calibration.spacing_mm is None,
         "degraded": situation.level > 0,
         "trial": run.trial,
-        "state_reset": seat.fresh,
+        "state_reset": situation.state_reset,
+        "truncated": TRUNCATED in findings.flags,
         "low_quality": situation.low_quality,
     }
     return tuple(name for name, is_true in claims.items() if is_true)
@@ -91,7 +98,7 @@ def build(
         settings=seat.interpreter.settings,
         every=situation.every,
         level=situation.level,
-        flags=flags_of(frame, run, seat, situation) + findings.flags,
+        flags=flags_of(frame, run, situation, findings),
         exam=frame.exam,
         labels=findings.labels,
         objects=findings.objects,
@@ -100,23 +107,30 @@ def build(
 
 
 def fit(result: Result) -> tuple[Result, bytes]:
-    """The record and its bytes, small enough for a slot: contours, then the tail of objects go.
+    """The record and its bytes, small enough for a slot: contours, then the tail of objects go,
+    then measures and labels.
 
     The interpreter keeps within the bound; this is the last line, and says `truncated`.
     """
     body = pack(result)
     if len(body) <= ring.BODY_BYTES:
         return result, body
-    flags = (*result.flags, "truncated") if "truncated" not in result.flags else result.flags
+    flags = tuple(name for name in FLAGS if name in {*result.flags, TRUNCATED})
     bare = tuple(msgspec.structs.replace(o, mask=None) for o in result.objects)
-    count = len(bare)
-    while True:
-        kept = {o.id for o in bare[:count]}
-        measures = tuple(m for m in result.measures if m.object is None or m.object in kept)
-        smaller = msgspec.structs.replace(
-            result, objects=bare[:count], measures=measures, flags=flags
-        )
-        body = pack(smaller)
-        if len(body) <= ring.BODY_BYTES or count == 0:
-            return smaller, body
-        count //= 2
+    smaller = msgspec.structs.replace(result, objects=bare, flags=flags)
+    while len(body := pack(smaller)) > ring.BODY_BYTES:
+        smaller = _less(smaller)
+    return smaller, body
+
+
+def _less(result: Result) -> Result:
+    """Half of the objects, with the measures of those that stay; then no measures; no labels."""
+    if result.objects:
+        objects = result.objects[: len(result.objects) // 2]
+        kept = {None, *(found.id for found in objects)}
+        measures = tuple(m for m in result.measures if m.object in kept)
+        return msgspec.structs.replace(result, objects=objects, measures=measures)
+    if result.measures:
+        return msgspec.structs.replace(result, measures=())
+    assert result.labels, "who, when and by what model fits a slot: every name is bounded"
+    return msgspec.structs.replace(result, labels=result.labels[: len(result.labels) // 2])

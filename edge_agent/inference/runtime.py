@@ -11,7 +11,7 @@ import importlib
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from edge_agent.config.structs import EngineConfig
@@ -80,6 +80,7 @@ class Runtime:
         self._near = near
         self._streams: dict[str, Stream] = {}
         self._stopping = threading.Event()
+        self._level = (0, Drop.SHED)
         self._desk = Desk(near.clock.boot_us, self._lost)
         self._listeners = load_listeners(config.listeners)
         self._threads = [
@@ -90,18 +91,23 @@ class Runtime:
 
     # ── streams ───────────────────────────────────────────────────────────────────────────────
 
-    def configure(self, orders: Sequence[StreamOrder], fds: dict[str, int]) -> None:
-        """The whole wanted set: new streams start, missing ones stop, the others go on."""
+    def configure(
+        self, orders: Sequence[StreamOrder], fds: Mapping[str, int], before: Mapping[str, int]
+    ) -> None:
+        """The whole wanted set: new streams start, missing ones stop, the others go on.
+
+        fds, before: memory of each new stream, and how many frames it captured so far.
+        """
         wanted = {order.name for order in orders}
         for name in set(self._streams) - wanted:
             self.remove(name)
         fresh = [order for order in orders if order.name not in self._streams]
         start = Start(len(fresh), START_TOGETHER_S) if self._config.start_together else None
         for order in fresh:
-            self._add(order, fds[order.name], start)
+            self._add(order, Stream(order, fds[order.name], before[order.name]), start)
 
-    def _add(self, order: StreamOrder, fd: int, start: Start | None) -> None:
-        stream = Stream(order, fd)
+    def _add(self, order: StreamOrder, stream: Stream, start: Start | None) -> None:
+        stream.level, stream.level_drop = self._level
         self._streams[order.name] = stream
         try:
             stream.runs = [self._make_run(stream, index) for index in range(len(order.models))]
@@ -111,6 +117,7 @@ class Runtime:
             self._near.told.problem(order.name, "stream-rejected", wrong.what, wrong.hint)
             if start is not None:
                 threading.Thread(target=start.wait, daemon=True).start()
+            self.models.tidy()  # one of its models may have been fine
             return
         self._desk.seat(stream.runs)
         capture = Capture(
@@ -138,8 +145,9 @@ class Runtime:
         stream.stop.set()
         if stream.capture is not None:
             stream.capture.join(STOP_JOIN_S)
-        self._desk.leave(stream.runs, Drop.SHUTDOWN)
+        self._desk.leave(stream.runs, Drop.SHUTDOWN, STOP_JOIN_S)
         del self._streams[name]
+        self._blank(stream, "stopped")
         self.models.tidy()
 
     def all_streams(self) -> list[Stream]:
@@ -151,21 +159,28 @@ class Runtime:
     # ── the rest ──────────────────────────────────────────────────────────────────────────────
 
     def level(self, level: int, *, thermal: bool) -> None:
+        """Of every stream, also of those that come later."""
+        self._level = (level, Drop.THERMAL if thermal else Drop.SHED)
         for stream in self._streams.values():
-            stream.level = level
-            stream.level_drop = Drop.THERMAL if thermal else Drop.SHED
+            stream.level, stream.level_drop = self._level
 
     def stop(self) -> None:
-        """No more frames; those in a lane still become results."""
-        for stream in self._streams.values():
+        """No more frames; those in a lane still become results. Again is harmless."""
+        streams = self.all_streams()
+        for stream in streams:
             stream.stop.set()
-        for stream in self._streams.values():
-            if stream.capture is not None:
-                stream.capture.join(STOP_JOIN_S)
+        self._join([stream.capture for stream in streams if stream.capture is not None])
         self._desk.close()
         self._stopping.set()
-        for thread in self._threads:
-            thread.join(STOP_JOIN_S)
+        self._join(self._threads)
+        for stream in streams:
+            self._blank(stream, "stopped")
+
+    def _join(self, threads: Sequence[threading.Thread]) -> None:
+        """All of them together within a second: one that hangs takes no time from the others."""
+        until_us = self._near.clock.boot_us() + round(STOP_JOIN_S * 1e6)
+        for thread in threads:
+            thread.join(max(0.0, (until_us - self._near.clock.boot_us()) / 1e6))
 
     def _lost(self, run: Run, why: Drop) -> None:
         stream = self._streams.get(run.stream)
@@ -203,10 +218,21 @@ class Runtime:
 
     def _freshen(self, stream: Stream, now_us: int) -> None:
         stream.notice_silence(now_us)
-        reason = stream.freshness.blank(now_us, stream.current_signal)
-        if reason is not None:
-            for listener in self._listeners:
-                listener.blank(stream.name, reason)
+        with stream.showing:
+            reason = stream.freshness.blank(now_us, stream.current_signal)
+            if reason is not None and not stream.dark:
+                self._tell_blank(stream, reason)
+
+    def _blank(self, stream: Stream, reason: str) -> None:
+        """Its last word: a lane that still holds a frame of it shows nothing any more."""
+        if stream.showing.acquire(timeout=STOP_JOIN_S):  # a listener may hang
+            stream.dark = True
+            self._tell_blank(stream, reason)
+            stream.showing.release()
+
+    def _tell_blank(self, stream: Stream, reason: str) -> None:
+        for listener in self._listeners:
+            listener.blank(stream.name, reason)
 
     def _report_stats(self) -> None:
         for stream in list(self._streams.values()):

@@ -26,6 +26,7 @@ from edge_agent.ports import Backend, Bound, Session
 
 WARM_RUNS = 3
 SCORE_BINS = 10
+GAP_US = 1_000_000  # without a frame for longer, what is fed back is of another moment
 INPUT_SAMPLE_EVERY = 30  # frames between two looks at the input's mean and deviation
 
 
@@ -85,7 +86,8 @@ class Seat:
             tracking=stream.tracking,
             contours=stream.contours,
         )
-        self.fresh = True  # its first result says `state_reset`
+        self.fresh = True  # starts from nothing: its next result says `state_reset`
+        self._seen_us = 0
 
     def warm(self) -> None:
         """Runs on black until caches and arenas are there, then forgets what it saw.
@@ -98,18 +100,40 @@ class Seat:
         for _ in range(WARM_RUNS):
             self.bound.fill(frame, (0, 0, width, height))
             self.bound.run()
-        self.bound.reset_state()
+
+    def begin(self, at_us: int) -> bool:
+        """Before a frame, in its lane: nothing is fed back from before a start, a swap or a gap.
+
+        True when it starts from nothing.
+        """
+        gap = bool(self.loaded.manifest.states) and at_us - self._seen_us > GAP_US
+        fresh, self.fresh, self._seen_us = self.fresh or gap, False, at_us
+        if fresh:
+            self.bound.reset_state()
+            self.interpreter.reset()
+        return fresh
+
+    def failed(self, *, fresh: bool) -> None:
+        """After a bad frame: what it fed back may be as bad; `state_reset` is yet to be told."""
+        self.fresh |= fresh or bool(self.loaded.manifest.states)
 
     def look(
-        self, frame: Frame, outputs: Mapping[str, NDArray[Any]], roi: tuple[int, int, int, int]
+        self,
+        frame: Frame,
+        outputs: Mapping[str, NDArray[Any]],
+        roi: tuple[int, int, int, int],
+        at_us: int,
     ) -> Findings:
-        """Raises: BadFrame."""
+        """at_us: the time that tracks live in.
+
+        Raises: BadFrame.
+        """
         return self.interpreter.interpret(
             outputs,
             frame_size=frame.size,
             roi=roi,
             spacing_mm=frame.calibration.spacing_mm,
-            captured_us=frame.captured_us,
+            captured_us=at_us,
         )
 
     def region(self, frame: Frame) -> tuple[int, int, int, int]:
@@ -190,6 +214,7 @@ class Run:
         # the slot: one frame waits, the newest wins
         self.frame: Frame | None = None
         self.deadline_us = 0
+        self.poor = False
         self.busy = False
 
     def ready(self, key: int) -> schedule.Ready | None:
@@ -206,9 +231,7 @@ class Run:
         """False when there is nothing to go back to."""
         if self.previous is None:
             return False
-        self.previous.bound.reset_state()
-        self.previous.interpreter.reset()
-        self.previous.fresh = True
+        self.previous.fresh = True  # its lane forgets what it fed back, before its next frame
         self.live, self.previous, self.trial = self.previous, None, False
         return True
 

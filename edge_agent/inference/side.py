@@ -6,6 +6,7 @@ little word of 8 bytes per lane that counts the lane's turns.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import socket
@@ -28,7 +29,7 @@ from edge_agent.stores.models import Models
 
 def run_side(
     control: socket.socket,
-    event_fd: int,
+    wake: Callable[[], None],
     board_fd: int,
     *,
     on_death: Callable[[str], None],
@@ -49,7 +50,7 @@ def run_side(
         runtime = _build(
             request.begin,
             words,
-            event_fd,
+            wake,
             board_fd,
             on_death=on_death,
             clock=clock or SystemClock(),
@@ -58,13 +59,16 @@ def run_side(
         wire.send({"re": request.id, "error": wrong.what, "hint": wrong.hint})
         return
     wire.send({"re": request.id, "ok": {}})
-    serve(wire, Verbs(runtime))
+    try:
+        serve(wire, Verbs(runtime))
+    finally:
+        runtime.stop()  # in thread mode nothing else would, after a bug
 
 
 def _build(
     begin: Begin,
     words: Words,
-    event_fd: int,
+    wake: Callable[[], None],
     board_fd: int,
     *,
     on_death: Callable[[str], None],
@@ -84,11 +88,30 @@ def _build(
         shelf=Shelf(backend, Models((), shipped=False).manifest),
         make_source=make_source,
         told=words,
-        wake=lambda: os.eventfd_write(event_fd, 1),
+        wake=wake,
         beat=beat,
         on_death=on_death,
     )
     return Runtime(begin.engine, begin.lanes, Identity(begin.node, begin.boot), near)
+
+
+class Bell:
+    """An eventfd that a lane which hung may still ring when its number is another file's."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd: int | None = fd
+        self._turn = threading.Lock()
+
+    def ring(self) -> None:
+        with self._turn:
+            if self._fd is not None:
+                os.eventfd_write(self._fd, 1)
+
+    def close(self) -> None:
+        with self._turn:
+            if self._fd is not None:
+                os.close(self._fd)
+                self._fd = None
 
 
 def start_in_threads(control: socket.socket, event_fd: int, board_fd: int) -> threading.Thread:
@@ -96,15 +119,20 @@ def start_in_threads(control: socket.socket, event_fd: int, board_fd: int) -> th
 
     def on_death(text: str) -> None:
         os.write(2, text.encode(errors="replace"))
-        control.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):  # it is closed already
+            control.shutdown(socket.SHUT_RDWR)
 
     cv2.setNumThreads(1)  # a lane is one thread; OpenCV's own pool would fight for the cores
-    own_event_fd = os.dup(event_fd)  # the agent may close its own before a last wake-up
+    bell = Bell(os.dup(event_fd))  # the agent may close its own before a last wake-up
+    board = os.dup(board_fd)
 
     def body() -> None:
-        with control:
-            run_side(control, own_event_fd, board_fd, on_death=on_death)
-        os.close(own_event_fd)
+        try:
+            with control:
+                run_side(control, bell.ring, board, on_death=on_death)
+        finally:
+            bell.close()
+            os.close(board)
 
     thread = threading.Thread(target=body, name="inference", daemon=True)
     thread.start()

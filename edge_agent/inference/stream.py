@@ -17,18 +17,24 @@ from edge_agent.ports import SourceFacts
 
 KEEP_FRAME_EVERY_US = 1_000_000  # a frame for the snapshot at least so often
 NO_DEADLINE_US = 3600 * 1_000_000
+UNKNOWN_MILLIFPS = 30_000  # of a recording that does not say
+EXTRA_SHEDS = (Drop.OVERWRITTEN, Drop.LATE, Drop.SHED, Drop.THERMAL)
+ALIVE = 255.0
+POOR = (Signal.FROZEN, Signal.BLACK)  # a picture that must not be shown as fresh
 READING = (Signal.OK, Signal.FROZEN, Signal.BLACK)
 
 
 class Stream:
     """Everything that capture and lanes share of one stream.
 
-    Counters have one writer at a time: capture writes what it captures and sheds, the desk what it
-    forgets, the lane that holds the run what it publishes or fails.
+    Counters that more than one thread moves (drops, second models) move under `counting`; capture
+    alone writes what it captures, the lane that holds a run what it publishes.
     """
 
-    def __init__(self, order: StreamOrder, fd: int) -> None:
+    def __init__(self, order: StreamOrder, fd: int, before: int = 0) -> None:
+        """before: frames that earlier incarnations captured; numbers go on from there."""
         self.order = order
+        self._before = before
         self.name = order.name
         self.config = order.config
         self.options = StreamOptions(order.config.tracking, order.config.contours)
@@ -37,6 +43,9 @@ class Stream:
         self.results = ring.ResultWriter(self._mapped.view)
         self.frames = ring.FrameWriter(self._mapped.view)
         self.publishing = threading.Lock()  # a second model may publish from another lane
+        self.showing = threading.Lock()  # a result and a blank never overtake each other
+        self.dark = False  # its listeners had their last word
+        self.counting = threading.Lock()
         self.runs: list[Run] = []
         self.level = 0
         self.level_drop = Drop.SHED
@@ -48,9 +57,13 @@ class Stream:
             frozen_after_us=round(source.frozen_after_s * 1e6),
             black_below=source.black_below,
         )
+        self._media = SignalWatch(  # of a recording that waits: in its own time
+            no_signal_after_us=NO_DEADLINE_US,
+            frozen_after_us=round(source.frozen_after_s * 1e6),
+            black_below=source.black_below,
+        )
         self.freshness = Freshness(round(order.config.max_age_ms * 1000))
         self.facts: SourceFacts | None = None
-        self.number = 0
         self._kept_us = 0
         self.signal(Signal.STARTING)
 
@@ -61,10 +74,29 @@ class Stream:
     def current_signal(self) -> Signal:
         return SIGNALS[self.header[Word.SIGNAL]]
 
+    def judge(self, frame: Frame, digest: int, mean: float) -> Signal:
+        """The picture's health, by the time that it lives in."""
+        if self.config.queue != "wait":
+            return self.watch.frame(frame.captured_us, digest, mean)
+        self.watch.frame(frame.captured_us, frame.number, ALIVE)
+        return self._media.frame(self.at_us(frame), digest, mean)
+
     def notice_silence(self, now_us: int) -> None:
         """A capture thread stuck in its device can't say so itself; the pulse does."""
         if self.current_signal in READING and self.watch.at(now_us) is Signal.NO_SIGNAL:
             self.signal(Signal.NO_SIGNAL)
+
+    @property
+    def number(self) -> int:
+        """Of the newest captured frame, since the agent's start."""
+        return self._before + self.header[Word.CAPTURED]
+
+    def at_us(self, frame: Frame) -> int:
+        """The time that tracks and judgements live in: of a recording that waits, its own."""
+        if self.config.queue != "wait":
+            return frame.captured_us
+        millifps = self.header[Word.EXPECTED_MILLIFPS] or UNKNOWN_MILLIFPS
+        return frame.number * 1_000_000_000 // millifps
 
     def deadline_us(self) -> int:
         """From capture to result."""
@@ -79,22 +111,30 @@ class Stream:
         shed = degrade.every(self.level, self.config.priority, extra=not run.primary)
         return shed * run.ref.options.every
 
-    def offer(self, frame: Frame, desk: Desk) -> None:
-        """A captured frame goes to every run that is due."""
+    def offer(self, frame: Frame, desk: Desk, *, poor: bool) -> None:
+        """A captured frame goes to every run that is due. poor: never to be shown as fresh."""
         deadline_us = frame.captured_us + self.deadline_us()
         for run in self.runs:
             every = self.every(run)
             if every and frame.number % every == 0:
-                desk.put(run, frame, deadline_us)
-            else:
-                self.lost(run, self.level_drop)
+                desk.put(run, frame, deadline_us, poor=poor)
+            elif run.primary or frame.number % run.ref.options.every == 0:
+                self.lost(run, self.level_drop)  # a second model's other frames were never due
 
     def lost(self, run: Run, why: Drop) -> None:
         """Only the first model of a stream owns the frame accounting."""
         if run.primary:
+            self.drop(why)
+        elif why in EXTRA_SHEDS:
+            self.count(Word.EXTRA_SHED)
+
+    def drop(self, why: Drop) -> None:
+        with self.counting:
             self.header.drop(why)
-        elif why is Drop.OVERWRITTEN or why is self.level_drop:
-            self.header.add(Word.EXTRA_SHED)
+
+    def count(self, word: Word) -> None:
+        with self.counting:
+            self.header.add(word)
 
     def keep_frame(self, frame: Frame, now_us: int) -> None:
         """Copies a frame for the snapshot: each one while somebody looks, else one a second."""

@@ -15,9 +15,10 @@ import anyio
 import msgspec
 
 from edge_agent.core.account import Totals
-from edge_agent.core.alarms import ENGINE_DOWN, OF_SIGNAL, AlarmBook
+from edge_agent.core.alarms import ENGINE_DOWN, OF_SIGNAL, AlarmBook, Meaning
 from edge_agent.core.errors import Overloaded
 from edge_agent.core.frames import (
+    DROPS,
     Alarm,
     AnyRecord,
     ClockMap,
@@ -36,6 +37,7 @@ from edge_agent.ports import Clock, Spool
 TICK_S = 0.1
 RECENT = 64  # results kept to find the one that belongs to a frame
 TALLY_EVERY_TICKS = 10
+NOTHING = Totals(dropped={why.value: 0 for why in DROPS})
 CLOCK_STEP_US = 100_000  # a jump of the wall clock that is worth a record
 
 
@@ -47,6 +49,13 @@ class Books(Protocol):
     def signal(self) -> Signal: ...
 
     def word(self, word: Word) -> int: ...
+
+
+class EngineState(Protocol):
+    """What the engine says of itself. has_failed: it is down, and nobody asked for that."""
+
+    is_up: bool
+    has_failed: bool
 
 
 class Follower:
@@ -99,7 +108,8 @@ class Pipeline:
         clock: Clock,
         spool: Spool,
         books: Mapping[str, Books],
-        engine_up: Callable[[], bool],
+        engine: EngineState,
+        is_stuck: Callable[[str], bool],
         observe: Callable[[Result, int], None],
         max_followers: int = 32,
     ) -> None:
@@ -108,7 +118,8 @@ class Pipeline:
         self._clock = clock
         self._spool = spool
         self._books = books
-        self._engine_up = engine_up
+        self._engine = engine
+        self._is_stuck = is_stuck  # a stream that was never ordered, because it can't start
         self._observe = observe
         self._max_followers = max_followers
         self.channels: dict[str, Channel] = {}
@@ -118,12 +129,12 @@ class Pipeline:
 
     def configure(self, max_age_us: Mapping[str, int]) -> None:
         """The streams there are; the memory of those that stay is kept."""
+        now_us = self._clock.boot_us()
         for name in set(self.channels) - set(max_age_us):
-            del self.channels[name]
-            self.alarms.forget(name)
+            self.channels.pop(name).tell(blank_line(name, "stream removed"))
+            self._alarm(name, None, now_us)
         for name, age_us in max_age_us.items():
-            if name not in self.channels:
-                self.channels[name] = Channel(age_us)
+            self.channels.setdefault(name, Channel(age_us)).freshness.max_age_us = age_us
 
     def listen(self, then: Callable[[Record], None]) -> None:
         """`then` is called with every record, after it got its id, on the loop; must not wait."""
@@ -147,8 +158,17 @@ class Pipeline:
             self._observe(stamped, now_us)
             if "low_quality" not in stamped.flags:
                 channel.freshness.result(stamped.captured_us)
-        if channel.followers and self._reason(record.stream, channel, now_us) is None:
+        if channel.followers and self._may_show(channel, stamped, now_us):
             channel.tell(to_json(stamped))
+
+    def _may_show(self, channel: Channel, result: Result, now_us: int) -> bool:
+        """Asked of each result by itself: a second model's may be stale beside a fresh one."""
+        if "low_quality" in result.flags:
+            return False
+        signal = self._signal(result.stream)
+        return channel.freshness.may_show(
+            result.captured_us, now_us, signal, engine_up=self._engine.is_up
+        )
 
     def _append(self, record: Record) -> Record:
         stamped = self._spool.append(record)
@@ -180,12 +200,18 @@ class Pipeline:
             await anyio.sleep(TICK_S)
 
     def _tick(self, name: str, channel: Channel, now_us: int) -> None:
-        signal, up = self._signal(name), self._engine_up()
+        signal, up = self._signal(name), self._engine.is_up
         channel.reason = channel.freshness.reason(now_us, signal, engine_up=up)
         news = channel.freshness.blank(now_us, signal, engine_up=up)
         if news is not None:
-            channel.tell(msgspec.json.encode({"stream": name, "blank": news}))
-        meaning = OF_SIGNAL.get(signal) if up else ENGINE_DOWN
+            channel.tell(blank_line(name, news))
+        if up or signal is Signal.FAILED:
+            over = signal is Signal.NO_SIGNAL and self._has_ended(name)
+            self._alarm(name, None if over else OF_SIGNAL.get(signal), now_us)
+        elif self._engine.has_failed:  # not while it starts, nor when it was told to stop
+            self._alarm(name, ENGINE_DOWN, now_us)
+
+    def _alarm(self, name: str, meaning: Meaning | None, now_us: int) -> None:
         for change in self.alarms.update(name, meaning, now_us):
             self._append(
                 Alarm(
@@ -207,9 +233,7 @@ class Pipeline:
         now_us = self._clock.boot_us()
         for name, channel in self.channels.items():
             books = self._books.get(name)
-            if books is None:
-                continue
-            totals = books.totals()
+            totals = books.totals() if books else NOTHING
             channel.rate_in.add(now_us, totals.captured)
             channel.rate_out.add(now_us, totals.inferred)
             self._append(
@@ -218,7 +242,7 @@ class Pipeline:
                     boot=self._boot,
                     at_us=now_us,
                     stream=name,
-                    state=books.signal().value,
+                    state=self._signal(name).value,
                     captured=totals.captured,
                     inferred=totals.inferred,
                     dropped=totals.dropped,
@@ -249,10 +273,17 @@ class Pipeline:
 
     def _signal(self, name: str) -> Signal:
         books = self._books.get(name)
-        return books.signal() if books is not None else Signal.STARTING
+        if books is None:
+            return Signal.FAILED if self._is_stuck(name) else Signal.STARTING
+        return books.signal()
+
+    def _has_ended(self, name: str) -> bool:
+        """A recording that came to its end as it should is nothing to repair."""
+        books = self._books.get(name)
+        return books is not None and bool(books.word(Word.ENDED))
 
     def _reason(self, name: str, channel: Channel, now_us: int) -> str | None:
-        return channel.freshness.reason(now_us, self._signal(name), engine_up=self._engine_up())
+        return channel.freshness.reason(now_us, self._signal(name), engine_up=self._engine.is_up)
 
     # ── followers ─────────────────────────────────────────────────────────────────────────────
 
@@ -272,8 +303,13 @@ class Pipeline:
         channel.followers.add(follower)
         reason = self._reason(stream, channel, self._clock.boot_us())
         if reason is not None:
-            follower.tell(msgspec.json.encode({"stream": stream, "blank": reason}))
+            follower.tell(blank_line(stream, reason))
         try:
             yield follower.lines()
         finally:
             channel.followers.discard(follower)
+
+
+def blank_line(stream: str, reason: str) -> bytes:
+    """Tells a follower to stop showing."""
+    return msgspec.json.encode({"stream": stream, "blank": reason})

@@ -9,6 +9,7 @@ session, never touches a pixel.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -19,8 +20,8 @@ import anyio
 from edge_agent import logs, memory
 from edge_agent.config.structs import EngineConfig
 from edge_agent.core.errors import EdgeAgentError
-from edge_agent.core.frames import AnyRecord
-from edge_agent.orders import Begin, StreamOrder
+from edge_agent.core.frames import AnyRecord, Signal
+from edge_agent.orders import Begin, Fresh, StreamOrder
 from edge_agent.services.engine.launch import Launch, Launched
 from edge_agent.services.engine.line import Heard, Line, SideDied
 from edge_agent.services.engine.taps import Board, Tap
@@ -56,22 +57,37 @@ class Engine:
         self.board: Board | None = None
         self.starts = 0
         self.is_up = False
+        self.has_failed = False  # the last incarnation ended by itself, or never came up
         self._line: Line | None = None
+        self._ordering = anyio.Lock()
 
     # ── for the rest of the house ─────────────────────────────────────────────────────────────
 
     async def configure(self, orders: Sequence[StreamOrder]) -> None:
-        """The whole wanted set of streams; changed ones are stopped and started anew.
+        """The whole wanted set of streams; changed and failed ones are stopped and started anew.
 
         Raises: SideDied, Rejected.
         """
-        changed = {o.name for o in self._orders} - {o.name for o in orders if o in self._orders}
-        self._orders = tuple(orders)
-        if self._line is None:
-            return
-        if changed:
-            await self._order_streams([o for o in orders if o.name not in changed])
-        await self._order_streams(orders)
+        async with self._ordering:
+            stay = {o.name for o in orders if o in self._orders} - self._failed()
+            changed = {o.name for o in self._orders} - stay
+            self._orders = tuple(orders)
+            if self._line is not None and changed:
+                await self._order_streams([o for o in orders if o.name not in changed])
+            if self._line is not None:
+                await self._order_streams(orders)
+            self._forget_taps()
+
+    def _forget_taps(self) -> None:
+        """Of streams that are no longer ordered; one that is still open is closed first."""
+        wanted = {order.name for order in self._orders}
+        for name in [name for name, tap in self.taps.items() if not tap.is_open]:
+            if name not in wanted:
+                del self.taps[name]
+
+    def _failed(self) -> set[str]:
+        """Streams that gave up: whoever orders them again wants them tried again."""
+        return {name for name, tap in self.taps.items() if tap.signal() is Signal.FAILED}
 
     async def ask(self, verb: str, *, timeout_s: float = 10.0, **fields: Any) -> dict[str, Any]:
         """Any verb of `orders.Request`; returns what it answered.
@@ -90,43 +106,51 @@ class Engine:
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Raises: SideDied."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        ours.setblocking(False)
-        for end in (ours, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
-        event_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self.board = Board()
-        loop = asyncio.get_running_loop()
-        side = self._launch(theirs, event_fd, self.board.fd)
-        self.starts += 1
-        self._line = Line(ours, self._heard)
-        loop.add_reader(event_fd, self._woken, event_fd)
+        with contextlib.ExitStack() as held:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+            held.enter_context(ours)
+            ours.setblocking(False)
+            for end in (ours, theirs):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
+            event_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            held.callback(os.close, event_fd)
+            self.board = Board()
+            held.callback(self.board.close)
+            try:
+                side = self._launch(theirs, event_fd, self.board.fd)
+            except OSError:
+                theirs.close()
+                raise
+            self.starts += 1
+            self._line = Line(ours, self._heard)
+            loop = asyncio.get_running_loop()
+            loop.add_reader(event_fd, self._woken, event_fd)
+            held.callback(loop.remove_reader, event_fd)
+            await self._live(side, self._line, ready)
+
+    async def _live(self, side: Launched, line: Line, ready: Callable[[], None]) -> None:
         clean = False
         try:
-            await self._serve(side, ready)
+            await self._serve(side, line, ready)
         except anyio.get_cancelled_exc_class():
             clean = True
             with anyio.CancelScope(shield=True):
-                await self._stop()
+                await self._stop(line)
             raise
         finally:
-            self.is_up, self._line = False, None
-            ours.close()  # end of file for the side, whatever state it is in
+            self.is_up, self.has_failed, self._line = False, not clean, None
+            line.hang_up()  # end of file for the side, whatever state it is in
             with anyio.CancelScope(shield=True):
                 await self._bury(side)
-            loop.remove_reader(event_fd)
-            os.close(event_fd)
             self._close_books(clean=clean)
-            self.board.close()
 
-    async def _serve(self, side: Launched, ready: Callable[[], None]) -> None:
-        line = self._line
-        assert line is not None
+    async def _serve(self, side: Launched, line: Line, ready: Callable[[], None]) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(line.read_on)
             await line.ask("begin", timeout_s=self._config.start_timeout_s, begin=self._begin)
-            self.is_up = True
-            await self._order_streams(self._orders)
+            self.is_up, self.has_failed = True, False
+            async with self._ordering:
+                await self._order_streams(self._orders)
             log.info("inference side ready", start=self.starts, streams=len(self._orders))
             ready()
             await self._watch(side, line)
@@ -159,16 +183,17 @@ class Engine:
         wanted = {order.name for order in orders}
         tapped = {name for name, tap in self.taps.items() if tap.is_open}
         fresh = [order.name for order in orders if order.name not in tapped]
+        taps = [self.taps.setdefault(name, Tap(name)) for name in fresh]
         fds = [memory.create(name) for name in fresh]
         try:
-            for name, fd in zip(fresh, fds, strict=True):
-                self.taps.setdefault(name, Tap(name)).open(fd)
+            for tap, fd in zip(taps, fds, strict=True):
+                tap.open(fd)
             await line.ask(
                 "configure",
                 timeout_s=self._config.start_timeout_s,
                 fds=fds,
                 streams=tuple(orders),
-                fresh=tuple(fresh),
+                fresh=tuple(Fresh(name=t.name, captured=t.totals().captured) for t in taps),
             )
         finally:
             for fd in fds:
@@ -193,14 +218,12 @@ class Engine:
 
     # ── the end ───────────────────────────────────────────────────────────────────────────────
 
-    async def _stop(self) -> None:
-        if self._line is None:
-            return
+    async def _stop(self, line: Line) -> None:
         with anyio.move_on_after(self._config.stop_grace_s):
             async with anyio.create_task_group() as group:
-                group.start_soon(self._line.read_on)
+                group.start_soon(line.read_on)
                 try:
-                    await self._line.ask("stop", timeout_s=self._config.stop_grace_s)
+                    await line.ask("stop", timeout_s=self._config.stop_grace_s)
                 except EdgeAgentError as down:
                     log.warning("stop was not answered", error=down.what)
                 group.cancel_scope.cancel()
@@ -224,3 +247,4 @@ class Engine:
         for tap in self.taps.values():
             self._drain(tap)
             tap.close(clean=clean)
+        self._forget_taps()

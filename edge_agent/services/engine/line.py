@@ -72,7 +72,8 @@ class Line:
                 self._deliver()
         except OSError:
             pass
-        self._hang_up()
+        self.closed.set()
+        self._fail_all()
 
     def _deliver(self) -> None:
         while len(self._buffer) >= LENGTH.size:
@@ -89,8 +90,13 @@ class Line:
             elif answer is not None and not answer.done():
                 answer.set_result(words)
 
-    def _hang_up(self) -> None:
+    def hang_up(self) -> None:
+        """Closes our end: whoever still waits for an answer learns that there is none."""
         self.closed.set()
+        self._fail_all()
+        self._sock.close()
+
+    def _fail_all(self) -> None:
         for answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(SideDied("the inference side died before it answered"))

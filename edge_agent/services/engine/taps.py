@@ -47,8 +47,9 @@ class Tap:
         """After the last drain of an incarnation: closes its books and lets its memory go."""
         if self._header is None or self._reader is None:
             return
-        self._reader.settle()
-        self._account.close(self._header, self._reader.lost, clean=clean)
+        header = self._header.still()  # the side may not be quite gone
+        self._reader.settle(header[Word.PUBLISHED])
+        self._account.close(header, self._reader.lost, clean=clean)
         self._header = self._reader = self._frames = None
 
     def totals(self) -> Totals:
