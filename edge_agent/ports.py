@@ -237,7 +237,7 @@ class HostSample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Host(Protocol):
-    """This machine. A missing sensor is None, never an error."""
+    """The machine itself. A missing sensor is None, never an error."""
 
     def sample(self) -> HostSample: ...
 

@@ -283,7 +283,7 @@ def unpack(data: bytes | bytearray | memoryview) -> AnyRecord:
 
 
 def to_json(record: Record) -> bytes:
-    """Compact JSON of the same content; `class` is added, as the record's class is implied by kind."""
+    """Compact JSON of the same content, and its `class`."""
     fields: dict[str, Any] = msgspec.to_builtins(record)
     fields["class"] = record.klass.value
     return _jsoner.encode(fields)

@@ -40,7 +40,7 @@ class LabelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class HeadSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One task of the model: which outputs, and the decoder that reads them (shapes in `decode`)."""
+    """One task of the model: its outputs and the decoder that reads them (shapes: `decode`)."""
 
     name: Name
     task: Task
