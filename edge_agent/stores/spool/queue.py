@@ -89,12 +89,17 @@ class Queue:
         self.bytes -= batch.bytes
         self.shed -= batch.shed_rows
 
-    def give_up(self, batch: Batch, order: int) -> Batch:
-        """The batch without its rows of one class, which become shed."""
+    def give_up(self, batch: Batch, order: int, wanted_bytes: int) -> Batch:
+        """The batch without its oldest rows of one class, which become shed."""
+        rows: list[Waiting] = []
+        size = 0
         for row in batch.rows:
-            if row.rank == order:
+            if row.rank == order and size < wanted_bytes:
+                size += len(row.body) + ROW_BYTES
                 self._book_shed(row, batch.shed)
-        return Batch([row for row in batch.rows if row.rank != order], batch.shed)
+            else:
+                rows.append(row)
+        return Batch(rows, batch.shed)
 
     def first_us(self) -> int | None:
         """When the oldest record that waits was made."""

@@ -22,10 +22,11 @@ from edge_agent.stores.spool.limits import Change
 from edge_agent.stores.spool.queue import MAX_ROWS_PER_COMMIT, Batch
 from edge_agent.stores.spool.schema import DiskFull
 
-SLACK_BYTES = 64 << 10
+SLACK_BYTES = 16 << 10
 GUEST = 1 << 10  # ranks below every class of our own
 CHUNK_ROWS = 32
-FIRST_STEP_SHARE = 256  # an eviction frees at least so small a part of the quota
+STEP_SHARE = 256  # an eviction frees at least so small a part of the quota,
+MAX_STEP_BYTES = 1 << 20  # and needs to free no more than this
 
 
 class At(msgspec.Struct):
@@ -52,7 +53,7 @@ class Quota:
         on_change: Callable[[Change], None],
     ) -> None:
         self._disk, self._front, self._ballast, self._node = disk, front, ballast, node
-        self._step_bytes = limit_bytes // FIRST_STEP_SHARE
+        self._step_bytes = min(MAX_STEP_BYTES, limit_bytes // STEP_SHARE)
         self._on_change = on_change
         self.salvaging = False  # rows that are not here may still come
 
@@ -67,7 +68,7 @@ class Quota:
 
     def relieve(self, batch: Batch) -> Batch:
         """After a commit that found no room. Raises: DiskFull when nothing more can be done."""
-        if self._disk.room_bytes() < need_of(batch):
+        if self._disk.room_bytes() < 2 * need_of(batch):  # whole pages are hard to foretell
             left = self._give_up_lowest(batch)
         elif self._ballast.release():
             left = batch
@@ -87,12 +88,12 @@ class Quota:
         group = victims(list(self._front.books.logs.values()), self._node)
         ours = max((row.rank for row in batch.rows), default=-1)
         theirs = rank_of(group[0], self._node) if group else -1
+        wanted = max(need_of(batch) - self._disk.room_bytes(), self._step_bytes)
         if ours > theirs:
             with self._front.lock:
-                return self._front.queue.give_up(batch, ours)
+                return self._front.queue.give_up(batch, ours, wanted)
         if not group:
             return None
-        wanted = max(need_of(batch), self._step_bytes)
         try:
             self._evict(group, wanted)
         except DiskFull:

@@ -132,6 +132,8 @@ class Salvage:
 
     def step(self, books: Mapping[int, Log]) -> list[Log]:
         """One slice; logs of which something was lost. Raises: DiskFailing, FileBroken."""
+        if self.is_over:
+            return []
         identity, last = self._todo[-1]
         log = books.get(identity)
         wanted = clip(log.pending(), self._next, last) if log is not None else ()
