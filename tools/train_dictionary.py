@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Final
 
 import zstandard
-from record_series import Scene, Series
-
-from edge_agent.core.frames import DROPS, SIGNALS, AnyRecord, ClockMap, ModelStats, Tally
-from edge_agent.core.wire import records
 
 ROOT: Final = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from edge_agent.core.frames import DROPS, SIGNALS, AnyRecord, ClockMap, ModelStats, Tally  # noqa: E402 - after the path
+from edge_agent.core.wire import records  # noqa: E402 - after the path
+from tools.record_series import Scene, Series  # noqa: E402 - after the path
+
 OUT: Final = ROOT / "edge_agent" / "core" / "wire" / "dict_v1.py"
 SIZE_BYTES: Final = 8192
 SAMPLES: Final = 4000

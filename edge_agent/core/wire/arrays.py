@@ -159,7 +159,7 @@ def decode(count: int, read: Reader) -> Ints:
     offset = np.int64(read.signed() if mode & HAS_OFFSET else 0)
     words = packing.unpack(mode >> 2 & 7, count, read)
     with np.errstate(over="ignore"):
-        residuals = (words.view(np.int64) if mode & UNSIGNED else _unzigzag(words)) + offset
+        residuals: Ints = (words.view(np.int64) if mode & UNSIGNED else _unzigzag(words)) + offset
         if centres is not None:
             residuals = residuals + centres
         if transform == Transform.DELTA2:

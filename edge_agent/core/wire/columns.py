@@ -73,7 +73,7 @@ def encode(values: Sequence[Any], hints: Hints = NO_HINTS) -> tuple[Coding, byte
         return _encode_ints(values, hints)
     if kinds <= {int, float} and float in kinds and all(map(_is_double, values)):
         return _encode_floats(np.array(values, np.float64), hints)
-    if kinds == {str}:
+    if kinds == {str} and max(map(len, values)) * 4 <= MAX_TEXT_BYTES:
         return _encode_texts(values, hints)
     packed = _pack(list(values))
     return Coding.PACKED, varint(len(packed)) + packed

@@ -8,6 +8,7 @@ from typing import Any
 
 from edge_agent.core.frames import AnyRecord, ModelStats, Object, Result, Tally
 from edge_agent.core.wire import columns, measured, schema, tables
+from edge_agent.core.wire.cursor import less
 from edge_agent.core.wire.measured import Box, Located
 from edge_agent.core.wire.schema import Field, Spec
 from edge_agent.core.wire.tables import Table
@@ -35,7 +36,7 @@ def _shorten_pts(found: Sequence[Table]) -> None:
     if pts is None:
         return
     captured = results.columns.get(schema.RESULT.column("captured_us"), [0] * results.rows)
-    lags = [None if p is None else c - p for c, p in zip(captured, pts, strict=True)]
+    lags = [None if p is None else less(c, p) for c, p in zip(captured, pts, strict=True)]
     if len(columns.encode(lags)[1]) < len(columns.encode(pts)[1]):
         del results.columns[field]
         results.columns[schema.PTS_LAG] = lags

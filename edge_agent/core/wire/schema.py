@@ -19,6 +19,7 @@ from edge_agent.core.frames import (
     Result,
     Tally,
 )
+from edge_agent.core.wire.cursor import less
 from edge_agent.core.wire.tables import MAX_NUMBER_ROWS, MAX_ROWS, Known
 
 REQUIRED: Final = object()
@@ -109,8 +110,8 @@ RESULT = Spec(
         _field(30, "frame", 0),
         _field(31, "wait_us", 0),
         _field(32, "infer_us", 0),
-        _field(33, "rest_us", 0, lambda row: row.latency_us - row.wait_us - row.infer_us),
-        _field(34, "done_us", 0, lambda row: row.at_us - row.captured_us - row.latency_us),
+        _field(33, "rest_us", 0, lambda row: less(row.latency_us, row.wait_us, row.infer_us)),
+        _field(34, "done_us", 0, lambda row: less(row.at_us, row.captured_us, row.latency_us)),
         _field(35, "input_hash", ""),
     ),
 )
@@ -120,7 +121,7 @@ LABELS = Spec(3, (_field(1, "head"), _field(2, "label"), _field(3, "score")))
 OBJECTS = Spec(
     4,
     (
-        _field(1, "id", 0, lambda row: row[0].id - row[1]),
+        _field(1, "id", 0, lambda row: less(row[0].id, row[1])),
         _field(2, "mask_n", 0, lambda row: int(row[0].mask is not None)),
         _field(3, "keypoints_n", 0, lambda row: len(row[0].keypoints)),
         _field(4, "track", 0, lambda row: row[0].track),

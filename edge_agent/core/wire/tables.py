@@ -64,7 +64,7 @@ def order(keys: Sequence[Sequence[Any]], rows: int) -> list[int]:
 def encode(tables: Sequence[Table]) -> bytes:
     """Tables without rows are left out. Group columns are stored in the rows' own order."""
     heads, payloads = [], []
-    kept = [table for table in tables if table.rows and table.columns]
+    kept = [table for table in tables if table.rows]
     for table in kept:
         hints = Hints(table.lags, group_numbers(table))
         codings = []
@@ -105,15 +105,24 @@ def decode(body: bytes, known: Mapping[int, Known]) -> dict[int, Table]:
     heads = [_head(read) for _ in range(read.varint(MAX_TABLES))]
     if sum(head.rows * max(1, len(head.codings)) for head in heads) > MAX_CELLS:
         raise read.fail(f"at most {MAX_CELLS} cells", "more")
+    if len({head.number for head in heads}) != len(heads):
+        raise read.fail("each table once", "one twice")
     found: dict[int, Table] = {}
     for head in heads:
-        if head.number in found:
-            raise read.fail("each table once", f"table {head.number} twice")
         table = _columns(head, known.get(head.number), read)
         if head.number in known:
             found[head.number] = table
     read.end()
+    for head in heads:  # only what can be read to its end may ask for a newer reader
+        if head.number in found and _needed(head, known) - found[head.number].columns.keys():
+            raise Newer(f"decode columns: table {head.number}: expected known codings")
     return found
+
+
+def _needed(head: Head, known: Mapping[int, Known]) -> set[int]:
+    """The fields of a known table that must be understood."""
+    fields = {field for field, _ in head.codings}
+    return fields & (known[head.number].fields | set(head.groups))
 
 
 def _columns(head: Head, known: Known | None, read: Reader) -> Table:
@@ -124,8 +133,6 @@ def _columns(head: Head, known: Known | None, read: Reader) -> Table:
         needed = known is not None and (field in known.fields or field in head.groups)
         if needed and coding < columns.FUTURE:
             table.columns[field] = columns.decode(coding, head.rows, read)
-        elif needed:
-            raise Newer(f"decode columns: table {head.number}, field {field}: coding {coding}")
         else:
             columns.skip(coding, head.rows, read)
     return table
