@@ -25,7 +25,7 @@ from edge_agent.core.wire.outcome import Need, WireError
 
 LEVEL: Final = 3
 MAX_WINDOW_BYTES: Final = 1 << 22  # holds the largest base and the largest content together
-PRIMED_LEVEL: Final = 9  # 5 us more than level 3 on a body of 300 bytes, and 3 in a hundred fewer
+PRIMED_LEVEL: Final = 9  # 5 us more than level 3 on a body of 300 bytes, 1 % shorter
 SMALL_BYTES: Final = 16_384  # beyond, a dictionary of a few kB says nothing new
 
 
