@@ -1,0 +1,76 @@
+"""The demo on this machine: its sums, its picture, its report; never its speed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edge_agent.cli import screen, theatre
+from edge_agent.core.frames import DROPS
+
+
+def demo(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "edge_agent", "demo", "--no-ui", *words],
+        capture_output=True, text=True, timeout=50, check=False,
+    )  # fmt: skip
+
+
+def test_every_frame_of_a_short_demo_is_accounted_for(tmp_path: Path) -> None:
+    report_file, picture = tmp_path / "r.json", tmp_path / "view.png"
+    done = demo("--seconds", "2", "--report", str(report_file), "--save", str(picture))
+    assert done.returncode == 0, done.stderr
+    report: dict[str, Any] = json.loads(report_file.read_text())
+    assert report["errors"] == 0
+    assert set(report["streams"]) == {"ultrasound", "endoscope"}
+    for name, stream in report["streams"].items():
+        assert stream["captured"] == stream["inferred"] + sum(stream["dropped"].values()), name
+        assert set(stream["dropped"]) == {why.value for why in DROPS}
+        assert stream["inferred"] > 0
+        assert stream["state"] == "ok"
+        assert f"{stream['captured']} captured" in done.stdout
+    clip = report["streams"]["ultrasound"]
+    assert clip["calibrated"] is False  # the clip was scaled and its region overruns the image
+    assert clip["calibration"]["spacing_mm"] is None
+    assert "outside its image" in clip["calibration"]["reason"]
+    with Image.open(picture) as shown:
+        assert shown.size[0] > shown.size[1]
+    assert "not for diagnosis" in done.stdout
+
+
+def test_a_report_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    done = demo("--seconds", "0.2", "--report", str(tmp_path / "no" / "r.json"))
+    assert done.returncode == 1
+    assert "No such file" in done.stderr
+    assert "--report" in done.stderr
+
+
+def test_a_picture_becomes_half_blocks_of_its_own_colours() -> None:
+    picture = np.zeros((8, 8, 3), np.uint8)
+    picture[4:] = (10, 20, 200)  # BGR
+    text = screen.half_blocks(picture, 4)
+    assert text.plain == "▀▀▀▀\n▀▀▀▀\n"
+    assert {str(span.style) for span in text.spans} == {
+        "rgb(0,0,0) on rgb(0,0,0)",
+        "rgb(200,20,10) on rgb(200,20,10)",
+    }
+
+
+def test_the_demo_is_the_sample_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    config = theatre.config_in(str(tmp_path))
+    assert config.state_dir == str(tmp_path)
+    assert config.engine.start_together
+    assert config.node == "demo"
+
+
+@pytest.mark.parametrize(("why", "count"), [("error", 1), ("crash", 2)])
+def test_errors_are_what_failed_and_what_crashed(why: str, count: int) -> None:
+    dropped = {"error": 0, "crash": 0, "late": 7, why: count}
+    assert theatre.errors_of({"dropped": dropped}) == count
