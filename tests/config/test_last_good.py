@@ -115,7 +115,7 @@ def test_each_key_says_what_it_takes_to_apply() -> None:
         "console.port=0",
     )
     assert diff(_config(), new) == Changes(
-        restart=("engine.isolation", "node", "state_dir"),
+        restart=("console.port", "engine.isolation", "node", "state_dir"),
         child=("engine.lanes", "models.dirs"),
-        live=("console.port", "log.level"),
+        live=("log.level",),
     )
