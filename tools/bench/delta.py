@@ -4,10 +4,10 @@ One JSON line per figure. Bodies are what a codec makes of a batch, without enve
 `..._wire` is the whole payload. `records` are calibrated detections with two measures an object,
 `uncalibrated` ones have none. The series is seeded; its model, head and labels are not in the
 dictionary's samples, but those come from the same generator, and the dictionary's parameters were
-chosen on this scene with another seed. The floor is the sum of the order-0 entropies of every column by itself, each column under
-the best of: as it is, its differences, the differences of those, differences over 2, 4 and 64 rows.
-The columns are those of the wire, so nothing that follows from another column is counted; all
-series are pooled, for the entropy of a short sample flatters.
+chosen on this scene with another seed. The floor is the sum of the order-0 entropies of every
+column by itself, each column under the best of: as it is, its differences, the differences of
+those, differences over 2, 4 and 64 rows. The columns are those of the wire, so nothing that follows
+from another column is counted; all series are pooled, for the entropy of a short sample flatters.
 """
 
 from __future__ import annotations
