@@ -226,9 +226,8 @@ def main() -> None:
             if size == 300:
                 say_floor(name, sums, floor_bytes(taken))
             if name == "records" and size == 30:
-                say(
-                    "envelope_bytes", sums.totals["envelope"] / sums.totals["batches"], "B", batches
-                )
+                runs = sums.totals["batches"]
+                say("envelope_bytes", sums.totals["envelope"] / runs, "B", runs)
     say_documents(20 * share)
 
 
