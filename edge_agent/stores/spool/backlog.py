@@ -34,7 +34,7 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Backlog:
-    """Each method may raise: Overloaded (too many ask), Damaged (the disk refused three times)."""
+    """Each method may raise: Overloaded (too many ask), Damaged (the disk refused five times)."""
 
     def __init__(self, *, disk: Disk, front: Front, reader: Reader, voices: Voices) -> None:
         self._disk, self._front, self._reader, self._voices = disk, front, reader, voices

@@ -24,9 +24,11 @@ from edge_agent.stores.spool.limits import Notice
 from edge_agent.stores.spool.queue import MAX_ROWS_PER_COMMIT
 from edge_agent.stores.spool.reader import is_sound
 from edge_agent.stores.spool.salvage import Salvage, begin_salvage, salvage_path
-from edge_agent.stores.spool.schema import ERRORS, DiskFull, FileBroken, FileNewer
+from edge_agent.stores.spool.schema import ERRORS, DiskFailing, DiskFull, FileBroken, FileNewer
 
 Tell = Callable[[Notice], None]
+OPEN_TRIES = 5
+OPEN_PAUSE_S = 0.1
 MAX_OPENS = (1 << 31) - 1
 NEWEST_PER_LOG = 32
 
@@ -44,18 +46,21 @@ def prepare(
 
     Raises: DiskFull, DiskFailing, FileBroken.
     """
-
-    def act() -> Salvage | None:
-        salvage = open_books(disk, front, tell)
-        mint(disk, front, random32)
-        return salvage
-
-    try:
-        salvage = act()
-    except DiskFull:
-        if not ballast.release():
-            raise
-        salvage = act()
+    tries = 0
+    while True:
+        tries += 1
+        try:
+            salvage = open_books(disk, front, tell)
+            mint(disk, front, random32)
+            break
+        except DiskFull:
+            if not ballast.release():
+                raise
+        except DiskFailing:
+            if tries == OPEN_TRIES:
+                raise
+            with front.lock:
+                front.lock.wait(OPEN_PAUSE_S)
     with contextlib.suppress(*ERRORS):  # none of it is needed to work
         if cost := trim(disk, front, max_logs):
             tell(Notice(name="evicted", what=f"{cost} records of old logs went", records=cost))

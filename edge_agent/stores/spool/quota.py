@@ -18,7 +18,7 @@ from edge_agent.stores.spool import schema
 from edge_agent.stores.spool.ballast import Ballast
 from edge_agent.stores.spool.disk import Disk
 from edge_agent.stores.spool.front import Front
-from edge_agent.stores.spool.limits import Change
+from edge_agent.stores.spool.limits import Change, Notice
 from edge_agent.stores.spool.queue import MAX_ROWS_PER_COMMIT, Batch
 from edge_agent.stores.spool.schema import DiskFull
 
@@ -51,8 +51,10 @@ class Quota:
         node: str,
         limit_bytes: int,
         on_change: Callable[[Change], None],
+        on_notice: Callable[[Notice], None],
     ) -> None:
         self._disk, self._front, self._ballast, self._node = disk, front, ballast, node
+        self._on_notice = on_notice
         self._step_bytes = min(MAX_STEP_BYTES, limit_bytes // STEP_SHARE)
         self._on_change = on_change
         self.salvaging = False  # rows that are not here may still come
@@ -118,6 +120,10 @@ class Quota:
             logs = on_disk.settle(connection, steps)
         self._front.changed(logs)
         self._on_change(Change(why="evicted", logs=tuple(logs)))
+        what = f"{group[0].key.klass.value} records were evicted for want of room"
+        self._on_notice(
+            Notice(name="evicted", what=what, fix="raise spool.limit_bytes", records=rows)
+        )
 
     def _without(self, log: Log, seqs: list[int], *, is_empty: bool) -> on_disk.Step:
         """The seqs are evicted; what should be below them and is not is damaged."""

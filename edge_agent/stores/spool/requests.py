@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from edge_agent.core.errors import Damaged, Overloaded
 from edge_agent.stores.spool.front import MAX_REQUESTS, Front
 
-MAX_TRIES = 3
+MAX_TRIES = 5
 
 T = TypeVar("T")
 
@@ -55,5 +55,5 @@ def ask(front: Front, work: Callable[[], T]) -> concurrent.futures.Future[T]:
 
 
 async def asked(front: Front, work: Callable[[], T]) -> T:
-    """From a loop. Raises: Overloaded; Damaged when the disk refused three times."""
+    """From a loop. Raises: Overloaded; Damaged when the disk refused five times."""
     return await asyncio.wrap_future(ask(front, work))

@@ -83,6 +83,7 @@ class Writer:
             self._work()
         except DiskFull as full:
             self._failed("full", full)
+            self._ballast.release()  # what frees space needs a little, too
         except DiskFailing as failing:
             self._failed("failing", failing)
             self._reopen()
@@ -141,7 +142,7 @@ class Writer:
         self.commits += 1
         self._on_change(Change(why="written", logs=tuple(logs)))
         if batch.shed:
-            what = f"{batch.shed_rows} records did not fit"
+            what = "records found no room and were given up"
             self._on_notice(Notice(name="shed", what=what, records=batch.shed_rows))
 
     def _steps(self, batch: Batch) -> list[on_disk.Step]:
