@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import shutil
 import sqlite3
@@ -43,6 +44,9 @@ async def test_a_commit_that_failed_is_tried_again_with_the_same_ids(
     key = add(spool, 250)
     settle(spool)
     assert await everything(spool) == {key: list(range(1, 251))}
+    with anyio.fail_after(5):
+        while len(heard) < 2:
+            await anyio.sleep(0.001)
     assert [notice.name for notice in heard] == ["failing", "well"]
     refusal.commits = 2
     spool.acknowledge([Ack(key, 100)])
@@ -102,20 +106,21 @@ async def test_a_record_that_rotted_is_skipped_counted_and_declared(tmp_path: Pa
     with sqlite3.connect(path) as file:
         file.execute("UPDATE r SET body = zeroblob(length(body)) WHERE id & 15 = 4")
         file.execute("UPDATE r SET crc = crc + 1 WHERE id & 15 = 5")
+        file.execute("UPDATE r SET body = 'words', crc = 'words' WHERE id & 15 = 7")
         file.execute("DELETE FROM r WHERE id & 15 = 9")
     file.close()
     again = open_small(path)
     verified = await again.backlog.verify()
-    assert (verified.records, verified.corrupt) == (7, 3)
+    assert (verified.records, verified.corrupt) == (6, 4)
     log = again.log(key)
     assert log is not None
-    assert log.void == ((4, 5, "corrupt"), (9, 9, "corrupt"))
-    assert again.stats().corrupt == 3
+    assert log.void == ((4, 5, "corrupt"), (7, 7, "corrupt"), (9, 9, "corrupt"))
+    assert again.stats().corrupt == 4
     assert is_balanced(again)
     assert (await again.backlog.verify()).corrupt == 0
     again.close()
     last = open_small(path)
-    assert (last.stats().corrupt, last.stats().records) == (3, 7)
+    assert (last.stats().corrupt, last.stats().records) == (4, 6)
     last.close()
 
 
@@ -178,6 +183,25 @@ async def test_a_page_that_broke_under_way_costs_only_its_records(tmp_path: Path
     assert not (tmp_path / "spool.db.salvage").exists()
 
 
+@pytest.mark.parametrize("how", ["header", "torn"])
+async def test_a_broken_header_or_a_torn_end_costs_no_sound_record(
+    tmp_path: Path, how: str
+) -> None:
+    path = tmp_path / "spool.db"
+    key = fill(path, 2000)
+    size = path.stat().st_size
+    if how == "header":
+        ruin(path, 0)
+    else:
+        os.truncate(path, size // 2 + 1000)
+    spool = open_small(path)
+    found = await wait_for_salvage(spool)
+    assert len(found[key]) == 2000 if how == "header" else len(found[key]) > 700
+    assert len(found[key]) + spool.stats().corrupt == 2000
+    assert is_balanced(spool)
+    spool.close()
+
+
 async def test_a_salvage_that_was_cut_off_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "spool.db"
     key = fill(path, 3000)
@@ -191,6 +215,7 @@ async def test_a_salvage_that_was_cut_off_goes_on(tmp_path: Path) -> None:
     with sqlite3.connect(path) as file:  # as after a crash: the books are there, the rows not yet
         file.execute("ATTACH ? AS old", (str(path.with_name("spool.db.salvage")),))
         file.execute("INSERT OR REPLACE INTO log SELECT * FROM old.log WHERE id > 0")
+        file.execute("DELETE FROM r")
         file.execute("INSERT INTO r SELECT * FROM old.r WHERE id % 7 = 0")
     file.close()
     again = open_small(path)
@@ -224,7 +249,7 @@ async def test_random_damage_never_stops_a_start_nor_gives_a_wrong_record(tmp_pa
         assert is_balanced(spool)
         spool.close()
         shutil.rmtree(folder)
-    assert exact >= 50, "the books themselves are hit now and then; never more often"
+    assert exact >= 57, "only where hardly a page is left can't be told what is gone"
 
 
 def fill(path: Path, number: int) -> LogKey:

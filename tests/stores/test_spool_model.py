@@ -92,7 +92,7 @@ class Model(RuleBasedStateMachine):
         shadow.rotten -= claimed
         settle(self.spool)
 
-    @rule(commits=st.integers(1, 3), after=st.booleans())
+    @rule(commits=st.integers(1, 2), after=st.booleans())
     def refuse(self, commits: int, after: bool) -> None:
         self.refusal.commits, self.refusal.after = commits, after
 
@@ -173,7 +173,7 @@ class Model(RuleBasedStateMachine):
 
 
 Model.TestCase.settings = settings(
-    max_examples=40,
+    max_examples=25,
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -145,9 +145,10 @@ class Disk:
             return [schema.read_log(row) for row in self.connection.execute(schema.GET_LOGS)]
 
     def rows(self, log: int, first: int, last: int, limit: int) -> list[Row]:
-        """As they stand there, not checked. Raises: FileBroken, DiskFailing."""
+        """Not checked, only of the right types. Raises: FileBroken, DiskFailing."""
         with translated():
-            return list(self.cursor(log, first, last, limit))
+            found = self.cursor(log, first, last, limit).fetchall()
+        return [row if isinstance(row[2], bytes) else (row[0], 0, b"") for row in found]
 
     def cursor(self, log: int, first: int, last: int, limit: int = -1) -> sqlite3.Cursor:
         bounds = schema.row_id(log, first), schema.row_id(log, min(last, schema.MAX_SEQ))

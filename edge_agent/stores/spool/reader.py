@@ -67,14 +67,16 @@ class Reader:
         with translated():
             cursor = self._disk.cursor(log.id, *one)
             for identity, crc, body in cursor:
-                full = len(found) >= max_rows or (found and size + len(body) > max_bytes)
+                is_good = is_sound(identity, crc, body)
+                more = len(body) if is_good else 0
+                full = len(found) >= max_rows or (found and size + more > max_bytes)
                 if full or looked - one[0] >= MAX_ROWS_PER_COMMIT:
                     cursor.close()
                     return looked
                 looked = identity & schema.MAX_SEQ
-                if is_sound(identity, crc, body):
+                if is_good:
                     found.append((looked, body))
-                    size += len(body)
+                    size += more
         return one[1]
 
     def condemn(self, log: Log, bad: Ranges) -> None:

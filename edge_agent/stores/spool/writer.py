@@ -28,7 +28,7 @@ from edge_agent.stores.spool.schema import DiskFailing, DiskFull, FileBroken
 
 IDLE_S = 1.0
 MAX_RELIEFS = 64  # per commit; each gives up at least one record or the ballast
-FIRST_PAUSE_S = 0.05
+FIRST_PAUSE_S = 0.02
 MAX_PAUSE_S = 2.0
 MAX_BYTES_DELETED = 8 << 20  # per transaction: freeing large bodies reads them
 BALLAST_EVERY_TURNS = 64
