@@ -78,6 +78,8 @@ class Agent:
             self.rooms.notes.tell("", "config", f"{keys}: takes effect at the next start",
                                    "sudo systemctl restart edge-agent")  # fmt: skip
         await self.configure(keep_what_needs_a_restart(running, wanted))
+        logs.setup(wanted.log)
+        self.views.degraded = False
         self.tell(
             "reloaded", f"+{len(changes.added)} -{len(changes.removed)} ~{len(changes.changed)}"
         )
@@ -90,7 +92,7 @@ class Agent:
         rooms = self.rooms
         event = Event(node=self.views.config.node, boot=rooms.host.boot_id(), stream="",
                       at_us=rooms.clock.boot_us(), name=name, what=what)  # fmt: skip
-        rooms.events.hear(rooms.spool.append(event))
+        rooms.pipeline.scribe.append(event)
 
     async def finished(self) -> None:
         """Until every stream that is a recording has come to its end and is read out."""
@@ -107,9 +109,7 @@ class Agent:
 
 def keep_what_needs_a_restart(running: Config, wanted: Config) -> Config:
     """The wanted configuration, with the sections that only a start can change left as they are."""
-    return msgspec.structs.replace(
-        running, streams=wanted.streams, models=wanted.models, log=wanted.log
-    )
+    return msgspec.structs.replace(running, streams=wanted.streams, log=wanted.log)
 
 
 class Shown(Views):
@@ -150,4 +150,4 @@ class Hearing:
         elif event == "calibration" and self._views is not None:
             self._views.calibrations[words["stream"]] = dict(words["calibration"])
         elif event == "model_stats" and self._pipeline is not None:
-            self._pipeline.model_stats(words)
+            self._pipeline.scribe.model_stats(words)

@@ -24,7 +24,7 @@ from edge_agent.orders import Begin
 from edge_agent.ports import Clock, Host
 from edge_agent.services.console import Console
 from edge_agent.services.engine import Engine, Launch, launch_child
-from edge_agent.services.pipeline import Pipeline
+from edge_agent.services.pipeline import Pipeline, Scribe
 from edge_agent.services.vitals import Vitals
 from edge_agent.stores.models import Models
 from edge_agent.stores.volatile import VolatileSpool
@@ -60,7 +60,7 @@ async def running(
             views.degraded = True
             agent.rooms.notes.tell("", "config", degraded, "edge-agent config check")
         if on_record is not None:
-            agent.pipeline.listen(on_record)
+            agent.pipeline.scribe.listen(on_record)
         async with rooms("house", config=policy, on_state=health.note) as house:
             await house.start("vitals", vitals.run)
             await house.start("console", console.run)
@@ -103,12 +103,12 @@ def build(
         on_record=hearing.on_record,
         heard=hearing.heard,
     )
+    scribe = Scribe(node=config.node, boot=host.boot_id(), clock=clock, spool=spool)
     pipeline = Pipeline(
-        node=config.node, boot=host.boot_id(), clock=clock, spool=spool, books=engine.taps,
-        engine=engine, is_stuck=notes.is_stuck, observe=metrics.delivered,
+        clock=clock, scribe=scribe, books=engine.taps, engine=engine, is_stuck=notes.is_stuck, observe=metrics.delivered,
         max_followers=config.console.max_followers,
     )  # fmt: skip
-    pipeline.listen(events.hear)
+    scribe.listen(events.hear)
     views = Shown(Rooms(clock, host, health, engine, pipeline, spool, notes, events), config)
     hearing.bind(pipeline, views)
     agent = views.agent = Agent(rooms=views.rooms, views=views, metrics=metrics, orders=orders)

@@ -20,6 +20,8 @@ from blockbuster import BlockBusterFunction, blockbuster_ctx
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytest_plugins = ["tests.broker"]
+
 # Children and threads that are on their way out may take so long.
 LEAVE_S = float(os.environ.get("EDGE_AGENT_TEST_LEAVE_S", "3"))
 

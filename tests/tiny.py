@@ -21,7 +21,12 @@ Nodes = tuple[list[Any], list[Any]]
 
 
 def write_package(
-    root: Path, *, name: str = "tiny", version: str = "1.0.0", fault: str = "", size: tuple[int, int] = SIZE
+    root: Path,
+    *,
+    name: str = "tiny",
+    version: str = "1.0.0",
+    fault: str = "",
+    size: tuple[int, int] = SIZE,
 ) -> Path:
     """fault: "" | nan | wrong-input | corrupt | bool-size. Returns <root>/<name>/<version>."""
     folder = root / name / version

@@ -83,7 +83,3 @@ class AlarmBook:
 
     def standing(self) -> dict[str, Raised]:
         return dict(self._standing)
-
-    def forget(self, stream: str) -> None:
-        """The stream is no longer configured."""
-        self._standing.pop(stream, None)

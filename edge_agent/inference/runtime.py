@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -23,13 +24,12 @@ from edge_agent.inference.capture import Capture, Start
 from edge_agent.inference.desk import Desk
 from edge_agent.inference.lanes import Lane
 from edge_agent.inference.models import ModelVerbs, warm_seat
+from edge_agent.inference.pulse import Pulse
 from edge_agent.inference.seats import Run, Shelf
 from edge_agent.inference.stream import Stream
 from edge_agent.orders import StreamOrder
 from edge_agent.ports import Clock, FrameSource, InLaneListener
 
-PULSE_S = 0.05
-STATS_S = 60.0
 STOP_JOIN_S = 1.0
 START_TOGETHER_S = 10.0
 
@@ -83,10 +83,17 @@ class Runtime:
         self._level = (0, Drop.SHED)
         self._desk = Desk(near.clock.boot_us, self._lost)
         self._listeners = load_listeners(config.listeners)
+        self._pulse = Pulse(
+            self.all_streams,
+            self._listeners,
+            clock=near.clock,
+            told=near.told,
+            stopping=self._stopping,
+        )
         self._threads = [
-            self._spawn(f"lane-{i}", self._lane_body(i), near.on_death) for i in range(lanes)
+            spawn(f"lane-{i}", self._lane_body(i), near.on_death) for i in range(lanes)
         ]
-        self._threads.append(self._spawn("pulse", self._pulse_body, near.on_death))
+        self._threads.append(spawn("pulse", self._pulse.body, near.on_death))
         self.models = ModelVerbs(near.shelf, self.all_streams)
 
     # ── streams ───────────────────────────────────────────────────────────────────────────────
@@ -130,7 +137,7 @@ class Runtime:
             start=start,
             publish_blank=self._near.wake,
         )
-        stream.capture = self._spawn(f"cap-{order.name}", capture.body, self._near.on_death)
+        stream.capture = spawn(f"cap-{order.name}", capture.body, self._near.on_death)
 
     def _make_run(self, stream: Stream, index: int) -> Run:
         ref = stream.order.models[index]
@@ -147,7 +154,7 @@ class Runtime:
             stream.capture.join(STOP_JOIN_S)
         self._desk.leave(stream.runs, Drop.SHUTDOWN, STOP_JOIN_S)
         del self._streams[name]
-        self._blank(stream, "stopped")
+        self._pulse.last_word(stream, "stopped")
         self.models.tidy()
 
     def all_streams(self) -> list[Stream]:
@@ -169,18 +176,12 @@ class Runtime:
         streams = self.all_streams()
         for stream in streams:
             stream.stop.set()
-        self._join([stream.capture for stream in streams if stream.capture is not None])
+        join([stream.capture for stream in streams if stream.capture is not None])
         self._desk.close()
         self._stopping.set()
-        self._join(self._threads)
+        join(self._threads)
         for stream in streams:
-            self._blank(stream, "stopped")
-
-    def _join(self, threads: Sequence[threading.Thread]) -> None:
-        """All of them together within a second: one that hangs takes no time from the others."""
-        until_us = self._near.clock.boot_us() + round(STOP_JOIN_S * 1e6)
-        for thread in threads:
-            thread.join(max(0.0, (until_us - self._near.clock.boot_us()) / 1e6))
+            self._pulse.last_word(stream, "stopped")
 
     def _lost(self, run: Run, why: Drop) -> None:
         stream = self._streams.get(run.stream)
@@ -205,57 +206,29 @@ class Runtime:
 
         return body
 
-    def _pulse_body(self) -> None:
-        """Blanks what is no longer fresh, and reports each model once a minute."""
-        next_stats_us = self._near.clock.boot_us() + round(STATS_S * 1e6)
-        while not self._stopping.wait(PULSE_S):
-            now_us = self._near.clock.boot_us()
-            for stream in list(self._streams.values()):
-                self._freshen(stream, now_us)
-            if now_us >= next_stats_us:
-                next_stats_us = now_us + round(STATS_S * 1e6)
-                self._report_stats()
 
-    def _freshen(self, stream: Stream, now_us: int) -> None:
-        stream.notice_silence(now_us)
-        with stream.showing:
-            reason = stream.freshness.blank(now_us, stream.current_signal)
-            if reason is not None and not stream.dark:
-                self._tell_blank(stream, reason)
+def spawn(name: str, body: Callable[[], None], on_death: Callable[[str], None]) -> threading.Thread:
+    """A thread whose death by a bug is the death of the whole side."""
 
-    def _blank(self, stream: Stream, reason: str) -> None:
-        """Its last word: a lane that still holds a frame of it shows nothing any more."""
-        if stream.showing.acquire(timeout=STOP_JOIN_S):  # a listener may hang
-            stream.dark = True
-            self._tell_blank(stream, reason)
-            stream.showing.release()
+    def guarded() -> None:
+        finished = False
+        try:
+            body()
+            finished = True
+        finally:
+            if not finished:
+                on_death("".join(traceback.format_exception(*sys.exc_info())))
 
-    def _tell_blank(self, stream: Stream, reason: str) -> None:
-        for listener in self._listeners:
-            listener.blank(stream.name, reason)
+    thread = threading.Thread(target=guarded, name=name, daemon=True)
+    thread.start()
+    return thread
 
-    def _report_stats(self) -> None:
-        for stream in list(self._streams.values()):
-            for run in stream.runs:
-                self._near.told.stats(run)
-                run.count.clear()
 
-    @staticmethod
-    def _spawn(
-        name: str, body: Callable[[], None], on_death: Callable[[str], None]
-    ) -> threading.Thread:
-        def guarded() -> None:
-            finished = False
-            try:
-                body()
-                finished = True
-            finally:
-                if not finished:
-                    on_death("".join(traceback.format_exception(*sys.exc_info())))
-
-        thread = threading.Thread(target=guarded, name=name, daemon=True)
-        thread.start()
-        return thread
+def join(threads: Sequence[threading.Thread]) -> None:
+    """All of them together within a second: one that hangs takes no time from the others."""
+    until_s = time.monotonic() + STOP_JOIN_S
+    for thread in threads:
+        thread.join(max(0.0, until_s - time.monotonic()))
 
 
 def load_listeners(names: Sequence[str]) -> tuple[InLaneListener, ...]:

@@ -15,7 +15,7 @@ import anyio
 import msgspec
 
 from edge_agent.core.account import Totals
-from edge_agent.core.alarms import ENGINE_DOWN, OF_SIGNAL, AlarmBook, Meaning
+from edge_agent.core.alarms import ENGINE_DOWN, OF_SIGNAL, AlarmBook, Change, Meaning
 from edge_agent.core.errors import Overloaded
 from edge_agent.core.frames import (
     DROPS,
@@ -97,26 +97,103 @@ class Channel:
             follower.tell(line)
 
 
+class Scribe:
+    """Writes records: each gets its id from the spool, then everyone who listens hears of it."""
+
+    def __init__(self, *, node: str, boot: str, clock: Clock, spool: Spool) -> None:
+        self._node = node
+        self._boot = boot
+        self._clock = clock
+        self._spool = spool
+        self._listeners: list[Callable[[Record], None]] = []
+        self._offset_us: int | None = None
+
+    def listen(self, then: Callable[[Record], None]) -> None:
+        """`then` is called with every record, after it got its id, on the loop; must not wait."""
+        self._listeners.append(then)
+
+    def append(self, record: Record) -> Record:
+        stamped = self._spool.append(record)
+        for then in self._listeners:
+            then(stamped)
+        return stamped
+
+    def model_stats(self, words: Mapping[str, object]) -> None:
+        """The minute's statistics of a model, as the inference side said them."""
+        fields = {k: v for k, v in words.items() if k != "event"}
+        made = {"node": self._node, "boot": self._boot, "at_us": self._clock.boot_us()}
+        self.append(msgspec.convert({**fields, "kind": "model_stats", **made}, ModelStats))
+
+    def alarm(self, change: Change) -> None:
+        meaning = change.meaning
+        self.append(
+            Alarm(
+                node=self._node,
+                boot=self._boot,
+                at_us=self._clock.boot_us(),
+                stream=change.stream,
+                code=meaning.code,
+                state=change.state,
+                severity=meaning.severity,
+                since_us=change.since_us,
+                what=meaning.what,
+                fix=meaning.fix,
+            )
+        )
+
+    def tally(self, stream: str, signal: Signal, totals: Totals) -> None:
+        self.append(
+            Tally(
+                node=self._node,
+                boot=self._boot,
+                at_us=self._clock.boot_us(),
+                stream=stream,
+                state=signal.value,
+                captured=totals.captured,
+                inferred=totals.inferred,
+                dropped=totals.dropped,
+                frozen=totals.frozen,
+            )
+        )
+
+    def map_clock(self) -> None:
+        """A record at first, and whenever the wall clock has jumped."""
+        offset_us, error_us = self._clock.utc_offset_us()
+        known, old = offset_us is not None, self._offset_us
+        if known and old is not None and abs((offset_us or 0) - old) < CLOCK_STEP_US:
+            return
+        if not known and old is None:
+            return
+        self._offset_us = offset_us
+        self.append(
+            ClockMap(
+                node=self._node,
+                boot=self._boot,
+                at_us=self._clock.boot_us(),
+                stream="",
+                utc_offset_us=offset_us,
+                utc_error_us=error_us,
+                synchronised=error_us is not None,
+            )
+        )
+
+
 class Pipeline:
     """`on_record` is called by the engine for each record, on the loop."""
 
     def __init__(
         self,
         *,
-        node: str,
-        boot: str,
         clock: Clock,
-        spool: Spool,
+        scribe: Scribe,
         books: Mapping[str, Books],
         engine: EngineState,
         is_stuck: Callable[[str], bool],
         observe: Callable[[Result, int], None],
         max_followers: int = 32,
     ) -> None:
-        self._node = node
-        self._boot = boot
         self._clock = clock
-        self._spool = spool
+        self.scribe = scribe
         self._books = books
         self._engine = engine
         self._is_stuck = is_stuck  # a stream that was never ordered, because it can't start
@@ -124,8 +201,6 @@ class Pipeline:
         self._max_followers = max_followers
         self.channels: dict[str, Channel] = {}
         self.alarms = AlarmBook()
-        self._offset_us: int | None = None
-        self._taps: list[Callable[[Record], None]] = []
 
     def configure(self, max_age_us: Mapping[str, int]) -> None:
         """The streams there are; the memory of those that stay is kept."""
@@ -136,16 +211,12 @@ class Pipeline:
         for name, age_us in max_age_us.items():
             self.channels.setdefault(name, Channel(age_us)).freshness.max_age_us = age_us
 
-    def listen(self, then: Callable[[Record], None]) -> None:
-        """`then` is called with every record, after it got its id, on the loop; must not wait."""
-        self._taps.append(then)
-
     # ── records ───────────────────────────────────────────────────────────────────────────────
 
     def on_record(self, record: AnyRecord, primary: bool) -> None:
         """A record of the inference side."""
         now_us = self._clock.boot_us()
-        stamped = self._append(record)
+        stamped = self.scribe.append(record)
         channel = self.channels.get(record.stream)
         if channel is None or not isinstance(stamped, Result):
             return
@@ -169,20 +240,6 @@ class Pipeline:
         return channel.freshness.may_show(
             result.captured_us, now_us, signal, engine_up=self._engine.is_up
         )
-
-    def _append(self, record: Record) -> Record:
-        stamped = self._spool.append(record)
-        for then in self._taps:
-            then(stamped)
-        return stamped
-
-    def model_stats(self, words: Mapping[str, object]) -> None:
-        """The minute's statistics of a model, as the inference side said them."""
-        fields = {k: v for k, v in words.items() if k != "event"}
-        self._append(msgspec.convert({**fields, "kind": "model_stats", **self._made()}, ModelStats))
-
-    def _made(self) -> dict[str, object]:
-        return {"node": self._node, "boot": self._boot, "at_us": self._clock.boot_us()}
 
     # ── time ──────────────────────────────────────────────────────────────────────────────────
 
@@ -213,20 +270,7 @@ class Pipeline:
 
     def _alarm(self, name: str, meaning: Meaning | None, now_us: int) -> None:
         for change in self.alarms.update(name, meaning, now_us):
-            self._append(
-                Alarm(
-                    node=self._node,
-                    boot=self._boot,
-                    at_us=now_us,
-                    stream=name,
-                    code=change.meaning.code,
-                    state=change.state,
-                    severity=change.meaning.severity,
-                    since_us=change.since_us,
-                    what=change.meaning.what,
-                    fix=change.meaning.fix,
-                )
-            )
+            self.scribe.alarm(change)
 
     def tally(self) -> None:
         """One record per stream that explains silence, and the rates."""
@@ -236,40 +280,8 @@ class Pipeline:
             totals = books.totals() if books else NOTHING
             channel.rate_in.add(now_us, totals.captured)
             channel.rate_out.add(now_us, totals.inferred)
-            self._append(
-                Tally(
-                    node=self._node,
-                    boot=self._boot,
-                    at_us=now_us,
-                    stream=name,
-                    state=self._signal(name).value,
-                    captured=totals.captured,
-                    inferred=totals.inferred,
-                    dropped=totals.dropped,
-                    frozen=totals.frozen,
-                )
-            )
-        self._map_clock()
-
-    def _map_clock(self) -> None:
-        offset_us, error_us = self._clock.utc_offset_us()
-        known, old = offset_us is not None, self._offset_us
-        if known and old is not None and abs((offset_us or 0) - old) < CLOCK_STEP_US:
-            return
-        if not known and old is None:
-            return
-        self._offset_us = offset_us
-        self._append(
-            ClockMap(
-                node=self._node,
-                boot=self._boot,
-                at_us=self._clock.boot_us(),
-                stream="",
-                utc_offset_us=offset_us,
-                utc_error_us=error_us,
-                synchronised=error_us is not None,
-            )
-        )
+            self.scribe.tally(name, self._signal(name), totals)
+        self.scribe.map_clock()
 
     def _signal(self, name: str) -> Signal:
         books = self._books.get(name)

@@ -34,7 +34,7 @@ def test_streams_do_not_share_alarms() -> None:
     book = AlarmBook()
     book.update("a", FROZEN, 1)
     book.update("b", BLACK, 1)
-    book.forget("a")
+    book.update("a", None, 2)
     assert list(book.standing()) == ["b"]
 
 

@@ -22,7 +22,7 @@ from edge_agent.config.structs import EngineConfig
 from edge_agent.core.errors import EdgeAgentError
 from edge_agent.core.frames import AnyRecord, Signal
 from edge_agent.orders import Begin, Fresh, StreamOrder
-from edge_agent.services.engine.launch import Launch, Launched
+from edge_agent.services.engine.launch import Launch, Launched, bury, exit_code
 from edge_agent.services.engine.line import Heard, Line, SideDied
 from edge_agent.services.engine.taps import Board, Tap
 
@@ -141,7 +141,7 @@ class Engine:
             self.is_up, self.has_failed, self._line = False, not clean, None
             line.hang_up()  # end of file for the side, whatever state it is in
             with anyio.CancelScope(shield=True):
-                await self._bury(side)
+                await bury(side, self._config.stop_grace_s)
             self._close_books(clean=clean)
 
     async def _serve(self, side: Launched, line: Line, ready: Callable[[], None]) -> None:
@@ -155,7 +155,7 @@ class Engine:
             ready()
             await self._watch(side, line)
             group.cancel_scope.cancel()
-        code = await self._exit_code(side)
+        code = await exit_code(side)
         in_flight = sum(tap.totals().in_flight for tap in self.taps.values())
         raise SideDied(
             f"the inference side died ({code}) with {in_flight} frames in flight",
@@ -227,21 +227,6 @@ class Engine:
                 except EdgeAgentError as down:
                     log.warning("stop was not answered", error=down.what)
                 group.cancel_scope.cancel()
-
-    async def _bury(self, side: Launched) -> None:
-        with anyio.move_on_after(self._config.stop_grace_s) as grace:
-            await side.wait()
-        if grace.cancelled_caught:
-            side.kill()
-            with anyio.move_on_after(self._config.stop_grace_s):
-                await side.wait()
-
-    @staticmethod
-    async def _exit_code(side: Launched) -> str:
-        code: int | None = None
-        with anyio.move_on_after(1.0):
-            code = await side.wait()
-        return "threads" if code is None else f"exit {code}"
 
     def _close_books(self, *, clean: bool) -> None:
         for tap in self.taps.values():

@@ -71,3 +71,21 @@ class InThreads:
         while self._thread.is_alive():  # noqa: ASYNC110 - only at the very end
             await anyio.sleep(0.01)
         return None
+
+
+async def bury(side: Launched, grace_s: float) -> None:
+    """Waits for the end of a side that was told; kills it when that takes too long."""
+    with anyio.move_on_after(grace_s) as grace:
+        await side.wait()
+    if grace.cancelled_caught:
+        side.kill()
+        with anyio.move_on_after(grace_s):
+            await side.wait()
+
+
+async def exit_code(side: Launched) -> str:
+    """In words, for the log."""
+    code: int | None = None
+    with anyio.move_on_after(1.0):
+        code = await side.wait()
+    return "threads" if code is None else f"exit {code}"
