@@ -59,6 +59,18 @@ async def test_what_was_committed_is_there_after_a_restart(tmp_path: Path) -> No
     again.close()
 
 
+@pytest.mark.usefixtures("quiet_loop")
+async def test_a_loop_is_never_blocked(tmp_path: Path) -> None:
+    spool = await asyncio.to_thread(open_small, tmp_path / "spool.db")
+    key = add(spool, 300)
+    page = await spool.backlog.read(key, ((1, 5),))
+    spool.acknowledge([Ack(key, 5)])
+    assert (len(page.rows), len(spool.logs())) == (5, 1)
+    assert spool.stats().appended == 300
+    assert spool.health().trouble == ""
+    await spool.aclose()
+
+
 async def test_a_listener_hears_of_commits_on_its_loop(tmp_path: Path) -> None:
     spool = open_small(tmp_path / "spool.db")
     heard: asyncio.Queue[Change] = asyncio.Queue()

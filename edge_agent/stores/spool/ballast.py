@@ -9,18 +9,19 @@ SPARE_FACTOR = 3  # made again once so many times its size is free
 
 
 class Ballast:
-    """Raises nothing: without it the spool works too, but for that one day."""
+    """Raises nothing: without it the spool works too, but for that one day.
+
+    is_there: as of the last look, for any thread.
+    """
 
     def __init__(self, path: Path, size_bytes: int) -> None:
         self._path = path
         self._size_bytes = size_bytes
-
-    @property
-    def is_there(self) -> bool:
-        return self._path.exists()
+        self.is_there = False
 
     def release(self) -> bool:
         """True when that gave room."""
+        self.is_there = False
         try:
             self._path.unlink()
         except OSError:
@@ -29,6 +30,7 @@ class Ballast:
 
     def restore(self) -> bool:
         """Makes it when it is not there and room is plenty; true when it is there."""
+        self.is_there = self._path.exists()
         if self._size_bytes == 0 or self.is_there:
             return self.is_there
         try:
@@ -39,6 +41,7 @@ class Ballast:
         except OSError:
             self.release()
             return False
+        self.is_there = True
         return True
 
     def _make(self) -> None:

@@ -65,7 +65,10 @@ class Front:
 
     def append(self, record: Record) -> Record:
         with self.lock:
-            log = self._open(LogKey(record.node, record.stream, record.klass, self.epoch))
+            key = LogKey(record.node, record.stream, record.klass, self.epoch)
+            log = self._open_logs.get(key)
+            if log is None:
+                log = self._open_logs[key] = Open(self.books.new_id(), key)
             stamped = msgspec.structs.replace(record, epoch=self.epoch, seq=log.next)
             body = pack(stamped)
             if len(body) > MAX_BODY_BYTES:
@@ -175,12 +178,6 @@ class Front:
         """Of a log of this epoch that may not be on the disk yet."""
         with self.lock:
             return next(found.key for found in self._open_logs.values() if found.id == log)
-
-    def _open(self, key: LogKey) -> Open:
-        log = self._open_logs.get(key)
-        if log is None:
-            log = self._open_logs[key] = Open(self.books.new_id(), key)
-        return log
 
     def _is_due(self) -> bool:
         if self.queue.waiting >= self._commit_rows:

@@ -12,8 +12,6 @@ from collections.abc import Callable
 from typing import Literal
 
 from edge_agent.core.errors import Damaged, Overloaded
-from edge_agent.core.logbook import Log, acknowledged, written
-from edge_agent.core.ranges import of
 from edge_agent.stores.spool import disk as on_disk
 from edge_agent.stores.spool import schema
 from edge_agent.stores.spool.ballast import Ballast
@@ -21,16 +19,16 @@ from edge_agent.stores.spool.disk import Disk
 from edge_agent.stores.spool.front import Front
 from edge_agent.stores.spool.limits import Change, Notice
 from edge_agent.stores.spool.oldest import Oldest
-from edge_agent.stores.spool.queue import MAX_ROWS_PER_COMMIT, Batch, Waiting
+from edge_agent.stores.spool.queue import Batch, Waiting
 from edge_agent.stores.spool.quota import Quota
 from edge_agent.stores.spool.salvage import Salvage, begin_salvage
 from edge_agent.stores.spool.schema import DiskFailing, DiskFull, FileBroken
+from edge_agent.stores.spool.steps import delete_acknowledged, steps_of
 
 IDLE_S = 1.0
 MAX_RELIEFS = 64  # per commit; each gives up at least one record or the ballast
 FIRST_PAUSE_S = 0.02
 MAX_PAUSE_S = 2.0
-MAX_BYTES_DELETED = 8 << 20  # per transaction: freeing large bodies reads them
 BALLAST_EVERY_TURNS = 64
 OLDEST_EVERY_TURNS = 16
 LAST_TRIES = 3  # of a commit that fails while closing
@@ -102,7 +100,9 @@ class Writer:
         if due.rows or self._batch is not None:
             self._write()
         if self._front.claims:
-            self._delete_acknowledged()
+            logs = delete_acknowledged(self._disk, self._front)
+            if logs:
+                self._on_change(Change(why="acked", logs=tuple(logs)))
         if self.salvage is not None:
             self._go_on_salvaging()
         elif due.requests:
@@ -133,7 +133,7 @@ class Writer:
         raise DiskFull(f"spool: {len(self._batch.rows)} records did not fit in {MAX_RELIEFS} tries")
 
     def _commit(self, batch: Batch) -> None:
-        steps = self._steps(batch)
+        steps = steps_of(self._front, batch)
         with self._disk.transaction() as connection:
             connection.executemany(schema.PUT_ROWS, map(_row_of, batch.rows))
             logs = on_disk.settle(connection, steps)
@@ -144,48 +144,6 @@ class Writer:
         if batch.shed:
             what = "records found no room and were given up"
             self._on_notice(Notice(name="shed", what=what, records=batch.shed_rows))
-
-    def _steps(self, batch: Batch) -> list[on_disk.Step]:
-        """The logs as they are after the batch."""
-        last: dict[int, int] = {}
-        size: dict[int, int] = {}
-        for row in batch.rows:
-            last[row.log] = max(last.get(row.log, 0), row.seq)
-            size[row.log] = size.get(row.log, 0) + len(row.body)
-        for log, seqs in batch.shed.items():
-            last[log] = max(last.get(log, 0), *seqs)
-        return [
-            written(self._log(log), end, size.get(log, 0), of(batch.shed.get(log, ())))
-            for log, end in last.items()
-        ]
-
-    def _log(self, identity: int) -> Log:
-        known = self._front.books.logs.get(identity)
-        return known or Log(id=identity, key=self._front.key_of(identity))
-
-    # ── acknowledged rows ─────────────────────────────────────────────────────────────────────
-
-    def _delete_acknowledged(self) -> None:
-        left = MAX_ROWS_PER_COMMIT
-        steps: list[on_disk.Step] = []
-        for ack in self._front.open_claims():
-            log = self._front.books.get(ack.key)
-            if log is None:
-                continue  # of this epoch, and not written yet
-            after, gone = acknowledged(log, ack, min(left, rows_at_once(log)))
-            if after != log:
-                steps.append((after, gone))
-                left -= sum(b - a + 1 for a, b in gone)
-                self._front.claims_fresh = True
-            elif ack.upto < log.next and all(b < log.next for _, b in ack.have):
-                self._front.settle_claim(ack)
-            if left <= 0:
-                break
-        if steps:
-            with self._disk.transaction(frees=True) as connection:
-                logs = on_disk.settle(connection, steps)
-            self._front.changed(logs)
-            self._on_change(Change(why="acked", logs=tuple(logs)))
 
     # ── requests ──────────────────────────────────────────────────────────────────────────────
 
@@ -236,12 +194,6 @@ class Writer:
             self._on_notice(self.salvage.finish())
             self.salvage = None
             self._quota.salvaging = False
-
-
-def rows_at_once(log: Log) -> int:
-    """How many rows of it may go in one transaction."""
-    pending = max(1, log.sheet().pending)
-    return max(1, MAX_BYTES_DELETED * pending // max(1, log.bytes))
 
 
 def _row_of(row: Waiting) -> tuple[int, int, bytes]:
