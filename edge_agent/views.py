@@ -16,6 +16,7 @@ from edge_agent import __version__
 from edge_agent.config.structs import Config
 from edge_agent.core.account import Totals
 from edge_agent.core.frames import DROPS, Alarm, Event, Record, Result, Signal
+from edge_agent.core.freshness import BLANKING
 from edge_agent.core.manifest import Manifest
 from edge_agent.core.notes import Notes
 from edge_agent.core.ring import Word
@@ -84,10 +85,9 @@ class Parts:
         totals = tap.totals() if tap else Totals(dropped={why.value: 0 for why in DROPS})
         newest = channel.newest if channel else None
         state = self._state(name, tap)
-        reason = (channel.reason if channel else None) or ""
         return {
             "state": state,
-            "reason": (rooms.notes.of(name) if state not in {"ok", "starting"} else "") or reason,
+            "reason": self._reason(name, state, channel),
             "title": config.title,
             "room": config.room,
             "source": self.facts.get(name, {}).get("where", config.source.__struct_config__.tag),
@@ -104,6 +104,12 @@ class Parts:
             "model": config.models[0].name,
             "model_version": newest.version if newest else config.models[0].version,
         }
+
+    def _reason(self, name: str, state: str, channel: Channel | None) -> str:
+        """Why nothing is shown, in the words of whoever knows best; "" while all is well."""
+        if state not in {"ok", "starting"}:
+            return self.rooms.notes.of(name) or BLANKING.get(Signal(state), "")
+        return (channel.reason if channel else None) or ""
 
     def _state(self, name: str, tap: Tap | None) -> str:
         if self.rooms.notes.is_stuck(name):
