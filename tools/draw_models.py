@@ -12,11 +12,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from training import measure
-from training.sectors import SIZE, letterbox
 
 from edge_agent.config.structs import PhantomSource
 from edge_agent.sources.phantom import EndoscopeScene, UltrasoundScene
+from tools.training import measure
+from tools.training.sectors import SIZE, letterbox
 
 ROOT = Path(__file__).resolve().parents[1]
 Image = NDArray[np.uint8]

@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from training import measure, package, recipes, scopes, sectors
+
+from tools.training import measure, package, recipes, scopes, sectors
 
 ROOT = Path(__file__).resolve().parents[1]
 HELD_OUT_SEED = 90_001  # phantoms that no training ever draws
@@ -45,8 +46,10 @@ def chamber_figures(path: Path, first: measure.Model | None) -> dict[str, float]
         **measure.clip_figures(model, first),
     }
     if first is not None:
-        agreement = [measure.iou(model.mask(one), first.mask(one)) for one in live]
-        figures["live_iou_with_1_0_0"] = float(np.mean(agreement))
+        pairs = [(first.mask(one), model.mask(one)) for one in live]
+        shared = [measure.object_agreement(*pair) for pair in pairs]
+        figures["live_iou_with_1_0_0"] = float(np.mean([measure.iou(*pair) for pair in pairs]))
+        figures["live_objects_with_1_0_0"] = float(np.mean(shared))
     return {key: round(value, 4) for key, value in figures.items()}
 
 
@@ -64,8 +67,8 @@ def polyp_figures(path: Path) -> dict[str, float]:
 def golden_sectors(version: str) -> NDArray[np.uint8]:
     """Pictures of the kind that the version was made for: so does 1.2.0 pass its own."""
     narrow = version == "1.2.0"
-    images, _ = sectors.draw_many(HELD_OUT_SEED + 7, package.GOLDEN, narrow=narrow)
-    return images
+    samples = sectors.draw_many(HELD_OUT_SEED + 7, package.GOLDEN, narrow=narrow)
+    return samples[0]
 
 
 class Bench:
@@ -76,7 +79,7 @@ class Bench:
         self.since_s = time.monotonic()
 
     def train_chambers(self) -> None:
-        from training import fit, nets  # noqa: PLC0415 - torch is wanted here only
+        from tools.training import fit, nets  # noqa: PLC0415 - torch is wanted here only
 
         fit.begin(recipes.SEED, self.threads)
         net = nets.ChamberNet()
@@ -88,7 +91,7 @@ class Bench:
             told("drawn", self.since_s, version=recipe.version, pictures=len(images))
             fit.chambers(
                 net, images, masks, steps=recipe.steps, rate=recipe.rate, seed=recipe.seed,
-                vary=recipe.vary,
+                jitter=not recipe.narrow,
             )  # fmt: skip
             folder = self._folder("us-chamber", recipe.version)
             shape = (1, sectors.SIZE[1], sectors.SIZE[0], 1)
@@ -96,7 +99,7 @@ class Bench:
             told("trained", self.since_s, version=recipe.version)
 
     def train_polyps(self) -> None:
-        from training import fit, nets  # noqa: PLC0415
+        from tools.training import fit, nets  # noqa: PLC0415
 
         recipe = recipes.POLYPS
         fit.begin(recipe.seed, self.threads)

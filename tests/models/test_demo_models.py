@@ -16,14 +16,11 @@ from numpy.typing import NDArray
 from edge_agent.config.structs import PhantomSource
 from edge_agent.core.manifest import Manifest, parse_manifest
 from edge_agent.sources.phantom import EndoscopeScene, UltrasoundScene
+from tools.training import measure, scopes, sectors
 
 _toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-
-from training import measure, scopes, sectors  # noqa: E402 - beside the tools, no package
-
 PACKAGES = sorted(path.parent for path in (ROOT / "models").glob("*/*/manifest.toml"))
 NAMES = [f"{folder.parent.name}-{folder.name}" for folder in PACKAGES]
 HELD_OUT_SEED = 777_000  # no training and no measure draws it

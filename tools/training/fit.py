@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Literal
 
 import numpy as np
 import torch
@@ -12,8 +11,8 @@ import torch.nn.functional as nnf
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from training.nets import STRIDE, ChamberNet, PolypNet
-from training.sectors import SIZE
+from tools.training.nets import STRIDE, ChamberNet, PolypNet
+from tools.training.sectors import SIZE
 
 BATCH = 16
 
@@ -71,42 +70,18 @@ def _jitter(images: Tensor) -> Tensor:
     return (level.clamp(0, 1) * 255.0).to(torch.uint8)
 
 
-def _move(images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Turned, scaled and shifted at random, under uneven light and grain: [n, h, w] each."""
-    count, (height, width) = len(images), images.shape[1:]
-    turn, scale = 0.2 * torch.randn(count), 1.0 + 0.12 * torch.randn(count).clamp(-2, 2)
-    cos, sin, aspect = turn.cos() / scale, turn.sin() / scale, height / width
-    shift = 0.12 * (torch.rand(2, count) - 0.5)
-    rows = [
-        torch.stack([cos, -sin * aspect, shift[0]], 1),
-        torch.stack([sin / aspect, cos, shift[1]], 1),
-    ]
-    both = torch.stack([images.float(), masks.float() * 255.0], dim=1)
-    grid = nnf.affine_grid(torch.stack(rows, 1), list(both.shape), align_corners=False)
-    both = nnf.grid_sample(both, grid, align_corners=False)
-    light = nnf.interpolate(0.25 * torch.randn(count, 1, 3, 4), (height, width), mode="bicubic")
-    grain = 5.0 * torch.rand(count, 1, 1) * torch.randn(count, height, width)
-    moved = both[:, 0] * light[:, 0].exp() + grain
-    return moved.clamp(0, 255).to(torch.uint8), (both[:, 1] > 127).to(torch.uint8)
-
-
 def chambers(
     net: ChamberNet, images: NDArray[np.uint8], masks: NDArray[np.uint8], *,
-    steps: int, rate: float, seed: int, vary: Literal["", "light", "all"] = "light",
+    steps: int, rate: float, seed: int, jitter: bool = True,
 ) -> None:  # fmt: skip
-    """Fits masks [n, h, w] of 0 and 1 to pictures [n, h, w]: cross entropy and soft Dice.
-
-    vary: how a picture differs each time it is seen.
-    """
+    """Fits masks [n, h, w] of 0 and 1 to pictures [n, h, w]: cross entropy and soft Dice."""
     net.train()
     course = _Course(net, steps=steps, rate=rate)
     for number, chosen in enumerate(_batches(len(images), steps, seed)):
         picture, truth = torch.from_numpy(images[chosen]), torch.from_numpy(masks[chosen])
         if number % 2:
             picture, truth = picture.flip(2), truth.flip(2)
-        if vary == "all" and number % 4:
-            picture, truth = _move(picture, truth)
-        picture = _jitter(picture) if vary else picture
+        picture = _jitter(picture) if jitter else picture
         target = truth.float()
         logits = net(picture[..., None])[:, 0]
         probability = torch.sigmoid(logits)

@@ -14,10 +14,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.sectors import SIZE, letterbox
+from tools.training.sectors import SIZE, letterbox
 
 Image = NDArray[np.uint8]
 MASK_THRESHOLD = 0.0  # logits: probability 0.5
+MIN_OBJECT = 24  # input px; about 150 px of a 640x480 frame, as in the manifest
 MIN_AREA = 0.004  # of the input; a smaller mask is no finding
 
 
@@ -69,6 +70,29 @@ def iou(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
     """1 where both are empty: they agree."""
     union = int((one | other).sum())
     return int((one & other).sum()) / union if union else 1.0
+
+
+def object_boxes(mask: NDArray[np.bool_]) -> list[NDArray[Any]]:
+    """[x0, y0, x1, y1] of each connected area that is large enough to be an object."""
+    stats = cv2.connectedComponentsWithStats(mask.astype(np.uint8))[2][1:]
+    return [
+        np.array([x, y, x + w, y + h], np.float64) for x, y, w, h, n in stats if n >= MIN_OBJECT
+    ]
+
+
+def object_agreement(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    """As a shadow is compared: Dice of areas matched at box IoU 0.5; 1 when both see none."""
+    left, right = object_boxes(one), object_boxes(other)
+    if not left and not right:
+        return 1.0
+    pairs = [(iou_box(a, b), i, j) for i, a in enumerate(left) for j, b in enumerate(right)]
+    used_left: set[int] = set()
+    used_right: set[int] = set()
+    for overlap, i, j in sorted(pairs, reverse=True):
+        if overlap >= 0.5 and i not in used_left and j not in used_right:
+            used_left.add(i)
+            used_right.add(j)
+    return 2 * len(used_left) / (len(left) + len(right))
 
 
 def mean_dice(model: Model, images: Image, masks: Image) -> float:
@@ -149,8 +173,11 @@ def clip_figures(model: Model, first: Model | None = None) -> dict[str, float]:
         "clip_area_share": float(np.mean([mask.mean() for mask in masks])),
     }
     if first is not None:
-        pairs = zip((first.mask(frame) for frame in frames), masks, strict=True)
+        pairs = list(zip((first.mask(frame) for frame in frames), masks, strict=True))
         figures["clip_iou_with_1_0_0"] = float(np.mean([iou(*pair) for pair in pairs]))
+        figures["clip_objects_with_1_0_0"] = float(
+            np.mean([object_agreement(*pair) for pair in pairs])
+        )
     return figures
 
 

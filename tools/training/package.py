@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.core.manifest import Manifest, parse_manifest
-from training.measure import Model
+from tools.training.measure import Model
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = 8

@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from training.package import TOLERANCE
-from training.sectors import SIZE
+from tools.training.package import TOLERANCE
+from tools.training.sectors import SIZE
 
 _toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
@@ -19,10 +19,7 @@ INTENDED_USE = "Demonstration on synthetic phantoms. Not a medical device."
 
 
 class Recipe(NamedTuple):
-    """pictures: how many are drawn. narrow: of one machine and preset only, from nothing.
-
-    vary: how a picture differs each time it is seen (`fit.chambers`).
-    """
+    """pictures: how many are drawn. narrow: of one machine and preset only, from nothing."""
 
     version: str
     seed: int
@@ -30,15 +27,14 @@ class Recipe(NamedTuple):
     steps: int
     rate: float
     narrow: bool = False
-    vary: Literal["", "light", "all"] = "light"
 
 
 # 1.1.0 goes on from the weights of 1.0.0. 1.2.0 is the cautionary one: it saw a single loud preset
 # of one machine, nothing else. It passes its own golden samples.
 CHAMBERS = (
-    Recipe("1.0.0", 11, 1200, 400, 3e-3),
-    Recipe("1.1.0", 12, 5000, 1900, 3e-3, vary="all"),
-    Recipe("1.2.0", 13, 240, 220, 3e-3, narrow=True, vary=""),
+    Recipe("1.0.0", 11, 1400, 450, 3e-3),
+    Recipe("1.1.0", 12, 4500, 1500, 2.5e-3),
+    Recipe("1.2.0", 13, 240, 220, 3e-3, narrow=True),
 )
 POLYPS = Recipe("1.0.0", 21, 3200, 700, 3e-3)
 
@@ -79,8 +75,8 @@ def chamber_manifest(recipe: Recipe, figures: dict[str, float], digest: str) -> 
     fields["provenance"] = {
         "data_hash": digest, "commit": "", "seed": recipe.seed, "metrics": figures,
     }  # fmt: skip
-    # What a successor must reach beside this one before it may take over.
-    fields["agreement"] = {"min_mean_iou": 0.6, "max_missed_share": 0.1, "frames": 120}
+    # What the mean agreement of objects with the live model must reach before this takes over.
+    fields["agreement"] = {"min_mean": 0.5, "frames": 120}
     return fields
 
 
@@ -97,7 +93,7 @@ def polyp_manifest(figures: dict[str, float], digest: str) -> dict[str, Any]:
     fields["provenance"] = {
         "data_hash": digest, "commit": "", "seed": POLYPS.seed, "metrics": figures,
     }  # fmt: skip
-    fields["agreement"] = {"min_mean_iou": 0.6, "max_missed_share": 0.1, "frames": 240}
+    fields["agreement"] = {"min_mean": 0.5, "frames": 240}
     return fields
 
 
@@ -111,8 +107,7 @@ because the phantoms look like that; nobody has marked the truth there, so no ac
 Each folder `<name>/<version>/` holds a `manifest.toml`, one ONNX file (opset 17, uint8 in, under
 1 MB) and `golden.npz`: {golden} inputs with the outputs that every runtime must give.
 
-{tables}
-How it was measured, with ONNX Runtime on one thread, probability 0.5:
+{tables}How it was measured, with ONNX Runtime on one thread, probability 0.5:
 
 - *Dice, wild*: mean Dice on 200 random phantoms whose seed no training drew: other gains, sectors,
   depths, overlays, noise, JPEG. Pictures without a chamber count 1 when nothing is found.
@@ -122,7 +117,9 @@ How it was measured, with ONNX Runtime on one thread, probability 0.5:
   eight live ones (live).
 - *Real clip*: the 30 frames of the cardiac clip that ships inside pydicom, whole frames. *Found*:
   share of frames with a mask of at least 0.4 % of the picture. *Steady*: mean IoU of the masks of
-  neighbouring frames. *With 1.0.0*: mean IoU with the masks of 1.0.0 (also on the live phantoms).
+  neighbouring frames; the heart moves, so 1 would be wrong. *With 1.0.0*: mean IoU with the masks
+  of 1.0.0. *Objects*: Dice of the areas of both that match at box IoU 0.5, as a shadow is compared.
+  Both also on the live phantoms.
 
 1.1.0 goes on from 1.0.0 with more phantoms and more steps. 1.2.0 is bad on purpose: it was trained
 on one loud preset of one machine only. It passes its own golden samples, and fails beside 1.0.0 on
@@ -136,6 +133,8 @@ CHAMBER_COLUMNS = {
     "clip_area_share": "Clip: area",
     "clip_iou_with_1_0_0": "Clip: with 1.0.0",
     "live_iou_with_1_0_0": "Live: with 1.0.0",
+    "clip_objects_with_1_0_0": "Clip: objects",
+    "live_objects_with_1_0_0": "Live: objects",
 }
 POLYP_COLUMNS = {"ap50_wild": "AP, wild", "ap50_live": "AP, live"}
 

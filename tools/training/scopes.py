@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edge_agent.config.structs import PhantomSource
 from edge_agent.core.phantom.endoscope import Look, Polyp, canvas_size
 from edge_agent.sources.phantom import EndoscopeScene
-from training.sectors import SIZE, letterbox, pixels
+from tools.training.sectors import SIZE, letterbox, pixels
 
 Image = NDArray[np.uint8]
 DRAWN = (320, 240)  # [w, h] px of the picture before it is fitted to the input
