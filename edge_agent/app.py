@@ -105,8 +105,8 @@ def build(
     )
     scribe = Scribe(node=config.node, boot=host.boot_id(), clock=clock, spool=spool)
     pipeline = Pipeline(
-        clock=clock, scribe=scribe, books=engine.taps, engine=engine, is_stuck=notes.is_stuck, observe=metrics.delivered,
-        max_followers=config.console.max_followers,
+        clock=clock, scribe=scribe, books=engine.taps, engine=engine, is_stuck=notes.is_stuck,
+        observe=metrics.delivered, max_followers=config.console.max_followers,
     )  # fmt: skip
     scribe.listen(events.hear)
     views = Shown(Rooms(clock, host, health, engine, pipeline, spool, notes, events), config)
