@@ -112,7 +112,7 @@ async def inlane(seconds: float) -> float:
 
 
 async def callback(mode: Literal["thread", "process"], seconds: float) -> tuple[float, float]:
-    """(p50, p99) ms from capture to the callback on the loop, less fill and run, while it is busy."""
+    """(p50, p99) ms from capture to the callback on a busy loop, less fill and run."""
     async with rig([stream(60.0)], mode, lanes=1) as bench, anyio.create_task_group() as group:
         group.start_soon(chatter)
         group.start_soon(crunch)
@@ -184,7 +184,8 @@ async def overhead_us(n: int, seconds: float) -> float:
         spent_us = (sum(map(cpu_ns, pids)) - before) / 1000
         rows = bench.meter.since(head)
         bench.meter.gate(is_open=False)
-    return float(spent_us - rows[:, MODEL_CPU].sum()) / len(rows)
+    model_us = float(rows[:, MODEL_CPU].sum())
+    return (spent_us - model_us) / len(rows)
 
 
 CONFIG = """\

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT))
@@ -22,6 +23,7 @@ from tools.bench.rig.camera import Camera  # noqa: E402
 from tools.bench.rig.meter import Meter, Metered, install  # noqa: E402
 
 LISTENER = "tools.bench.rig.meter:InLane"
+BackendName = Literal["auto", "onnx", "tensorrt"]
 _make_backend = backends.make
 
 
@@ -34,8 +36,8 @@ def equip(meter: Meter) -> None:
         assert isinstance(config, PhantomSource)
         return Camera(config, clock, meter)
 
-    def make_backend(name: str, *, threads: int = 1) -> Backend:
-        return Metered(_make_backend(name, threads=threads), meter)  # type: ignore[arg-type]  # the bench asks for "onnx"
+    def make_backend(name: BackendName = "auto", *, threads: int = 1) -> Backend:
+        return Metered(_make_backend(name, threads=threads), meter)
 
     sources.make = make_source
     backends.make = make_backend
