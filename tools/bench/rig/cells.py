@@ -169,7 +169,7 @@ async def overload(seconds: float) -> float:
         await measured(bench, seconds)
         shown = bench.agent.views.status()["streams"]["s0"]
     bad = shown["missed"] + sum(shown["dropped"].values())
-    return float(bad) / max(1, shown["captured"])
+    return float(bad) / max(1, int(shown["captured"]))
 
 
 async def overhead_us(n: int, seconds: float) -> float:
