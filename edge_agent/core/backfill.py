@@ -1,0 +1,172 @@
+"""The backlog lane: what to read from the spool next, and what was read and waits for its publish.
+
+Reading and encoding run ahead of the publishes, by little, so that no live record ever waits for
+a disk. The highest class first, in it the oldest epoch, its logs in turn, each from its lowest seq.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from edge_agent.core.frames import RecordClass
+from edge_agent.core.governor import Governor, Limits
+from edge_agent.core.lanes import Cargo, Flights, Span, ranges_by_log
+from edge_agent.core.ledger import Ledger
+from edge_agent.core.logbook import LogKey
+from edge_agent.core.ranges import Ranges, intersect, lowest, union
+from edge_agent.core.retention import Position, next_offer
+
+MAX_BATCH_RECORDS: Final = 300
+MAX_BATCH_RANGES: Final = 16  # each becomes an envelope of its own
+MAX_ENVELOPES: Final = 20  # of backlog in one publish
+FIRST_RECORD_BYTES: Final = 150  # a guess, until some were encoded
+
+
+class Want(msgspec.Struct, frozen=True, kw_only=True):
+    """Read these seqs of a log and encode them, within `max_bytes` of payload if possible."""
+
+    key: LogKey
+    wanted: Ranges
+    max_bytes: int
+    attempt: int = 0
+    plain: bool = False  # without a dictionary
+    line: int = 0  # the connection that it is for
+
+
+class Backfill:
+    """`loans`: what a peer carries, by number."""
+
+    def __init__(
+        self, *, ledger: Ledger, flights: Flights, governor: Governor, limits: Limits
+    ) -> None:
+        self._ledger, self._flights = ledger, flights
+        self._governor, self._limits = governor, limits
+        self._ready: list[Cargo] = []
+        self._wanted: Want | None = None
+        self._line = 0
+        self._last: LogKey | None = None  # whose backlog was read last
+        self._sizes: dict[tuple[str, RecordClass], float] = {}  # payload bytes of a record
+        self._loans: dict[int, Span] = {}
+        self._numbers = 0
+
+    def clear(self) -> None:
+        """The connection came or went."""
+        self._ready, self._wanted = [], None
+        self._line += 1
+        self._loans.clear()
+
+    @property
+    def is_ready(self) -> bool:
+        return bool(self._ready)
+
+    @property
+    def is_busy(self) -> bool:
+        """There is a backlog."""
+        return bool(self._ready) or self._wanted is not None
+
+    # ── reading ahead ─────────────────────────────────────────────────────────────────────────
+
+    def want(self, now_us: int, live: Iterable[Span]) -> Want | None:
+        """The next to read; one at a time, each answered by `fetched`."""
+        budget = self._governor.publish_bytes()
+        waiting = sum(cargo.size for cargo in self._ready)
+        room = self._limits.inflight_backfill_bytes - self._flights.backfill_bytes - waiting
+        if self._wanted is not None or waiting >= 2 * budget or room < budget / 2:
+            return None
+        most_bytes = min(budget, room)
+        self._wanted = self._repeat(now_us, most_bytes) or self._next(live, most_bytes)
+        return self._wanted
+
+    def fetched(self, want: Want, cargos: Sequence[Cargo]) -> None:
+        """The answer to a `Want`: without cargos, when the records are no longer there."""
+        if want.line != self._line:
+            return
+        self._wanted = None
+        for cargo in cargos:
+            name = (cargo.span.key.stream, cargo.span.key.klass)
+            each = cargo.size / (cargo.span.b - cargo.span.a + 1)
+            before = self._sizes.get(name, each)
+            self._sizes[name] = before + (each - before) / 4
+            self._ready.append(msgspec.structs.replace(cargo, attempt=want.attempt))
+
+    def take(self, now_us: int) -> list[Cargo]:
+        """What goes with a publish now. One larger than the room goes alone, and is paid off."""
+        room = self._governor.room_bytes(now_us)
+        flying = self._flights.backfill_bytes
+        room = min(room, self._limits.inflight_backfill_bytes - flying)
+        taken: list[Cargo] = []
+        while self._ready and room > 0 and len(taken) < MAX_ENVELOPES:
+            size = self._ready[0].size
+            if size > room and (taken or flying):
+                break
+            room -= size
+            self._governor.spent(size)
+            taken.append(self._ready.pop(0))
+        return taken
+
+    def _cut(self, key: LogKey, wanted: Ranges, most_bytes: int) -> Ranges:
+        """As many of the lowest as should fit."""
+        each = self._sizes.get((key.stream, key.klass), FIRST_RECORD_BYTES)
+        most = min(MAX_BATCH_RECORDS, max(1, int(most_bytes / max(1.0, each))))
+        return lowest(wanted, most)[:MAX_BATCH_RANGES]
+
+    def _repeat(self, now_us: int, most_bytes: int) -> Want | None:
+        """What was sent in vain. Not yet committed: the spool's books will show it."""
+        while (retry := self._flights.next_retry(now_us)) is not None:
+            wanted = intersect(self._ledger.pending(retry.key), retry.left)
+            if wanted:
+                wanted = self._cut(retry.key, wanted, most_bytes)
+                self._flights.put_back(retry, wanted)
+                return Want(
+                    key=retry.key,
+                    wanted=wanted,
+                    max_bytes=most_bytes,
+                    attempt=retry.attempt,
+                    plain=retry.plain,
+                    line=self._line,
+                )
+        return None
+
+    def _next(self, live: Iterable[Span], most_bytes: int) -> Want | None:
+        busy = self._busy(live)
+        found = next_offer(self._ledger.logs(), Position(last=self._last), busy)
+        if found is None:
+            return None
+        self._last = found.log.key
+        wanted = self._cut(found.log.key, found.wanted, most_bytes)
+        return Want(key=found.log.key, wanted=wanted, max_bytes=most_bytes, line=self._line)
+
+    def _busy(self, live: Iterable[Span]) -> dict[LogKey, Ranges]:
+        """What is on its way, or known to have arrived."""
+        wanted = self._wanted
+        reading = [Span(wanted.key, a, b) for a, b in wanted.wanted] if wanted else []
+        ready = (cargo.span for cargo in self._ready)
+        spans = [*live, *self._flights.spans(), *ready, *reading, *self._loans.values()]
+        busy = ranges_by_log(spans)
+        for key, claimed in self._ledger.skips().items():
+            busy[key] = union(busy.get(key, ()), claimed)
+        return busy
+
+    # ── records that a peer carries ───────────────────────────────────────────────────────────
+
+    def hand_over(self, most: int = MAX_BATCH_RECORDS) -> tuple[int, Span] | None:
+        """The next seqs for a peer to carry, and a number to take them back by; None: no more.
+
+        It moves nothing: they leave the spool by the receiver's ack alone, and only we declare
+        them void. Until they are taken back, or our own connection comes or goes, we send others.
+        """
+        found = next_offer(self._ledger.logs(), Position(last=self._last), self._busy(()))
+        if found is None:
+            return None
+        self._last = found.log.key
+        self._numbers += 1
+        a, b = lowest(found.wanted, most)[0]
+        self._loans[self._numbers] = Span(found.log.key, a, b)
+        return self._numbers, self._loans[self._numbers]
+
+    def take_back(self, loan: int) -> None:
+        """Unknown numbers are passed over."""
+        self._loans.pop(loan, None)

@@ -1,0 +1,232 @@
+"""What of each log the receiver is known to hold, next to what the spool's books say.
+
+The spool deletes a row only by what is joined here: acks come late, twice and out of order, and a
+maximum and a union do not mind. An ack may also come before the row is committed, since live
+records are sent from memory; it is kept until the books show the row. What claims more than was
+ever sent is refused whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from edge_agent.core import logbook
+from edge_agent.core.edgecore import MAX_SEQ, LogAck
+from edge_agent.core.logbook import Log, LogKey
+from edge_agent.core.probe import MAX_LOGS, MAX_PAGE_VOIDS, Offer, offer_of
+from edge_agent.core.ranges import Ranges, clip, count, intersect, subtract, union
+from edge_agent.core.retention import rank
+
+UNCOMMITTED: Final = 4096  # seqs that may have been sent live, but died with the agent
+MAX_CLAIMED: Final = 64
+MAX_SENT: Final = 256
+MAX_FORGOTTEN: Final = 1024
+
+
+class Entry:
+    """One log. sent: ranges sent in this life, when the log is of this life."""
+
+    def __init__(self, key: LogKey) -> None:
+        self.key = key
+        self.log: Log | None = None  # as committed; None: nothing yet
+        self.claimed: Ranges = ()
+        self.sent: Ranges = ()
+        self.told: Offer | None = None  # what the receiver was last told
+        self.forfeits = False  # the books are about to take a step back
+
+    @property
+    def next(self) -> int:
+        return self.log.next if self.log else 1
+
+    def pending(self) -> Ranges:
+        """Committed, held by the spool, and not known to be at the receiver."""
+        return subtract(self.log.pending(), self.claimed) if self.log else ()
+
+    def applicable(self) -> logbook.Ack | None:
+        """What the books do not show yet of what the receiver holds."""
+        if self.log is None or not self.claimed or self.forfeits:
+            return None
+        upto = self.upto()
+        news = min(upto, self.log.floor - 1) > self.log.upto
+        if not news and not intersect(self.log.pending(), self.claimed):
+            return None
+        return logbook.Ack(self.key, upto, tuple(r for r in self.claimed if r[0] > upto))
+
+    def upto(self) -> int:
+        return self.claimed[0][1] if self.claimed and self.claimed[0][0] <= 1 else 0
+
+    def known(self) -> Ranges:
+        """All that a receiver ever acknowledged, this one or in an earlier life."""
+        if self.log is None:
+            return self.claimed
+        return union(self.claimed, ((1, self.log.upto),), self.log.held)
+
+
+class Ledger:
+    """All logs. `unsettled`: something is to be sent, acknowledged or told."""
+
+    def __init__(self, node: str, epoch: int) -> None:
+        self._node = node
+        self._epoch = epoch
+        self._entries: dict[LogKey, Entry] = {}
+        self._forgotten: dict[LogKey, None] = {}  # settled once, and gone from the books
+        self._round: list[LogKey] = []  # to be told in the probes that follow
+        self.unsettled = False
+
+    # ── the spool's books ─────────────────────────────────────────────────────────────────────
+
+    def observe(self, logs: Iterable[Log]) -> bool:
+        """The books as committed; whether more is void than before."""
+        present = set()
+        evicted = False
+        for log in logs:
+            present.add(log.key)
+            entry = self.entry(log.key)
+            before = entry.log
+            evicted |= before is not None and log.void != before.void and bool(log.void)
+            entry.log, entry.forfeits = log, False
+        for key in [key for key in self._entries if key not in present]:
+            if key.epoch != self._epoch or self._entries[key].log is not None:
+                del self._entries[key]
+                self._forgotten[key] = None
+        while len(self._forgotten) > MAX_FORGOTTEN:
+            del self._forgotten[next(iter(self._forgotten))]
+        self.unsettled = any(map(self._has_news, self._entries.values()))
+        return evicted
+
+    def applicable(self) -> tuple[logbook.Ack, ...]:
+        """Acks for the spool, from everything that is known."""
+        found = (entry.applicable() for entry in self._entries.values())
+        return tuple(ack for ack in found if ack is not None)
+
+    def entry(self, key: LogKey) -> Entry:
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = self._entries[key] = Entry(key)
+        return entry
+
+    def logs(self) -> list[Log]:
+        return [entry.log for entry in self._entries.values() if entry.log is not None]
+
+    def known(self, key: LogKey) -> Ranges:
+        """What is at the receiver, or was in an earlier life of ours."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            return entry.known()
+        return ((1, MAX_SEQ),) if key in self._forgotten else ()
+
+    def pending(self, key: LogKey) -> Ranges:
+        entry = self._entries.get(key)
+        return entry.pending() if entry else ()
+
+    def settled(self, keys: Iterable[LogKey]) -> tuple[LogKey, ...]:
+        """Those that are over: closed, and nothing is to be sent or told."""
+        found = ((key, self._entries.get(key)) for key in keys)
+        return tuple(
+            key for key, e in found
+            if e and e.log and e.log.is_settled and e.log.floor == e.log.next
+            and key.epoch != self._epoch
+        )  # fmt: skip
+
+    def skips(self) -> dict[LogKey, Ranges]:
+        """What need not be read: the receiver holds it, though the books do not show it yet."""
+        return {key: e.claimed for key, e in self._entries.items() if e.claimed}
+
+    # ── sending ───────────────────────────────────────────────────────────────────────────────
+
+    def sent(self, key: LogKey, a: int, b: int) -> None:
+        if key.epoch != self._epoch:
+            return
+        entry = self.entry(key)
+        entry.sent = union(entry.sent, ((a, b),))
+        while len(entry.sent) > MAX_SENT:
+            entry.sent = ((entry.sent[0][0], entry.sent[1][1]), *entry.sent[2:])
+
+    def missing(self, key: LogKey, a: int, b: int) -> Ranges:
+        """What of a … b still has to reach the receiver, as far as we know."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return ()
+        uncommitted = ((max(a, entry.next), b),) if b >= entry.next else ()
+        here = union(clip(entry.pending(), a, b), uncommitted)
+        return subtract(here, entry.claimed)
+
+    # ── the receiver's word ───────────────────────────────────────────────────────────────────
+
+    def fault(self, ack: LogAck, *, echoed: bool) -> str:
+        """Why it has to be refused, in words; "" when it may be believed."""
+        key = key_of(ack)
+        entry = self._entries.get(key)
+        if entry is None:
+            return "" if key in self._forgotten else "a log that is known here"
+        claims = claims_of(ack)
+        above = ((entry.next, MAX_SEQ),)
+        if key.epoch != self._epoch:
+            beyond = 0 if echoed else count(intersect(claims, above))
+            return f"at most seq {entry.next - 1}" if beyond > UNCOMMITTED else ""
+        here = entry.log.pending() if entry.log else ()
+        unsent = subtract(intersect(claims, union(here, above)), entry.sent)
+        return f"nothing that was never sent, like seq {unsent[0][0]}" if unsent else ""
+
+    def join(self, ack: LogAck) -> None:
+        entry = self._entries.get(key_of(ack))
+        if entry is not None:
+            entry.claimed = union(entry.claimed, claims_of(ack))[:MAX_CLAIMED]
+
+    def replace(self, ack: LogAck, more: Ranges) -> logbook.Ack | None:
+        """The receiver holds this and `more`, nothing else; None: the books know already."""
+        entry = self._entries.get(key_of(ack))
+        if entry is None or entry.forfeits:
+            return None
+        entry.claimed = union(claims_of(ack), more)[:MAX_CLAIMED]
+        entry.forfeits = entry.log is not None
+        return logbook.Ack(entry.key, ack.upto, union(ack.have, more)) if entry.log else None
+
+    def distrust(self) -> None:
+        """What was claimed, another database claimed."""
+        for entry in self._entries.values():
+            entry.claimed = ()
+            entry.told = None
+
+    # ── what to tell ──────────────────────────────────────────────────────────────────────────
+
+    def tell_all(self) -> None:
+        """A new connection: nobody was told anything."""
+        self._round = []
+        for entry in self._entries.values():
+            entry.told = None
+        self.unsettled = any(map(self._has_news, self._entries.values()))
+
+    def _has_news(self, entry: Entry) -> bool:
+        """Not settled; or settled, and the receiver still repeats itself as it was not told."""
+        if entry.log is None or entry.key.node != self._node:
+            return False
+        if not entry.log.is_settled or entry.told is None:
+            return True
+        return entry.told.floor != entry.log.floor or entry.told.void != entry.log.void
+
+    def page(self) -> tuple[tuple[Offer, ...], bool]:
+        """The next page of offers, and whether more pages follow."""
+        if not self._round:
+            news = [key for key, entry in self._entries.items() if self._has_news(entry)]
+            self._round = sorted(news, key=lambda k: (rank(k.klass), k.epoch, k.stream))
+        offers: list[Offer] = []
+        voids = 0
+        while self._round and len(offers) < MAX_LOGS and voids < MAX_PAGE_VOIDS:
+            entry = self._entries.get(self._round.pop(0))
+            if entry is None or entry.log is None:
+                continue
+            entry.told = offer_of(entry.log, closed=entry.key.epoch != self._epoch)
+            offers.append(entry.told)
+            voids += len(entry.told.void)
+        self.unsettled = bool(self._round) or any(map(self._has_news, self._entries.values()))
+        return tuple(offers), bool(self._round)
+
+
+def key_of(ack: LogAck) -> LogKey:
+    return LogKey(ack.node, ack.stream, ack.klass, ack.epoch)
+
+
+def claims_of(ack: LogAck) -> Ranges:
+    return union(((1, ack.upto),), ack.have)

@@ -1,0 +1,263 @@
+"""What goes up and when: lanes, questions, patience. Decides all, does nothing.
+
+Events come in (a record was appended, the spool's books changed, an ack came), decisions go out
+(read this, publish that, delete these). Time is an argument in microseconds, chance a number in
+[0, 1), nonces are given. Nothing of it outlives the process, and next to nothing the connection:
+what there is to send is in the spool's books, what has arrived is in the answer to a probe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Literal
+
+import msgspec
+
+from edge_agent.core import logbook
+from edge_agent.core.backfill import Backfill, Want
+from edge_agent.core.edgecore import Ack, NeedSaid
+from edge_agent.core.frames import AnyRecord, RecordClass
+from edge_agent.core.governor import Governor, Limits
+from edge_agent.core.lanes import Cargo, Flight, Flights, LiveLane, Retry, Span
+from edge_agent.core.ledger import Ledger
+from edge_agent.core.logbook import Log, LogKey
+from edge_agent.core.probe import Probe
+from edge_agent.core.receivers import Verdict
+from edge_agent.core.witness import Heard, Witness
+
+STALL_US: Final = 2_000_000  # no ack for so long with data out: probes only
+SILENT_US: Final = 5_000_000  # questions without an answer for so long: the cloud is away
+PATIENCE_US: Final = 1_000_000  # with a publish, at least
+PROBE_LEAST_US: Final = 1_000_000
+PROBE_SPREAD_US: Final = 4_000_000
+PROBE_PRESSED_US: Final = 500_000  # instead of it: a backlog drains, or no answer comes
+EVICTED_US: Final = 250_000  # evictions are told together
+MAX_LIVE_BYTES: Final = 120_000  # of one payload; leaves room for backlog and probe
+KINDS: Final = {klass.value: klass for klass in RecordClass}
+
+
+class Draft(msgspec.Struct, frozen=True, kw_only=True):
+    """A publish that may go now: encode these runs, then `load`."""
+
+    runs: list[list[AnyRecord]]
+    alarms_only: bool = False
+
+
+class Load(msgspec.Struct, frozen=True, kw_only=True):
+    """What one publish carries. flight: its number, 0 without records."""
+
+    cargos: tuple[Cargo, ...] = ()
+    probe: Probe | None = None
+    flight: int = 0
+
+
+class Outbox:
+    """One per process. `limits` are never exceeded, `resends` counts envelopes."""
+
+    def __init__(self, *, node: str, epoch: int, limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
+        self.ledger = Ledger(node, epoch)
+        self.witness = Witness(self.ledger)
+        self.governor = Governor(self._limits)
+        self.live = LiveLane()
+        self.flights = Flights()
+        self.backfill = Backfill(
+            ledger=self.ledger, flights=self.flights, governor=self.governor, limits=self._limits
+        )
+        self.is_up = False
+        self.resends = 0
+        self.heard_us: int | None = None  # the last word that told us something, on this connection
+        self._probe_us: int | None = None  # when the next probe is due
+        self._probed_us = 0  # when the last one went
+        self._asked_us: int | None = None  # the first question since the last answer
+        self._owed_us: int | None = None  # since when an ack of data is owed
+
+    # ── events ────────────────────────────────────────────────────────────────────────────────
+
+    def up(self, logs: Iterable[Log], now_us: int) -> None:
+        """A new connection: nothing is on its way, everything is told anew."""
+        self.down()
+        self.is_up = True
+        self.ledger.observe(logs)
+        self.ledger.tell_all()
+        self._probe_us = now_us
+
+    def down(self) -> None:
+        self.is_up = False
+        self.live.clear()
+        self.flights.clear()
+        self.backfill.clear()
+        self.heard_us = self._probe_us = self._asked_us = self._owed_us = None
+
+    def appended(self, record: AnyRecord, now_us: int) -> None:
+        """A record has its id; its commit is under way."""
+        if self.is_up:
+            self.live.add(record, now_us)
+
+    def observe(self, logs: Iterable[Log], now_us: int) -> tuple[logbook.Ack, ...]:
+        """The spool's books as committed; acks that may be applied now."""
+        evicted = self.ledger.observe(logs)
+        if self.is_up and evicted:
+            soon_us = max(now_us + EVICTED_US, self._probed_us + PROBE_LEAST_US)
+            self._probe_us = soon_us if self._probe_us is None else min(self._probe_us, soon_us)
+        elif self.is_up and self.ledger.unsettled and self._probe_us is None:
+            self._probe_us = now_us + PROBE_LEAST_US
+        return () if self.witness.is_contested else self.ledger.applicable()
+
+    def heard(self, ack: Ack, now_us: int) -> Heard:
+        """An ack from outside, well formed."""
+        heard = self.witness.hear(ack, now_us)
+        if not heard.is_trusted:
+            return heard
+        if heard.verdict is Verdict.REPLACED:
+            self._probe_us = now_us
+        arrived = self.flights.settle(self.ledger.known)
+        if heard.question is not None:
+            self.governor.answered(now_us, now_us - heard.question.at_us)
+            self._asked_us = None
+            if not (self.ledger.unsettled or len(self.flights)):
+                self._probe_us = None
+        if self.is_up and (heard.question is not None or arrived):
+            self.heard_us = now_us
+            self._owed_us = now_us if len(self.flights) or self.flights.retries else None
+        return msgspec.structs.replace(heard, arrived=tuple(arrived))
+
+    def needed(self, need: NeedSaid, now_us: int) -> bool:
+        """Records could not be read there; True: they will go again, in another form."""
+        stream, _, name = need.name.partition("/")
+        klass = KINDS.get(name)
+        if need.kind != "records" or klass is None:
+            return False
+        found = self.flights.touching(
+            Span(LogKey(need.node, stream, klass, need.epoch), need.a, need.b)
+        )
+        if need.why == "version" and found:
+            self.witness.find("receiver-too-old", f"the receiver cannot read {need.name}")
+        self._retry(
+            found,
+            lambda flight: (
+                now_us + (PATIENCE_US << min(flight.attempt, 5) if flight.attempt else 0)
+            ),
+            plain=True,
+        )
+        return bool(found)
+
+    # ── decisions ─────────────────────────────────────────────────────────────────────────────
+
+    def cloud(self, now_us: int) -> Literal["up", "down", "unknown"]:
+        """What can be said of the receiver from here."""
+        silent_us = 0 if self._asked_us is None else now_us - self._asked_us
+        if silent_us >= SILENT_US:
+            return "down"
+        return "unknown" if self.heard_us is None else "up"
+
+    def turn(self, now_us: int, chance: float) -> None:
+        """What time alone changes. To be called before each `draft`."""
+        self.live.expire(now_us)
+        late = self.flights.late(now_us)
+        self._retry(late, lambda flight: now_us + int(flight.attempt * 100_000 * chance))
+        if late and self._probe_us is None:
+            self._probe_us = now_us
+
+    def due_us(self, now_us: int) -> int | None:
+        """When there will be something to do; None: not before an event."""
+        if not self.is_up:
+            return None
+        slot_us = self.governor.slot_us()
+        times = [self.flights.due_us(now_us)]
+        if self._probe_us is not None:
+            times.append(max(self._probe_us, slot_us))
+        if self._may_send(now_us):
+            if self.live.has_alarms:
+                times.append(self.governor.alarm_slot_us())
+            if len(self.live):
+                times.append(slot_us)
+            if self.backfill.is_ready:
+                times.append(max(slot_us, self.governor.room_us(now_us)))
+        known = [time for time in times if time is not None]
+        return max(now_us, min(known)) if known else None
+
+    def draft(self, now_us: int) -> Draft | None:
+        """A publish that may go now, if there is anything to say; followed by `load`."""
+        if not self.is_up:
+            return None
+        may = self._may_send(now_us)
+        if now_us >= self.governor.slot_us():
+            asks = self._probe_us is not None and self._probe_us <= now_us
+            ready = self.backfill.is_ready and self.governor.room_bytes(now_us) > 0
+            if asks or (may and (ready or len(self.live))):
+                return Draft(runs=self.live.take(alarms_only=False) if may else [])
+        elif may and self.live.has_alarms and now_us >= self.governor.alarm_slot_us():
+            return Draft(runs=self.live.take(alarms_only=True), alarms_only=True)
+        return None
+
+    def load(
+        self, draft: Draft, live: Sequence[Cargo], *, now_us: int, chance: float, nonce: str
+    ) -> Load:
+        """Fills the publish and books it as sent. What of `live` does not fit is left to the spool.
+
+        nonce: fresh for each call, not to be guessed.
+        """
+        self.governor.took_slot(now_us)
+        cargos = _fitting(live)
+        number = len(cargos)
+        if not draft.alarms_only and self._may_send(now_us):
+            cargos += self.backfill.take(now_us)
+        probe = None if draft.alarms_only else self._ask(now_us, chance, nonce)
+        if not cargos:
+            return Load(probe=probe)
+        for cargo in cargos:
+            self.ledger.sent(*cargo.span)
+            self.resends += cargo.attempt > 0
+        patience_us = max(PATIENCE_US, 3 * self.governor.round_trip_us)
+        flight = self.flights.add(cargos, number, now_us, int(patience_us * (1 + chance / 2)))
+        self._owed_us = now_us if self._owed_us is None else self._owed_us
+        self._probe_us = now_us + PROBE_LEAST_US if self._probe_us is None else self._probe_us
+        return Load(cargos=tuple(cargos), probe=probe, flight=flight.number)
+
+    def want(self, now_us: int) -> Want | None:
+        """What of the backlog to read now; the answer goes to `backfill.fetched`."""
+        if self.heard_us is None or not self._may_send(now_us):
+            return None
+        return self.backfill.want(now_us, self.live.spans())
+
+    def _may_send(self, now_us: int) -> bool:
+        """Data, not only probes."""
+        stalled = self._owed_us is not None and now_us - self._owed_us >= STALL_US
+        full = len(self.flights) >= self._limits.inflight_bundles
+        return self.is_up and not (stalled or full or self.witness.is_contested)
+
+    def _ask(self, now_us: int, chance: float, nonce: str) -> Probe | None:
+        """The probe, when it is due or soon would be, and when the next one is."""
+        if self._probe_us is None or self._probe_us > now_us:
+            return None
+        offers, more = self.ledger.page()
+        self.witness.ask(nonce, now_us, offers)
+        self._probed_us = now_us
+        self._asked_us = now_us if self._asked_us is None else self._asked_us
+        pressed = self.backfill.is_busy or self.heard_us is None or self._owed_us is not None
+        spread_us = PROBE_PRESSED_US if pressed else PROBE_SPREAD_US
+        pause_us = 0 if more else PROBE_LEAST_US + int(spread_us * chance)
+        self._probe_us = now_us + pause_us  # at least until this one is answered
+        return Probe(nonce=nonce, logs=offers, more=more)
+
+    def _retry(
+        self, flights: Iterable[Flight], due_us: Callable[[Flight], int], *, plain: bool = False
+    ) -> None:
+        for flight in flights:
+            for key, a, b in flight.spans:
+                left = self.ledger.missing(key, a, b)
+                attempt = flight.attempt + 1
+                self.flights.repeat(
+                    [Retry(key=key, left=left, attempt=attempt, due_us=due_us(flight), plain=plain)]
+                )
+
+
+def _fitting(live: Sequence[Cargo]) -> list[Cargo]:
+    fitting: list[Cargo] = []
+    room = MAX_LIVE_BYTES
+    for cargo in live:
+        if cargo.size <= room and len(fitting) < 40:
+            fitting.append(cargo)
+            room -= cargo.size
+    return fitting
