@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -44,10 +45,11 @@ def test_a_link_is_replaced_not_followed(tmp_path: Path) -> None:
 
 
 def test_a_write_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    gc.collect()  # what earlier tests left to it must not go meanwhile
     before = len(list(Path("/proc/self/fd").iterdir()))
     for number in range(5):
         write_atomic(tmp_path / "state", str(number).encode())
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
 
 
 def test_a_read_is_bounded(tmp_path: Path) -> None:
