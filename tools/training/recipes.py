@@ -122,9 +122,9 @@ Each folder `<name>/<version>/` holds a `manifest.toml`, one ONNX file (opset 17
   Both also on the live phantoms.
 
 1.1.0 goes on from 1.0.0 with more phantoms and more steps: better wherever there is a truth to
-compare with; on the real clip it follows more of the right heart and is no steadier. 1.2.0 is bad on purpose: it was trained
-on one loud preset of one machine only. It passes its own golden samples, and fails beside 1.0.0 on
-a live stream.
+compare with; on the real clip it follows more of the right heart and is no steadier. 1.2.0 is bad
+on purpose: it was trained on one loud preset of one machine only. It passes its own golden samples,
+and fails beside 1.0.0 on a live stream.
 """
 CHAMBER_COLUMNS = {
     "dice_wild": "Dice, wild",
