@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 SIZE = (64, 48)
 OPSET = 17
 IR = 10
+SLOW_SIDE = 512
 
 Nodes = tuple[list[Any], list[Any]]
 
@@ -28,25 +29,30 @@ def write_package(
     fault: str = "",
     size: tuple[int, int] = SIZE,
 ) -> Path:
-    """fault: "" | nan | wrong-input | corrupt | bool-size. Returns <root>/<name>/<version>."""
+    """fault: "" | nan | wrong-input | corrupt | blind | slow | states. Returns its folder.
+
+    blind: sees nothing. slow: some milliseconds a run. states: says NaN at the fifth run after a reset.
+    """
     folder = root / name / version
     folder.mkdir(parents=True)
     width, height = size
     manifest = MANIFEST.format(name=name, version=version, width=width, height=height)
     (folder / "manifest.toml").write_text(manifest)
     shape = (width * 2, height) if fault == "wrong-input" else size
-    model = _model(shape, nan=fault == "nan")
+    if fault == "states":
+        (folder / "manifest.toml").write_text(manifest + STATES)
+    model = GRAPHS.get(fault, _model)(shape, fault)
     body = b"this is no onnx" if fault == "corrupt" else model.SerializeToString()
     (folder / "model.onnx").write_bytes(body)
     np.savez(folder / "golden.npz", input_0=np.zeros((1, height, width, 1), np.uint8))
     return folder
 
 
-def _model(size: tuple[int, int], *, nan: bool) -> Any:
-    width, height = size
+def _model(size: tuple[int, int], fault: str) -> Any:
     make: Callable[..., Any] = helper.make_node
-    zero = 0.0 if nan else 8.0
-    consts = {"limit": 60.0, "slope": zero, "zero": 0.0}
+    nan = fault == "nan"
+    limit = -1000.0 if fault == "blind" else 60.0
+    consts = {"limit": limit, "slope": 0.0 if nan else 8.0, "zero": 0.0}
     nodes = [
         make("Cast", ["x"], ["f"], to=TensorProto.FLOAT),
         make("Transpose", ["f"], ["t"], perm=[0, 3, 1, 2]),
@@ -54,19 +60,77 @@ def _model(size: tuple[int, int], *, nan: bool) -> Any:
         make("Mul", ["d", "zero"], ["z"]) if nan else make("Identity", ["d"], ["z"]),
         make("Div", ["z", "slope"], ["y"]),
     ]
+    return _finish(nodes, consts, size)
+
+
+def _slow(size: tuple[int, int], _: str) -> Any:
+    """The mean of the picture goes through a large product, so that nothing folds away."""
+    make: Callable[..., Any] = helper.make_node
+    consts = {"limit": 60.0, "slope": 8.0, "zero": 0.0}
+    nodes = [
+        make("Cast", ["x"], ["f"], to=TensorProto.FLOAT),
+        make("Transpose", ["f"], ["t"], perm=[0, 3, 1, 2]),
+        make("ReduceMean", ["t"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        make("ConstantOfShape", ["side"], ["plane"]),
+        make("Add", ["plane", "mean"], ["a"]),
+        make("MatMul", ["a", "a"], ["b"]),
+        make("ReduceMean", ["b"], ["c"], keepdims=0),
+        make("Mul", ["c", "zero"], ["nothing"]),
+        make("Sub", ["limit", "t"], ["d"]),
+        make("Add", ["d", "nothing"], ["e"]),
+        make("Div", ["e", "slope"], ["y"]),
+    ]
+    return _finish(nodes, consts, size, side=np.array([SLOW_SIDE, SLOW_SIDE], np.int64))
+
+
+def _recurrent(size: tuple[int, int], _: str) -> Any:
+    """y = sqrt(3 - s) everywhere, s + 1 fed back."""
+    make: Callable[..., Any] = helper.make_node
+    consts = {"three": 3.0, "one": 1.0, "zero": 0.0}
+    nodes = [
+        make("Cast", ["x"], ["f"], to=TensorProto.FLOAT),
+        make("Transpose", ["f"], ["t"], perm=[0, 3, 1, 2]),
+        make("Mul", ["t", "zero"], ["n"]),
+        make("Sub", ["three", "s"], ["left"]),
+        make("Sqrt", ["left"], ["root"]),
+        make("Add", ["n", "root"], ["y"]),
+        make("Add", ["s", "one"], ["s_next"]),
+    ]
+    return _finish(nodes, consts, size, state=True)
+
+
+def _finish(
+    nodes: list[Any],
+    consts: dict[str, float],
+    size: tuple[int, int],
+    *,
+    state: bool = False,
+    **more: Any,
+) -> Any:
+    width, height = size
+    make_value: Callable[..., Any] = helper.make_tensor_value_info
+    inputs = [make_value("x", TensorProto.UINT8, [1, height, width, 1])]
+    outputs = [make_value("y", TensorProto.FLOAT, [1, 1, height, width])]
+    if state:
+        inputs.append(make_value("s", TensorProto.FLOAT, [1]))
+        outputs.append(make_value("s_next", TensorProto.FLOAT, [1]))
+    arrays = {name: np.float32(value) for name, value in consts.items()} | more
     graph = helper.make_graph(
-        nodes,
-        "tiny",
-        [helper.make_tensor_value_info("x", TensorProto.UINT8, [1, height, width, 1])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 1, height, width])],
-        [numpy_helper.from_array(np.float32(v), k) for k, v in consts.items()],
-    )
+        nodes, "tiny", inputs, outputs,
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in arrays.items()],
+    )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
     model.ir_version = IR
     onnx.checker.check_model(model)
     return model
 
 
+GRAPHS: dict[str, Callable[[tuple[int, int], str], Any]] = {"slow": _slow, "states": _recurrent}
+STATES = """
+[[states]]
+input = "s"
+output = "s_next"
+"""
 MANIFEST = """\
 schema = 1
 name = "{name}"

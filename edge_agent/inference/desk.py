@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from edge_agent.core import schedule
 from edge_agent.core.frames import Drop, Frame
-from edge_agent.inference.seats import Run
+from edge_agent.inference.seats import Offered, Run
 
 IDLE_S = 0.25  # an idle lane turns four times a second, for the watchdog
 
@@ -24,6 +24,8 @@ class Job(NamedTuple):
     frame: Frame
     deadline_us: int
     poor: bool
+    level: int
+    every: int
 
 
 Lost = Callable[[Run, Drop], None]
@@ -59,20 +61,20 @@ class Desk:
             self._free.notify_all()
             self._free.wait_for(lambda: not any(run.busy for run in runs), timeout_s)
 
-    def put(self, run: Run, frame: Frame, deadline_us: int, *, poor: bool = False) -> None:
+    def put(self, run: Run, offered: Offered) -> None:
         with self._turn:
             self._forget(run, Drop.OVERWRITTEN)
             if self._closed:
                 self._lost(run, Drop.SHUTDOWN)
                 return
-            run.frame, run.deadline_us, run.poor = frame, deadline_us, poor
+            run.waiting = offered
             self._work.notify()
 
     def wait_free(self, run: Run, timeout_s: float) -> bool:
         """For recorded sources: True once nothing waits or runs for this run."""
         with self._turn:
             return self._free.wait_for(
-                lambda: self._closed or (run.frame is None and not run.busy), timeout_s
+                lambda: self._closed or (run.waiting is None and not run.busy), timeout_s
             )
 
     def take(self) -> Job | None:
@@ -104,8 +106,8 @@ class Desk:
         return self._closed
 
     def _forget(self, run: Run, why: Drop) -> None:
-        if run.frame is not None:
-            run.frame = None
+        if run.waiting is not None:
+            run.waiting = None
             self._lost(run, why)
 
     def _pick(self) -> Job | None:
@@ -115,11 +117,11 @@ class Desk:
             if best is None:
                 return None
             run = self._runs[best.key]
-            frame = run.frame
-            assert frame is not None
+            offered = run.waiting
+            assert offered is not None
             if schedule.judge(best, self._now_us(), run.estimate_us) == "late":
                 self._forget(run, Drop.LATE)
                 run.estimate_us = schedule.doubt(run.estimate_us)
                 continue
-            run.frame, run.busy = None, True
-            return Job(run, frame, best.deadline_us, run.poor)
+            run.waiting, run.busy = None, True
+            return Job(run, *offered)

@@ -103,8 +103,8 @@ class Lane:
             findings=findings,
             times=record.Times(started, run_from, run_to, made),
             situation=record.Situation(
-                level=stream.level,
-                every=max(1, stream.every(run)),  # a level may have come since the frame
+                level=job.level,
+                every=job.every,
                 state_reset=fresh,
                 low_quality=job.poor,
                 utc_offset_us=offset_us,

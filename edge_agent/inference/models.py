@@ -106,7 +106,7 @@ class ModelVerbs:
     def commit(self, model: str) -> None:
         """The trial is over; the previous version may go."""
         for run in self.runs_of(model):
-            run.trial, run.previous = False, None
+            run.live.trial, run.previous = False, None
         self.tidy()
 
     def roll_back(self, model: str) -> int:

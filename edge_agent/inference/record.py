@@ -45,13 +45,13 @@ class Situation(NamedTuple):
     utc_error_us: int | None
 
 
-def flags_of(frame: Frame, run: Run, situation: Situation, findings: Findings) -> tuple[str, ...]:
+def flags_of(frame: Frame, seat: Seat, situation: Situation, findings: Findings) -> tuple[str, ...]:
     """In the order of the schema."""
     claims = {
         "replay": frame.replay,
         "uncalibrated": frame.calibration.spacing_mm is None,
         "degraded": situation.level > 0,
-        "trial": run.trial,
+        "trial": seat.trial,
         "state_reset": situation.state_reset,
         "truncated": TRUNCATED in findings.flags,
         "low_quality": situation.low_quality,
@@ -98,7 +98,7 @@ def build(
         settings=seat.interpreter.settings,
         every=situation.every,
         level=situation.level,
-        flags=flags_of(frame, run, situation, findings),
+        flags=flags_of(frame, seat, situation, findings),
         exam=frame.exam,
         labels=findings.labels,
         objects=findings.objects,

@@ -87,6 +87,7 @@ class Seat:
             contours=stream.contours,
         )
         self.fresh = True  # starts from nothing: its next result says `state_reset`
+        self.trial = False
         self._seen_us = 0
 
     def warm(self) -> None:
@@ -194,6 +195,19 @@ class ModelCount:
         self.frames += 1
 
 
+class Offered(NamedTuple):
+    """A captured frame and what was true when it was offered.
+
+    poor: never to be shown as fresh. every: frames from one run of this model to the next.
+    """
+
+    frame: Frame
+    deadline_us: int
+    poor: bool = False
+    level: int = 0
+    every: int = 1
+
+
 class Run:
     """One model of one stream. Only one lane works on it at a time."""
 
@@ -209,30 +223,27 @@ class Run:
         self.shadow_every = 1
         self.shadow_count = ShadowCount()
         self.count = ModelCount()
-        self.trial = False
         self.estimate_us = 0.0
-        # the slot: one frame waits, the newest wins
-        self.frame: Frame | None = None
-        self.deadline_us = 0
-        self.poor = False
+        self.waiting: Offered | None = None  # the slot: one frame waits, the newest wins
         self.busy = False
 
     def ready(self, key: int) -> schedule.Ready | None:
-        frame = self.frame
-        if frame is None or self.busy:
+        waiting = self.waiting
+        if waiting is None or self.busy:
             return None
-        return schedule.Ready(self.rank, self.deadline_us, frame.captured_us, key)
+        return schedule.Ready(self.rank, waiting.deadline_us, waiting.frame.captured_us, key)
 
     def take_seat(self, seat: Seat, *, trial: bool) -> None:
         """The swap: one store; the lane reads `live` once per frame."""
-        self.previous, self.live, self.trial = self.live, seat, trial
+        seat.trial = trial  # of the seat, so that no frame of the old version says it
+        self.previous, self.live = self.live, seat
 
     def roll_back(self) -> bool:
         """False when there is nothing to go back to."""
         if self.previous is None:
             return False
         self.previous.fresh = True  # its lane forgets what it fed back, before its next frame
-        self.live, self.previous, self.trial = self.previous, None, False
+        self.live, self.previous = self.previous, None
         return True
 
     def shas(self) -> set[str]:

@@ -10,7 +10,7 @@ from edge_agent.core.freshness import Freshness
 from edge_agent.core.ring import Word
 from edge_agent.core.signal import SignalWatch
 from edge_agent.inference.desk import Desk
-from edge_agent.inference.seats import Run, StreamOptions
+from edge_agent.inference.seats import Offered, Run, StreamOptions
 from edge_agent.memory import Mapped
 from edge_agent.orders import StreamOrder
 from edge_agent.ports import SourceFacts
@@ -106,18 +106,18 @@ class Stream:
             return round(self.config.deadline_ms * 1000)
         return schedule.default_deadline_us(self.header[Word.EXPECTED_MILLIFPS] / 1000)
 
-    def every(self, run: Run) -> int:
-        """Run on each N-th captured frame at the present level; 0: on none."""
-        shed = degrade.every(self.level, self.config.priority, extra=not run.primary)
+    def every(self, run: Run, level: int) -> int:
+        """Run on each N-th captured frame at that level; 0: on none."""
+        shed = degrade.every(level, self.config.priority, extra=not run.primary)
         return shed * run.ref.options.every
 
     def offer(self, frame: Frame, desk: Desk, *, poor: bool) -> None:
         """A captured frame goes to every run that is due. poor: never to be shown as fresh."""
-        deadline_us = frame.captured_us + self.deadline_us()
+        deadline_us, level = frame.captured_us + self.deadline_us(), self.level
         for run in self.runs:
-            every = self.every(run)
+            every = self.every(run, level)
             if every and frame.number % every == 0:
-                desk.put(run, frame, deadline_us, poor=poor)
+                desk.put(run, Offered(frame, deadline_us, poor, level, every))
             elif run.primary or frame.number % run.ref.options.every == 0:
                 self.lost(run, self.level_drop)  # a second model's other frames were never due
 
