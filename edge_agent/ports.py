@@ -6,7 +6,7 @@ adapter translates its vendor's errors at once into those of `core.errors`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -151,6 +151,28 @@ class Spool(Protocol):
 
     def newest(self, limit: int) -> list[Record]:
         """The newest records held, newest first, for the CLI."""
+        ...
+
+
+class DurableSpool(Protocol):
+    """What an operator may ask of a spool on disk, beside what the house needs (`Spool`).
+
+    One request at a time. Each raises: Overloaded, also while another is under way; Damaged.
+    """
+
+    async def verify(self) -> Mapping[str, int]:
+        """Reads everything held: `records` sound, `corrupt` found damaged now."""
+        ...
+
+    def export(self) -> AsyncGenerator[bytes, None]:
+        """All that is held, as lines of a file (`core.carriage`); it is kept here."""
+        ...
+
+    async def apply(self, content: bytes) -> Mapping[str, int]:
+        """A file of acknowledgements, all or none: `logs` named, `records` gone, `settled` logs.
+
+        Raises: Rejected.
+        """
         ...
 
 

@@ -6,7 +6,7 @@ The names of fields are a contract (`schema` 1): fields only get added. Ages are
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
@@ -15,12 +15,13 @@ import msgspec
 from edge_agent import __version__
 from edge_agent.config.structs import Config
 from edge_agent.core.account import Totals
+from edge_agent.core.errors import Rejected
 from edge_agent.core.frames import DROPS, Alarm, Event, Record, Result, Signal
 from edge_agent.core.freshness import BLANKING
 from edge_agent.core.manifest import Manifest
 from edge_agent.core.notes import Notes
 from edge_agent.core.ring import Word
-from edge_agent.ports import Clock, Host, HostSample, Spool
+from edge_agent.ports import Clock, DurableSpool, Host, HostSample, Spool
 from edge_agent.services.console.views import Picture, Shot
 from edge_agent.services.engine import Engine, Tap
 from edge_agent.services.pipeline import Channel, Pipeline
@@ -70,6 +71,7 @@ class Parts:
         self.manifests: dict[str, Manifest] = {}  # by "name@version"
         self.sample: Callable[[], HostSample | None] = lambda: None
         self.console: Callable[[], tuple[int | None, list[dict[str, str]]]] = lambda: (None, [])
+        self.durable: DurableSpool | None = None  # None: the spool forgets
         self.degraded = False  # the last good configuration runs, not the files'
         self.stopping = False
         self._started_us = rooms.clock.boot_us()
@@ -182,7 +184,32 @@ class Parts:
         return self.rooms.events.newest_first()
 
 
-class Views(Parts):
+class Kept(Parts):
+    """What is in the spool, and what may be done with it by hand."""
+
+    def spool_records(self, limit: int) -> list[dict[str, Any]]:
+        found = self.rooms.spool.newest(limit)
+        return [{**msgspec.to_builtins(record), "class": record.klass.value} for record in found]
+
+    async def spool_verify(self) -> dict[str, Any]:
+        return {**await self._on_disk("verify").verify()}
+
+    def spool_export(self) -> AsyncGenerator[bytes, None]:
+        return self._on_disk("export").export()
+
+    async def spool_import(self, content: bytes) -> dict[str, Any]:
+        return {**await self._on_disk("import").apply(content)}
+
+    def _on_disk(self, verb: str) -> DurableSpool:
+        if self.durable is None:
+            raise Rejected(
+                f"{verb} spool: expected one on disk, got a volatile one",
+                hint="it stands in while the disk cannot be used: edge-agent status says why",
+            )
+        return self.durable
+
+
+class Views(Kept):
     """The parts, their sum, and what a follower sees."""
 
     # ── pictures and followers ────────────────────────────────────────────────────────────────

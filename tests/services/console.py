@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,6 +63,8 @@ class Agent:
         self.reloads = 0
         self.reload_error: Exception | None = None
         self.reload_takes_s = 0.0
+        self.export_lines = 3
+        self.export_error: Exception | None = None
 
     def status(self) -> dict[str, Any]:
         return {"schema": 1, "node": "cart", "state": "ok", "age": float("nan")}
@@ -96,6 +98,22 @@ class Agent:
             return None
         picture = Picture(w=2, h=1, channels=3, pixels=b"abcdef", number=7, age_ms=1.5)
         return Shot(frame=picture, result=result(7))
+
+    def spool_records(self, limit: int) -> list[Any]:
+        return [{"class": "event", "seq": seq} for seq in range(300, 0, -1)][:limit]
+
+    async def spool_verify(self) -> dict[str, Any]:
+        return {"records": 3, "corrupt": 0}
+
+    async def spool_export(self) -> AsyncGenerator[bytes, None]:
+        for number in range(self.export_lines):
+            yield b"%d\n" % number * 1000
+        if self.export_error is not None:
+            raise self.export_error
+        yield b"end\n"
+
+    async def spool_import(self, content: bytes) -> dict[str, Any]:
+        return {"bytes": len(content)}
 
     async def metrics(self) -> bytes:
         return b"edge_agent_ready 1.0\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
@@ -11,17 +10,24 @@ import anyio
 import msgspec
 from aiohttp import hdrs, web
 
-from edge_agent import logs
 from edge_agent.config.structs import ConsoleConfig
 from edge_agent.core.errors import ConfigError, EdgeAgentError, Overloaded
 from edge_agent.metrics import CONTENT_TYPE
 from edge_agent.services.console import access, results
+from edge_agent.services.console.answers import (
+    SCHEMA,
+    Refused,
+    audit,
+    document_of,
+    limit_of,
+    peer_of,
+    refusal,
+)
+from edge_agent.services.console.spool import SpoolDesk
 from edge_agent.services.console.views import Document, Views
 
-SCHEMA = 1
 MAX_REQUEST_BYTES = 64 << 10
 RESPONSE_TIMEOUT_S = 30.0  # for a client to take its answer
-MAX_LIMIT = 1_000_000_000
 SAFE_VERBS: Final = frozenset({"GET", "HEAD"})
 SECURITY: Final = {
     "Server": "edge-agent",
@@ -34,14 +40,6 @@ SECURITY: Final = {
 }
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class Refused(EdgeAgentError):
-    """An answer that is no 200."""
-
-    def __init__(self, status: int, message: str, *, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.status = status
 
 
 class Routes:
@@ -70,6 +68,11 @@ class Routes:
         app.router.add_get("/v1/results", self._results, allow_head=False)
         app.router.add_get("/v1/frame", self._frame, allow_head=False)
         app.router.add_post("/v1/reload", self._reload)
+        desk = SpoolDesk(self._views, self._unbroken)
+        app.router.add_get("/v1/spool/records", desk.records, allow_head=False)
+        app.router.add_post("/v1/spool/verify", desk.verify)
+        app.router.add_post("/v1/spool/export", desk.export)
+        app.router.add_post("/v1/spool/import", desk.take)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics)
@@ -78,31 +81,31 @@ class Routes:
     # reads
 
     async def _status(self, _: web.Request) -> web.Response:
-        return _json(self._views.status())
+        return document_of(self._views.status())
 
     def _part(self, name: str) -> Handler:
         view: Callable[[], Any] = getattr(self._views, name)
 
         async def answer(_: web.Request) -> web.Response:
-            return _json({"schema": SCHEMA, name: view()})
+            return document_of({"schema": SCHEMA, name: view()})
 
         return answer
 
     async def _results(self, request: web.Request) -> web.StreamResponse:
-        stream, limit = self._stream(request), _limit(request)
+        stream, limit = self._stream(request), limit_of(request)
         with self.seats.take() as seat, self._views.subscribe(stream) as lines:
             return await results.follow(request, lines, limit=limit, seat=seat)
 
     async def _frame(self, request: web.Request) -> web.Response:
         stream = self._stream(request)
-        peer = _peer(request)
+        peer = peer_of(request)
         if peer is None and not self._config.pixels:
             raise Refused(
                 403,
                 "read frame: pixels over loopback HTTP are switched off",
                 hint="use the socket, or set console.pixels = true",
             )
-        _audit(request, peer, stream=stream)
+        audit(request, peer, stream=stream)
         shot = self._views.frame(stream)
         if shot is None:
             raise Refused(
@@ -113,11 +116,11 @@ class Routes:
         )
 
     async def _healthz(self, _: web.Request) -> web.Response:
-        return _json({"ok": True})
+        return document_of({"ok": True})
 
     async def _readyz(self, _: web.Request) -> web.Response:
         ready = self._views.ready()
-        return _json({"ready": ready}, status=200 if ready else 503)
+        return document_of({"ready": ready}, status=200 if ready else 503)
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(
@@ -127,7 +130,7 @@ class Routes:
     # verbs
 
     async def _reload(self, _: web.Request) -> web.Response:
-        return _json({"schema": SCHEMA, **await self._unbroken(self._views.reload())})
+        return document_of({"schema": SCHEMA, **await self._unbroken(self._views.reload())})
 
     async def _unbroken(self, verb: Coroutine[Any, Any, Document]) -> Document:
         """A client that leaves does not leave it half done: aiohttp cancels only the waiting."""
@@ -144,13 +147,13 @@ class Routes:
         try:
             response = await handler(request)
         except Refused as error:
-            response = _refusal(error.status, error)
+            response = refusal(error.status, error)
         except Overloaded as error:
-            response = _refusal(503, error)
+            response = refusal(503, error)
         except ConfigError as error:
-            response = _refusal(422, error)
+            response = refusal(422, error)
         except EdgeAgentError as error:
-            response = _refusal(409, error)
+            response = refusal(409, error)
         except web.HTTPNotFound:
             routes = sorted(
                 {
@@ -159,19 +162,19 @@ class Routes:
                     if route.resource
                 }
             )
-            response = _json(
+            response = document_of(
                 {"error": f"no {request.path[:200]}", "hint": "see routes", "routes": routes},
                 status=404,
             )
         except web.HTTPException as error:
             what = f"{request.method} {request.path[:200]}: {error.reason}"
-            response = _json({"error": what, "hint": ""}, status=error.status)
+            response = document_of({"error": what, "hint": ""}, status=error.status)
         return await _sent(request, response)
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         self.served.add(request.protocol)
-        peer = _peer(request)
+        peer = peer_of(request)
         if peer is None and not access.is_own_name(request.headers.get(hdrs.HOST)):
             raise Refused(
                 403, "this Host is not answered", hint="ask 127.0.0.1 or localhost by name"
@@ -181,7 +184,7 @@ class Routes:
         allowed = peer is not None and access.may_write(
             peer, own_uid=self._own_uid, admin_gid=self._admin_gid
         )
-        _audit(request, peer, allowed=allowed)
+        audit(request, peer, allowed=allowed)
         if peer is None:
             raise Refused(
                 403, "loopback HTTP is read-only", hint="use the socket: edge-agent COMMAND"
@@ -203,44 +206,6 @@ class Routes:
         if name not in names:
             raise Refused(404, f"no stream {name[:64]!r}", hint=have)
         return name
-
-
-def _limit(request: web.Request) -> int | None:
-    text = request.query.get("limit")
-    if text is None:
-        return None
-    limit = int(text) if text.isascii() and text.isdigit() and len(text) < 12 else 0
-    if not 1 <= limit <= MAX_LIMIT:
-        raise Refused(400, f"{request.path}: limit {text[:20]!r}, expected 1 to {MAX_LIMIT}")
-    return limit
-
-
-def _peer(request: web.Request) -> access.Peer | None:
-    """Who is at the other end of the UNIX socket; None over loopback, or when it left."""
-    sock = request.get_extra_info("socket")
-    if sock is None or sock.family != socket.AF_UNIX:
-        return None
-    try:
-        return access.peer_of(sock)
-    except OSError:
-        return None
-
-
-def _audit(request: web.Request, peer: access.Peer | None, **fields: object) -> None:
-    who: dict[str, object] = {"via": "loopback"}
-    if peer is not None:
-        who = {"via": "socket", "uid": peer.uid, "pid": peer.pid}
-    logs.audit(f"{request.method} {request.path[:200]}", **who, **fields)
-
-
-def _json(document: object, *, status: int = 200) -> web.Response:
-    return web.Response(
-        body=msgspec.json.encode(document), status=status, content_type="application/json"
-    )
-
-
-def _refusal(status: int, error: EdgeAgentError) -> web.Response:
-    return _json({"error": error.what, "hint": error.hint}, status=status)
 
 
 async def _secure(_: web.Request, response: web.StreamResponse) -> None:

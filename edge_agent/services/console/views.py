@@ -5,7 +5,7 @@ Every document is made of plain types, new at each call. The keys are those of `
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -34,7 +34,28 @@ class Shot(msgspec.Struct, frozen=True, kw_only=True):
     result: Result | None = None
 
 
-class Views(Protocol):
+class SpoolViews(Protocol):
+    """What is asked of the spool beyond its numbers.
+
+    Each raises: Overloaded, Damaged; Rejected where the spool is a volatile one, with a hint.
+    """
+
+    def spool_records(self, limit: int) -> list[Any]:
+        """The newest, newest first; plain types, with their `class`."""
+        ...
+
+    async def spool_verify(self) -> Document: ...
+
+    def spool_export(self) -> AsyncGenerator[bytes, None]:
+        """Lines, read as they are taken."""
+        ...
+
+    async def spool_import(self, content: bytes) -> Document:
+        """Raises: Rejected for a file that is none, or not ours."""
+        ...
+
+
+class Views(SpoolViews, Protocol):
     """Implemented by the app. Called on the loop; must not block."""
 
     def status(self) -> Document: ...

@@ -9,17 +9,21 @@ beyond when it was made.
 from __future__ import annotations
 
 from edge_agent.stores.spool.backlog import Backlog, Verified
+from edge_agent.stores.spool.compact import compact
+from edge_agent.stores.spool.courier import Courier
 from edge_agent.stores.spool.limits import Change, Notice, Page, SpoolLimits
 from edge_agent.stores.spool.spool import DiskSpool, SpoolHealth, open_spool
 
 __all__ = [
     "Backlog",
     "Change",
+    "Courier",
     "DiskSpool",
     "Notice",
     "Page",
     "SpoolHealth",
     "SpoolLimits",
     "Verified",
+    "compact",
     "open_spool",
 ]

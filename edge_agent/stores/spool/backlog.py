@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 
+import anyio
 import msgspec
 
 from edge_agent.core.logbook import Ack, Log, LogKey, forfeited
@@ -24,6 +25,7 @@ from edge_agent.stores.spool.voices import Voices
 
 VERIFY_ROWS = 1000
 VERIFY_BYTES = 1 << 20
+APPLIED_EVERY_S = 0.02
 
 
 class Verified(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,6 +129,11 @@ class Backlog:
             return len(gone)
 
         return await asked(self._front, work)
+
+    async def applied(self) -> None:
+        """Until all acknowledgements so far are worked off."""
+        while await asked(self._front, lambda: bool(self._front.claims)):  # noqa: ASYNC110 - of a thread
+            await anyio.sleep(APPLIED_EVERY_S)
 
     def may_forget(self, log: Log) -> bool:
         """Closed, nothing pending, and the receiver waits for nothing."""
