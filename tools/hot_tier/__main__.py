@@ -1,0 +1,130 @@
+"""`python -m tools.hot_tier receive`: the hot tier as a process of its own.
+
+Prints one line of JSON when it is ready, `{"rx","road"}`, and stops at SIGINT and SIGTERM. What it
+acknowledged is in the database, however it ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+from typing import Final
+
+import anyio
+import msgspec
+
+from edge_agent import logs
+from edge_agent.config.structs import LogConfig, UplinkConfig
+from edge_agent.core.errors import EdgeAgentError
+from edge_agent.ports import Link
+from edge_agent.stores.files import write_atomic
+from tools.hot_tier import HotTier, HttpRoad, MqttRoad, Pair
+
+SHEET_EVERY_S: Final = 1.0
+MQTT_PORT: Final = 1883
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tools.hot_tier", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    _add_receive(verbs.add_parser("receive", help="take records, acknowledge what is durable"))
+    options = parser.parse_args(arguments)
+    if options.mqtt is None and options.http is None:
+        parser.error("receive: give --mqtt, --http, or both")
+    logs.setup(LogConfig(level="warning"), sys.stderr)
+    try:
+        anyio.run(_receive, options)
+    except EdgeAgentError as error:
+        print(f"hot_tier: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _add_receive(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--db",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the database; made if it is not there",
+    )
+    add("--mqtt", type=_place, metavar="HOST[:PORT]", help="a broker that has the nodes' topics")
+    add("--http", type=int, metavar="PORT", help="listen for a KubeEdge Rule; with --mqtt, the way "
+        "back is MQTT")  # fmt: skip
+    add("--bind", default="127.0.0.1", metavar="HOST", help="where --http listens")
+    add("--router", default="", metavar="URL", help="with --http: CloudCore's REST, the way back")
+    add("--ns", default="", help="KubeEdge namespace; any with --mqtt, `default` with --router")
+    add("--node", action="append", default=[], help="take only this one's; repeat for more")
+    add("--live", type=Path, metavar="OUT.jsonl", help="records as they come")
+    add("--ordered", type=Path, metavar="OUT.jsonl", help="records of each log in order")
+    add("--sheet", type=Path, metavar="OUT.json", help="the balance sheet, each second")
+    add("--username", default="", help="for the broker")
+    add("--password-file", default=None, metavar="FILE")
+    add("--ca-file", default=None, metavar="FILE", help="for TLS to the broker")
+
+
+def _place(given: str) -> tuple[str, int]:
+    host, _, port = given.removeprefix("mqtt://").partition(":")
+    if port and not port.isdigit():
+        raise argparse.ArgumentTypeError(f"expected HOST[:PORT], got {given}")
+    return host or "127.0.0.1", int(port or MQTT_PORT)
+
+
+def _road(options: argparse.Namespace) -> tuple[Link, HttpRoad | None]:
+    http = mqtt = None
+    if options.http is not None:
+        ns = options.ns or "default"
+        http = HttpRoad(options.http, host=options.bind, router=options.router, ns=ns)
+    if options.mqtt is not None:
+        config = UplinkConfig(
+            tls=options.ca_file is not None,
+            ca_file=options.ca_file,
+            username=options.username,
+            password_file=options.password_file,
+        )
+        host, port = options.mqtt
+        nodes = tuple(options.node)
+        mqtt = MqttRoad(host, port, nodes=nodes, ns=options.ns or "+", config=config)
+    if http and mqtt:
+        return Pair(http, mqtt), http
+    found = http or mqtt
+    assert found is not None
+    return found, http
+
+
+async def _receive(options: argparse.Namespace) -> None:
+    road, http = _road(options)
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with HotTier(
+            options.db, road, nodes=options.node, live=options.live, ordered=options.ordered
+        ) as tier:
+            where = f"http://{options.bind}:{http.port}" if http else "mqtt"
+            ready = {"rx": tier.sheet()["rx"], "road": where}
+            print(msgspec.json.encode(ready).decode(), flush=True)
+            async with anyio.create_task_group() as group:
+                if options.sheet is not None:
+                    group.start_soon(_keep_sheet, tier, options.sheet)
+                async for _ in signals:
+                    break
+                group.cancel_scope.cancel()
+            await tier.settle()
+            if options.sheet is not None:
+                write_atomic(options.sheet, _json(tier))
+
+
+async def _keep_sheet(tier: HotTier, path: Path) -> None:
+    while True:
+        await anyio.to_thread.run_sync(write_atomic, path, _json(tier))
+        await anyio.sleep(SHEET_EVERY_S)
+
+
+def _json(tier: HotTier) -> bytes:
+    return msgspec.json.encode(tier.sheet()) + b"\n"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,116 @@
+"""The desk and its files in a thread of their own, seen from the event loop.
+
+One thread has the only connection: SQLite can damage its write-ahead log when two connections
+write and checkpoint at once. Whoever is cancelled while it works does not stop it; what it did is
+then durable and not acknowledged, which is no harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Final, NamedTuple, TypeVar
+
+import anyio
+
+from edge_agent.core.errors import Overloaded
+from tools.hot_tier.database import Database
+from tools.hot_tier.desk import Desk, Outcome
+from tools.hot_tier.outputs import Form, Output
+from tools.hot_tier.sheet import MAX_SHOWN_LOGS
+from tools.hot_tier.store import Total
+
+CLOSE_S: Final = 5.0  # for the files to catch up
+
+T = TypeVar("T")
+
+
+class Standing(NamedTuple):
+    """The whole, as of a commit."""
+
+    total: Total
+    counts: Mapping[str, int]
+
+
+class Opened:
+    """The parts, made and used in the thread."""
+
+    def __init__(self, path: Path, nodes: Sequence[str], files: Mapping[Form, Path | None]) -> None:
+        self.db = Database(path, mint=secrets.token_hex(16))
+        try:
+            self.desk = Desk(self.db, nodes)
+            self.recent = list(reversed(self.desk.logs.recent(MAX_SHOWN_LOGS)))
+        except BaseException:
+            self.db.close()
+            raise
+        self.outputs = [
+            Output(self.db, self.desk.logs, form, file)
+            for form, file in files.items()
+            if file is not None
+        ]
+
+    def standing(self) -> Standing:
+        return Standing(self.desk.total, dict(self.desk.counts))
+
+    def take(self, payloads: Sequence[bytes]) -> tuple[Outcome, Standing]:
+        return self.desk.take(payloads), self.standing()
+
+    def close(self) -> None:
+        try:
+            self.desk.close()
+        finally:
+            self.db.close()
+
+
+class DeskThread:
+    """rx, opens, dicts: what acknowledgements say. opened, recent: as it was at the start."""
+
+    def __init__(self, thread: ThreadPoolExecutor, parts: Opened) -> None:
+        self._thread = thread
+        self._parts = parts
+        self.rx = parts.db.rx
+        self.opens = parts.db.opens
+        self.dicts = parts.desk.codecs.ids
+        self.opened = parts.standing()
+        self.recent = parts.recent
+
+    async def take(self, payloads: Sequence[bytes]) -> tuple[Outcome, Standing]:
+        """Raises: Overloaded, Damaged."""
+        return await _in(self._thread, lambda: self._parts.take(payloads))
+
+    async def document(self, node: str, name: str) -> bytes:
+        return await _in(self._thread, lambda: self._parts.desk.document(node, name))
+
+    async def catch_up(self) -> None:
+        """Until the files have all that the database has. Raises: Overloaded, Damaged."""
+        behind = list(self._parts.outputs)
+        while behind:
+            behind = [output for output in behind if await _in(self._thread, output.step)]
+
+
+@asynccontextmanager
+async def at_desk(
+    path: Path, *, nodes: Sequence[str] = (), files: Mapping[Form, Path | None]
+) -> AsyncIterator[DeskThread]:
+    """Raises: ConfigError, Overloaded, Damaged."""
+    thread = ThreadPoolExecutor(1, thread_name_prefix="hot-tier-desk")
+    try:
+        parts = await _in(thread, lambda: Opened(path, nodes, files))
+        desk = DeskThread(thread, parts)
+        try:
+            yield desk
+        finally:
+            with anyio.move_on_after(CLOSE_S, shield=True), suppress(Overloaded):
+                await desk.catch_up()
+            with anyio.CancelScope(shield=True):
+                await _in(thread, parts.close)
+    finally:
+        thread.shutdown()
+
+
+async def _in(thread: ThreadPoolExecutor, act: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(thread, act)

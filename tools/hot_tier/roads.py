@@ -1,0 +1,223 @@
+"""How bundles come to the hot tier and its words get back. Each road is a `ports.Link`.
+
+    MqttRoad   the nodes' topics on one broker: without KubeEdge, or behind the double of EdgeCore
+    HttpRoad   the endpoint that a KubeEdge Rule posts to, and the Router's REST for the way back
+    Pair       uplink of one road, downlink of another
+
+A Rule's post carries neither topic nor node: whose it is, the payload itself says. The Router waits
+for no answer and repeats nothing; our status is for people with curl.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Final
+
+import aiohttp
+import aiomqtt
+import anyio
+import msgspec
+from aiohttp import web
+
+from edge_agent.config.structs import UplinkConfig
+from edge_agent.core.errors import LinkDown
+from edge_agent.core.wire.armour import MAX_BUNDLE_CHARS
+from edge_agent.links.credentials import read_secrets
+from edge_agent.ports import Link, LinkSession
+
+QOS: Final = 1
+ANSWER_S: Final = 10.0
+MAX_WAITING: Final = 256  # payloads that nobody took yet: 64 MB at most
+MAX_UNCONFIRMED: Final = 20
+MAX_POSTS: Final = 64  # on their way to the Router
+MAX_NODE_POSTS: Final = 8
+UP: Final = "/v1/up"
+DOWN: Final = "{router}/{node}/{ns}/edge-agent/{what}"
+
+_silent = logging.getLogger(f"{__name__}.aiomqtt")
+_silent.setLevel(logging.CRITICAL)  # the supervisor logs what is raised, once
+
+Message = tuple[str, bytes]
+
+
+class MqttRoad:
+    """nodes: whose topics to subscribe to; none given: every node's.
+
+    config: what else a broker asks for: password, certificates, namespace. ns "+": of any.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        nodes: tuple[str, ...] = (),
+        ns: str = "+",
+        config: UplinkConfig | None = None,
+    ) -> None:
+        self._config = msgspec.structs.replace(config or UplinkConfig(), host=host, port=port)
+        self._topics = [f"{ns}/user/edge-agent/{node}/up" for node in nodes or ("+",)]
+        self._where = f"mqtt://{host}:{port}"
+
+    def connect(self) -> AbstractAsyncContextManager[LinkSession]:
+        """Raises: LinkDown."""
+        return self._connected()
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[LinkSession]:
+        config = self._config
+        secrets = await anyio.to_thread.run_sync(read_secrets, config)
+        client = aiomqtt.Client(
+            config.host,
+            config.port or 1883,
+            username=config.username or None,
+            password=secrets.password,
+            tls_context=secrets.tls,
+            protocol=aiomqtt.ProtocolVersion.V311,
+            timeout=ANSWER_S,
+            max_queued_incoming_messages=MAX_WAITING,
+            logger=_silent,
+        )
+        client.pending_calls_threshold = 2 * MAX_UNCONFIRMED
+        try:
+            async with client:
+                await client.subscribe([(topic, QOS) for topic in self._topics])
+                yield _MqttSession(client, self._where)
+        except aiomqtt.MqttError as error:
+            hint = "is the broker running?"
+            raise LinkDown(f"use {self._where}: {error}", hint=hint) from error
+
+
+class _MqttSession:
+    def __init__(self, client: aiomqtt.Client, where: str) -> None:
+        self._client = client
+        self._where = where
+
+    async def publish(self, topic: str, payload: bytes) -> None:
+        try:
+            await self._client.publish(topic, payload, QOS)
+        except aiomqtt.MqttError as error:
+            raise LinkDown(f"publish to {self._where}: {error}") from error
+
+    async def messages(self) -> AsyncIterator[Message]:
+        try:
+            async for message in self._client.messages:
+                yield str(message.topic), message.payload
+        except aiomqtt.MqttError as error:
+            raise LinkDown(f"receive from {self._where}: {error}") from error
+
+
+class HttpRoad:
+    """Listens on `host:port` (0: any free port; `port` says which). router: base URL, or ""."""
+
+    def __init__(
+        self, port: int, *, host: str = "127.0.0.1", router: str = "", ns: str = "default"
+    ) -> None:
+        self.port = port
+        self._host = host
+        self._router = router.rstrip("/")
+        self._ns = ns
+
+    def connect(self) -> AbstractAsyncContextManager[LinkSession]:
+        """Raises: LinkDown when the port is taken."""
+        return self._connected()
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[LinkSession]:
+        session = _HttpSession(self._router, self._ns)
+        server = web.AppRunner(session.app(), access_log=None, handle_signals=False)
+        await server.setup()
+        try:
+            try:
+                await web.TCPSite(server, self._host, self.port).start()
+            except OSError as error:
+                where = f"{self._host}:{self.port}"
+                raise LinkDown(f"listen on {where}: {error.strerror}", hint="--http 0") from error
+            self.port = server.addresses[0][1]
+            timeout = aiohttp.ClientTimeout(total=ANSWER_S)
+            connector = aiohttp.TCPConnector(limit=MAX_UNCONFIRMED)
+            async with aiohttp.ClientSession(timeout=timeout, connector=connector) as client:
+                session.client = client
+                try:
+                    yield session
+                finally:
+                    await session.close()
+        finally:
+            await server.cleanup()
+
+
+class _HttpSession:
+    """A Router that cannot be reached is no reason to stop listening: nodes ask again."""
+
+    def __init__(self, router: str, ns: str) -> None:
+        self.client: aiohttp.ClientSession | None = None
+        self._router = router
+        self._ns = ns
+        self._came: asyncio.Queue[bytes] = asyncio.Queue(MAX_WAITING)
+        self._posts: dict[asyncio.Task[None], str] = {}  # by node
+
+    def app(self) -> web.Application:
+        app = web.Application(client_max_size=MAX_BUNDLE_CHARS)
+        app.router.add_post(UP, self._up)
+        app.router.add_post("/", self._up)
+        return app
+
+    async def _up(self, request: web.Request) -> web.Response:
+        payload = await request.read()  # 413 beyond the bound
+        try:
+            self._came.put_nowait(payload)
+        except asyncio.QueueFull:
+            return web.Response(status=503, text="busy: what is not acknowledged comes again\n")
+        return web.Response(status=202)
+
+    async def publish(self, topic: str, payload: bytes) -> None:
+        """Without waiting: CloudCore takes seconds to say that a node is away."""
+        _, node, _, what = topic.split("/", 3)
+        waiting = list(self._posts.values())
+        if not self._router or len(waiting) >= MAX_POSTS or waiting.count(node) >= MAX_NODE_POSTS:
+            return
+        url = DOWN.format(router=self._router, node=node, ns=self._ns, what=what)
+        task = asyncio.ensure_future(self._post(url, payload))
+        self._posts[task] = node
+        task.add_done_callback(self._posts.pop)
+
+    async def _post(self, url: str, payload: bytes) -> None:
+        assert self.client is not None
+        with suppress(aiohttp.ClientError, asyncio.TimeoutError, OSError):
+            async with self.client.post(url, data=payload) as answer:
+                await answer.read()
+
+    async def messages(self) -> AsyncIterator[Message]:
+        while True:
+            yield "", await self._came.get()
+
+    async def close(self) -> None:
+        for task in self._posts:
+            task.cancel()
+        await asyncio.gather(*self._posts, return_exceptions=True)
+
+
+class Pair:
+    """Up on one road, down on another; the road is down when either is."""
+
+    def __init__(self, up: Link, down: Link) -> None:
+        self._up = up
+        self._down = down
+
+    def connect(self) -> AbstractAsyncContextManager[LinkSession]:
+        """Raises: LinkDown."""
+        return self._connected()
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[LinkSession]:
+        async with self._up.connect() as up, self._down.connect() as down:
+            yield _Both(up, down)
+
+
+class _Both:
+    def __init__(self, up: LinkSession, down: LinkSession) -> None:
+        self.messages = up.messages
+        self.publish = down.publish

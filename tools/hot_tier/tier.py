@@ -1,0 +1,232 @@
+"""The hot tier at work: road, desk, answers and files, wired together.
+
+    road ──payloads──▶ inbox ──▶ desk (its thread: one transaction) ──outcome──▶ answers ──▶ road
+                                   └──▶ outputs (the same thread, after it)
+
+What comes while a transaction is being written is in the next one: group commit without waiting.
+A full inbox refuses what comes, counted: nodes send again what nobody acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, final
+
+import anyio
+
+from edge_agent.config.structs import SuperviseConfig
+from edge_agent.core.errors import Overloaded
+from edge_agent.core.frames import AnyRecord
+from edge_agent.core.logbook import LogKey
+from edge_agent.host import SystemClock
+from edge_agent.ports import Link, LinkSession
+from edge_agent.supervise import Health, rooms
+from tools.hot_tier.answers import Answers, Letter
+from tools.hot_tier.desk import Outcome
+from tools.hot_tier.desk_thread import DeskThread, Standing, at_desk
+from tools.hot_tier.epochs import Epochs
+from tools.hot_tier.outputs import Form
+from tools.hot_tier.receiver import Log
+from tools.hot_tier.sheet import MAX_SHOWN_LOGS, problems, sheet
+
+MAX_INBOX: Final = 256  # payloads; 64 MB at most
+MAX_GROUP: Final = 8  # payloads a transaction: the newest waits no longer than for these
+MAX_OUTBOX: Final = 1024  # letters while the road is down; the oldest goes
+FULL_PAUSE_S: Final = 1.0
+OUTPUT_PAUSE_S: Final = 0.05
+N_BITS: Final = 32  # of an acknowledgement's number, below the count of opens
+
+Heard = Callable[[Sequence[AnyRecord]], None]
+
+
+@final
+class HotTier:
+    """`async with HotTier(db, road) as tier: tier.sheet()`.
+
+    nodes: whose records are taken; none: everybody's. live, ordered: files of JSON Lines. heard:
+    called on the loop with the records that are durable from now on, each once.
+    """
+
+    def __init__(
+        self,
+        db: Path,
+        road: Link,
+        *,
+        nodes: Sequence[str] = (),
+        live: Path | None = None,
+        ordered: Path | None = None,
+        heard: Heard | None = None,
+    ) -> None:
+        self._path = db
+        self._road = road
+        self._nodes = tuple(nodes)
+        self._files: dict[Form, Path | None] = {"live": live, "ordered": ordered}
+        self._heard = heard
+        self._clock = SystemClock()
+        self.health = Health(self._clock)
+        self._inbox: deque[bytes] = deque()
+        self._letters: deque[Letter] = deque(maxlen=MAX_OUTBOX)
+        self._came = asyncio.Event()
+        self._grew = asyncio.Event()  # the database
+        self._said = asyncio.Event()  # something new is to be told
+        self._taken = asyncio.Event()  # the inbox is empty, all of it durable
+        self._written = asyncio.Event()  # the files are up to date
+        self._taken.set()
+        self._desk: DeskThread
+        self._standing: Standing
+        self._books: OrderedDict[LogKey, Log]
+        self._answers: Answers
+        self._epochs = Epochs()
+        self._overrun = 0
+        self._trouble: dict[str, str] = {}
+        self._running: AbstractAsyncContextManager[None] | None = None
+
+    async def __aenter__(self) -> HotTier:
+        """Raises: ConfigError, Overloaded, Damaged for the database."""
+        self._running = self._run()
+        await self._running.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        assert self._running is not None
+        return await self._running.__aexit__(kind, error, trace)
+
+    def sheet(self) -> dict[str, Any]:
+        """The balance as of the last commit; see `sheet`."""
+        now_us = self._clock.boot_us()
+        total, counts = self._standing
+        counts = {**counts, "overrun": self._overrun}
+        found = sheet(self._desk.rx, total, self._books.values(), counts)
+        found["nodes"] = {
+            node: {"last_probe_s": round(us / 1e6, 1)}
+            for node, us in self._epochs.ages_us(now_us).items()
+        }
+        found["problems"] = problems(total, counts, self._epochs.doubles(now_us))
+        found["problems"] += [
+            {"code": code, "what": what, "fix": "make room on its disk"}
+            for code, what in self._trouble.items()
+        ]
+        return found
+
+    async def document(self, node: str, name: str) -> bytes:
+        """The newest document of that name; b"" without any."""
+        return await self._desk.document(node, name)
+
+    async def settle(self) -> None:
+        """Until all that has come is durable, and stands in the files."""
+        await self._taken.wait()
+        await self._written.wait()
+
+    # ── rooms ─────────────────────────────────────────────────────────────────────────────────
+
+    @asynccontextmanager
+    async def _run(self) -> AsyncIterator[None]:
+        async with at_desk(self._path, nodes=self._nodes, files=self._files) as desk:
+            self._desk = desk
+            self._standing = desk.opened
+            self._books = OrderedDict((log.key, log) for log in desk.recent)
+            self._answers = Answers(desk.rx, n=desk.opens << N_BITS, dicts=desk.dicts)
+            self._grew.set()
+            config = SuperviseConfig()
+            async with rooms("hot tier", config=config, on_state=self.health.note) as floor:
+                await floor.start("desk", self._serve)
+                await floor.start("outputs", self._write)
+                await floor.start("road", self._travel, vital=False)
+                yield
+
+    async def _serve(self, ready: Callable[[], None]) -> None:
+        """The desk's work. Raises: Damaged."""
+        ready()
+        while True:
+            await self._came.wait()
+            self._came.clear()
+            while self._inbox:
+                taken = [self._inbox.popleft() for _ in range(min(MAX_GROUP, len(self._inbox)))]
+                await self._take(taken)
+            self._taken.set()
+
+    async def _take(self, payloads: list[bytes]) -> None:
+        try:
+            outcome, self._standing = await self._desk.take(payloads)
+        except Overloaded as error:  # nothing of it was acknowledged: it comes again
+            self._trouble["disk-full"] = error.what
+            await anyio.sleep(FULL_PAUSE_S)
+            return
+        self._trouble.pop("disk-full", None)
+        self._book(outcome)
+
+    def _book(self, outcome: Outcome) -> None:
+        now_us = self._clock.boot_us()
+        for key, log in outcome.logs.items():
+            self._books[key] = log
+            self._books.move_to_end(key)
+        while len(self._books) > MAX_SHOWN_LOGS:
+            self._books.popitem(last=False)
+        for asked in outcome.asked:
+            self._epochs.heard(asked.node, asked.live, now_us)
+        self._answers.took(outcome)
+        self._said.set()
+        if outcome.logs:
+            self._written.clear()
+            self._grew.set()
+        if outcome.records and self._heard:
+            self._heard(outcome.records)
+
+    async def _write(self, ready: Callable[[], None]) -> None:
+        """The files follow the database. Raises: Damaged."""
+        ready()
+        while True:
+            await self._grew.wait()
+            self._grew.clear()
+            try:
+                await self._desk.catch_up()
+                self._trouble.pop("output", None)
+                if not self._grew.is_set():
+                    self._written.set()
+            except Overloaded as error:
+                self._trouble["output"] = error.what
+                self._grew.set()
+                await anyio.sleep(FULL_PAUSE_S)
+            await anyio.sleep(OUTPUT_PAUSE_S)
+
+    async def _travel(self, ready: Callable[[], None]) -> None:
+        """Raises: LinkDown."""
+        async with self._road.connect() as session:
+            ready()
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._send, session)
+                async for _, payload in session.messages():
+                    self.deliver(payload)
+
+    def deliver(self, payload: bytes) -> None:
+        """A payload has come, from wherever."""
+        if len(self._inbox) >= MAX_INBOX:
+            self._overrun += 1
+            return
+        self._taken.clear()
+        self._inbox.append(payload)
+        self._came.set()
+
+    async def _send(self, session: LinkSession) -> None:
+        while True:
+            self._said.clear()
+            now_us = self._clock.boot_us()
+            self._letters.extend(self._answers.due(now_us))
+            while self._letters:
+                letter = self._letters.popleft()
+                topic = f"edge-agent/{letter.node}/down/{letter.what}"
+                await session.publish(topic, letter.payload)
+            wake_us = self._answers.wake_us()
+            wait_s = None if wake_us is None else max(0.0, (wake_us - self._clock.boot_us()) / 1e6)
+            with anyio.move_on_after(wait_s):
+                await self._said.wait()
