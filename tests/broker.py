@@ -22,16 +22,17 @@ from tools.broker import HOST, free_port
 START_S = 15
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
 KINDS = ("mosquitto", "amqtt")
+# Nothing that is of a listener may stand above `listener`: it would open the default one, 1883.
 SETTINGS = """
 persistence false
 user root
-max_connections 64
-message_size_limit 1048576
+max_packet_size 2097152
 max_queued_bytes 16777216
 log_dest none
 allow_anonymous {anonymous}
 {more}
 listener {port} 127.0.0.1
+max_connections 64
 {listener}
 """
 
