@@ -1,6 +1,7 @@
 """Boxes out of detectors: `boxes`, `yolo`, `detr`.
 
 All give the same: boxes in input pixels with score and class, best first, at most `MAX_OBJECTS`.
+Numbers are checked where they are read: every score, and what belongs to the candidates.
 """
 
 from __future__ import annotations
@@ -10,10 +11,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.core.decode import Outputs, classes_named, label_keys, sigmoid, take
+from edge_agent.core.decode import (
+    Outputs,
+    classes_named,
+    label_keys,
+    refuse_non_finite,
+    sigmoid,
+    take_unchecked,
+)
 from edge_agent.core.frames import MAX_OBJECTS
 from edge_agent.core.manifest import HeadSpec
-from edge_agent.core.vision import Floats, best_first, suppress
+from edge_agent.core.vision import Floats, best_first, overlap, suppress
+
+FEW = 24  # up to so many candidates are compared one by one: arrays would take longer
 
 
 class Candidates(NamedTuple):
@@ -35,33 +45,41 @@ def decode_boxes(
 
     Raises: BadFrame.
     """
-    arrays = take(head, outputs)
+    arrays = take_unchecked(head, outputs)
     if head.decoder == "boxes":
-        found = _boxes(arrays, threshold)
+        found = _boxes(head, arrays, threshold)
     elif head.decoder == "yolo":
         found = _yolo(head, arrays[0], threshold)
     else:
-        found = _detr(arrays, size, threshold)
+        found = _detr(head, arrays, size, threshold)
+    if len(found.scores) <= FEW:
+        return _best_of_few(head, found)
     return _best(head, _named(head, found))
 
 
-def _boxes(arrays: list[NDArray[Any]], threshold: float) -> Candidates:
+def _boxes(head: HeadSpec, arrays: list[NDArray[Any]], threshold: float) -> Candidates:
     """[1, N, 4] x0 y0 x1 y1, [1, N] scores, [1, N] classes."""
     boxes, scores, classes = (array[0] for array in arrays)
+    refuse_non_finite(head.outputs[1], scores)
     over = np.flatnonzero(scores >= threshold)
+    corners, chosen = boxes[over], classes[over]
+    refuse_non_finite(head.outputs[0], corners)
+    refuse_non_finite(head.outputs[2], chosen)
     return Candidates(
-        boxes[over].astype(np.float32),
-        scores[over].astype(np.float32),
-        classes[over].astype(np.int64),
+        corners.astype(np.float32, copy=False),
+        scores[over].astype(np.float32, copy=False),
+        chosen.astype(np.int64, copy=False),
     )
 
 
 def _yolo(head: HeadSpec, array: NDArray[Any], threshold: float) -> Candidates:
     """[1, 4 + C, N] or [1, N, 4 + C]: centre, size in input px, class scores already 0..1."""
     rows = array[0] if _features_first(head, array.shape) else array[0].T
-    best = rows[4:].max(axis=0)
+    best = rows[4:].max(axis=0)  # nan goes through
+    refuse_non_finite(head.outputs[0], best)
     over = np.flatnonzero(best >= threshold)
-    chosen = rows[:, over].astype(np.float32)
+    chosen = rows[:, over].astype(np.float32, copy=False)
+    refuse_non_finite(head.outputs[0], chosen)
     return Candidates(
         _corners(chosen[:4].T), best[over].astype(np.float32), chosen[4:].argmax(axis=0)
     )
@@ -75,14 +93,19 @@ def _features_first(head: HeadSpec, shape: tuple[int, ...]) -> bool:
     return shape[2] < exact or exact <= shape[1] <= shape[2]
 
 
-def _detr(arrays: list[NDArray[Any]], size: tuple[int, int], threshold: float) -> Candidates:
+def _detr(
+    head: HeadSpec, arrays: list[NDArray[Any]], size: tuple[int, int], threshold: float
+) -> Candidates:
     """[1, Q, C] logits (sigmoid), [1, Q, 4] centre and size, normalised 0..1."""
     logits, boxes = (array[0] for array in arrays)
-    scores = sigmoid(logits.max(axis=1))
+    best = logits.max(axis=1)  # nan goes through
+    refuse_non_finite(head.outputs[0], best)
+    scores = sigmoid(best)
     over = np.flatnonzero(scores >= threshold)
-    scale = np.asarray((*size, *size), dtype=np.float32)
+    chosen = boxes[over].astype(np.float32, copy=False)
+    refuse_non_finite(head.outputs[1], chosen)
     return Candidates(
-        _corners(boxes[over].astype(np.float32) * scale),
+        _corners(chosen * np.asarray((*size, *size), dtype=np.float32)),
         scores[over],
         logits[over].argmax(axis=1),
     )
@@ -101,6 +124,25 @@ def _named(head: HeadSpec, found: Candidates) -> Candidates:
     if keys:
         keep &= np.isin(found.classes, list(keys))
     return Candidates(found.boxes[keep], found.scores[keep], found.classes[keep])
+
+
+def _best_of_few(head: HeadSpec, found: Candidates) -> Candidates:
+    """As `_named` and `_best` together."""
+    boxes, classes, scores = found.boxes.tolist(), found.classes.tolist(), found.scores.tolist()
+    keys = label_keys(head)
+    kept: list[int] = []
+    for index in sorted(range(len(scores)), key=lambda i: -scores[i]):
+        x0, y0, x1, y1 = box = boxes[index]
+        if not (x1 > x0 and y1 > y0) or (keys and classes[index] not in keys):
+            continue
+        if head.decoder == "detr" or not any(
+            classes[other] == classes[index] and overlap(boxes[other], box) > head.nms_iou
+            for other in kept
+        ):
+            kept.append(index)
+    if kept == list(range(len(scores))):
+        return found
+    return Candidates(found.boxes[kept], found.scores[kept], found.classes[kept])
 
 
 def _best(head: HeadSpec, found: Candidates) -> Candidates:

@@ -8,16 +8,17 @@ An id is given at the second hit, from 1 on, and never again in the same run: no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from edge_agent.core.vision import overlaps
+from edge_agent.core.vision import overlap, overlaps
 
 Box = tuple[float, float, float, float]
 
 MAX_TRACKS = 256
 CONFIRM_HITS = 2
+FEW_PAIRS = 64  # up to so many are compared one by one: arrays would take longer
 
 
 class Track:
@@ -81,14 +82,24 @@ class Tracker:
         """(object, track) that may belong together, closest first."""
         if not boxes or not self._tracks:
             return []
-        known = np.asarray([track.box for track in self._tracks], np.float64)
-        shared = overlaps(np.asarray(boxes, np.float64)[:, None, :], known)
         pairs = [
-            (-float(shared[row, column]), row, column)
-            for row, column in np.argwhere(shared >= self._iou).tolist()
-            if self._tracks[column].key == keys[row]
+            (-shared, row, column)
+            for shared, row, column in self._overlapping(boxes)
+            if shared >= self._iou and self._tracks[column].key == keys[row]
         ]
         return [(row, column) for _, row, column in sorted(pairs)]
+
+    def _overlapping(self, boxes: Sequence[Box]) -> Iterator[tuple[float, int, int]]:
+        """(overlap, object, track) of at least all that overlap enough."""
+        if len(boxes) * len(self._tracks) <= FEW_PAIRS:
+            for row, box in enumerate(boxes):
+                for column, track in enumerate(self._tracks):
+                    yield overlap(box, track.box), row, column
+            return
+        known = np.asarray([track.box for track in self._tracks], np.float64)
+        shared = overlaps(np.asarray(boxes, np.float64)[:, None, :], known)
+        for row, column in np.argwhere(shared >= self._iou).tolist():
+            yield float(shared[row, column]), row, column
 
     def _born(self, key: str, box: Box, now_us: int) -> Track | None:
         if len(self._tracks) >= self._max_tracks:

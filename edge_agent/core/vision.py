@@ -6,6 +6,7 @@ function of numbers; resizing of pixels lives in the backends.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -59,12 +60,18 @@ class Fit(msgspec.Struct, frozen=True):
         moved: Floats = (points - corner) / np.asarray(self.scale) + origin
         return moved
 
-    def boxes_to_frame(self, boxes: Floats) -> Floats:
-        """[N, 4] x0 y0 x1 y1 in input px to frame px, clipped to the source rectangle."""
+    def box_to_frame(self, box: Sequence[float]) -> tuple[float, float, float, float]:
+        """x0 y0 x1 y1 in input px to frame px, clipped to the source rectangle."""
         x, y, width, height = self.source
-        frame = self.to_frame(boxes.reshape(-1, 2, 2).astype(np.float64))
-        clipped: Floats = np.clip(frame, (x, y), (x + width, y + height)).reshape(-1, 4)
-        return clipped
+        left, top = self.target[:2]
+        scale_x, scale_y = self.scale
+        x0, y0, x1, y1 = box
+        return (
+            min(max((x0 - left) * scale_x + x, x), x + width),
+            min(max((y0 - top) * scale_y + y, y), y + height),
+            min(max((x1 - left) * scale_x + x, x), x + width),
+            min(max((y1 - top) * scale_y + y, y), y + height),
+        )
 
     def grid(self, width: int, height: int) -> Grid:
         """The place of an output raster of that size, which covers the whole input."""
@@ -128,6 +135,18 @@ def overlaps(these: Floats, those: Floats) -> Floats:
     union = union + _product(those[..., 2:] - those[..., :2])
     ratio: Floats = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
     return ratio
+
+
+def overlap(this: Sequence[float], that: Sequence[float]) -> float:
+    """Of two boxes. For a few of them an array costs more than it saves."""
+    width = min(this[2], that[2]) - max(this[0], that[0])
+    height = min(this[3], that[3]) - max(this[1], that[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    shared = width * height
+    union = (this[2] - this[0]) * (this[3] - this[1]) - shared
+    union += (that[2] - that[0]) * (that[3] - that[1])
+    return shared / union if union > 0 else 0.0
 
 
 def _product(sides: Floats) -> Floats:

@@ -189,12 +189,13 @@ def _see_boxes(
 ) -> tuple[list[_Seen], bool]:
     found = decode_boxes(head, outputs, size=fit.size, threshold=head.threshold)
     keys = label_keys(head)
-    boxes = fit.boxes_to_frame(found.boxes)
     seen = []
-    for box, score, index in zip(boxes.tolist(), found.scores, found.classes, strict=True):
-        x0, y0, x1, y1 = (quantise_px(number) for number in box)
+    for box, score, index in zip(
+        found.boxes.tolist(), found.scores.tolist(), found.classes.tolist(), strict=True
+    ):
+        x0, y0, x1, y1 = map(quantise_px, fit.box_to_frame(box))
         if x1 > x0 and y1 > y0 and (x1 - x0) * (y1 - y0) >= head.min_area_px:
-            name = name_of(keys, int(index))
+            name = name_of(keys, index)
             seen.append(
                 _Seen(head.name, name, quantise_score(score), (x0, y0, x1, y1), is_box=True)
             )

@@ -91,8 +91,7 @@ def test_an_empty_region_is_a_programming_error() -> None:
 
 def test_boxes_are_clipped_to_what_the_model_saw() -> None:
     fit = fit_region("letterbox", (100, 0, 640, 480), (320, 320))
-    (box,) = fit.boxes_to_frame(np.asarray([[-9.0, 0.0, 400.0, 300.0]]))
-    assert box.tolist() == [100.0, 0.0, 740.0, 480.0]
+    assert fit.box_to_frame((-9.0, 0.0, 400.0, 300.0)) == (100.0, 0.0, 740.0, 480.0)
 
 
 def test_overlap_of_equal_half_and_apart() -> None:
