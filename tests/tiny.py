@@ -31,7 +31,7 @@ def write_package(
 ) -> Path:
     """fault: "" | nan | wrong-input | corrupt | blind | slow | states. Returns its folder.
 
-    blind: sees nothing. slow: some milliseconds a run. states: says NaN at the fifth run after a reset.
+    blind: sees nothing. slow: some milliseconds a run. states: NaN at the fifth run after a reset.
     """
     folder = root / name / version
     folder.mkdir(parents=True)

@@ -133,7 +133,9 @@ class Outbox:
         )
         if need.why == "version" and found:
             self.witness.find("receiver-too-old", f"the receiver cannot read {need.name}")
-        self._retry(
+        _go_again(
+            self.ledger,
+            self.flights,
             found,
             lambda flight: (
                 now_us + (PATIENCE_US << min(flight.attempt, 5) if flight.attempt else 0)
@@ -155,7 +157,12 @@ class Outbox:
         """What time alone changes. To be called before each `draft`."""
         self.live.expire(now_us)
         late = self.flights.late(now_us)
-        self._retry(late, lambda flight: now_us + int(flight.attempt * 100_000 * chance))
+        _go_again(
+            self.ledger,
+            self.flights,
+            late,
+            lambda flight: now_us + int(flight.attempt * 100_000 * chance),
+        )
         if late and self._probe_us is None:
             self._probe_us = now_us
 
@@ -241,16 +248,23 @@ class Outbox:
         self._probe_us = now_us + pause_us  # at least until this one is answered
         return Probe(nonce=nonce, logs=offers, more=more)
 
-    def _retry(
-        self, flights: Iterable[Flight], due_us: Callable[[Flight], int], *, plain: bool = False
-    ) -> None:
-        for flight in flights:
-            for key, a, b in flight.spans:
-                left = self.ledger.missing(key, a, b)
-                attempt = flight.attempt + 1
-                self.flights.repeat(
-                    [Retry(key=key, left=left, attempt=attempt, due_us=due_us(flight), plain=plain)]
-                )
+
+def _go_again(
+    ledger: Ledger,
+    book: Flights,
+    flights: Iterable[Flight],
+    due_us: Callable[[Flight], int],
+    *,
+    plain: bool = False,
+) -> None:
+    """What of these flights has not arrived is due again."""
+    for flight in flights:
+        for key, a, b in flight.spans:
+            left = ledger.missing(key, a, b)
+            due = due_us(flight)
+            book.repeat(
+                [Retry(key=key, left=left, attempt=flight.attempt + 1, due_us=due, plain=plain)]
+            )
 
 
 def _fitting(live: Sequence[Cargo]) -> list[Cargo]:

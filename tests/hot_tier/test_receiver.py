@@ -116,9 +116,8 @@ def test_words_of_an_older_probe_take_nothing_back() -> None:
 
 
 def test_more_holes_than_bounded_are_refused_and_lower_seqs_still_come_in() -> None:
-    log = Log(id=1, key=KEY)
-    for n in range(receiver.MAX_HOLES):
-        log, _ = receiver.taken(log, 3 + 2 * n, [Incoming.NEW], ())
+    have = tuple((3 + 2 * n, 3 + 2 * n) for n in range(receiver.MAX_HOLES))
+    log = Log(id=1, key=KEY, next=have[-1][1] + 1, have=have, held=len(have))
     with pytest.raises(Rejected):
         receiver.taken(log, 3 + 2 * receiver.MAX_HOLES, [Incoming.NEW], ())
     log, _ = receiver.taken(log, 1, [Incoming.NEW, Incoming.NEW], ())

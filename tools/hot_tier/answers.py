@@ -63,7 +63,7 @@ class Addressee:
         self.docs: Docs = {}
         self.has_news = False  # of documents
         self.tick_us = 0  # changes not before
-        self.free_us = 0  # answers: a bucket that fills up to BURST
+        self.free_us = -BURST * ANSWER_US  # answers: a bucket that fills up to BURST
 
     def wake_us(self) -> int | None:
         """When it has to be looked at next."""
@@ -74,7 +74,7 @@ class Addressee:
             times.append(self.tick_us)
         if self.repeats:
             times.append(max(self.tick_us, min(r.due_us for r in self.repeats.values())))
-        times += [self.needed.get(need, 0) + NEED_US for need in self.needs]
+        times += [self.needed.get(need, -NEED_US) + NEED_US for need in self.needs]
         return min(times) if times else None
 
 
@@ -147,8 +147,10 @@ class Answers:
         for page in pages[:LETTERS_A_TICK]:
             letters.append(self._letter(node, one, page))
             self._said(one, [_key(said) for said in page], now_us)
-        if len(pages) <= LETTERS_A_TICK:
-            self._said(one, keys, now_us)  # of some nothing is known any more
+        for key in keys:
+            if key not in self._books:  # so long ago that nothing is known of it any more
+                one.changed.pop(key, None)
+                one.repeats.pop(key, None)
         one.has_news = False
         one.tick_us = now_us + TICK_US
         return letters

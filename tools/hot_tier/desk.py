@@ -61,8 +61,8 @@ class Outcome(msgspec.Struct):
     fresh_docs: set[str] = set()  # carriers of documents
 
 
-class Desk:
-    """Opens, decides, writes. nodes: whose envelopes are taken; none given: everybody's."""
+class Shelves:
+    """What is on the desk: logs as staged, documents, who is known; no decisions."""
 
     def __init__(self, db: Database, nodes: Collection[str] = ()) -> None:
         self.codecs = Codecs([DICTIONARY_1])
@@ -84,6 +84,71 @@ class Desk:
     @property
     def total(self) -> Total:
         return self.logs.total
+
+    def document(self, node: str, name: str) -> bytes:
+        """The newest that is here; b"" without any."""
+        kept = self._shelf.kept(node, name)
+        return max(kept)[2] if kept else b""
+
+    def close(self) -> None:
+        """Raises: Overloaded, Damaged."""
+        with self._db.transaction():
+            self._db.put("counts", dict(self.counts))
+
+    def _begin(self) -> None:
+        self._before: dict[LogKey, Log | None] = {}  # as committed
+        self._staged: dict[LogKey, Log] = {}  # as of now
+        self._opened = 0  # of these, new ones
+        self._out = Outcome()
+
+    def _admit(self, *nodes: str) -> None:
+        """Raises: Rejected, Overloaded."""
+        for node in nodes:
+            if self._only and node not in self._only:
+                raise Rejected(f"take from {node}: expected one of the --node given")
+            if node not in self._nodes and len(self._nodes) >= MAX_NODES:
+                raise Overloaded(f"take from {node}: expected at most {MAX_NODES} nodes")
+        self._nodes.update(nodes)
+
+    def _lacks(self, carrier: str, need: Need) -> None:
+        self.counts["needs"] += 1
+        if len(self._out.needs) < MAX_NEEDS:
+            self._out.needs.append((carrier, need))
+
+    def _log(self, key: LogKey) -> Log:
+        """As of now. A new one counts only once it is staged. Raises: Overloaded."""
+        if key in self._staged:
+            return self._staged[key]
+        found = self.logs.get(key)
+        self._before[key] = found
+        return found or self.logs.blank(key, self._opened)
+
+    def _stage(self, carrier: str, log: Log) -> None:
+        self._opened += log.key not in self._staged and self._before[log.key] is None
+        self._staged[log.key] = log
+        self._out.touched.setdefault(carrier, {})[log.key] = None
+
+    def _set_aside(self, carrier: str, log: Log, odd: Iterable[tuple[int, bytes]]) -> None:
+        for seq, body in odd:
+            kept = self.rows.quarantine(log.id, seq, body, carrier)
+            self.counts["quarantined" if kept else "unquarantined"] += 1
+
+    def _receiver(self, node: str, name: str) -> documents.Receiver:
+        key = (node, name)
+        if key not in self._receivers:
+            kept = [body for _, _, body in self._shelf.kept(node, name)]
+            self._receivers[key] = documents.Receiver(kept)
+        self._receivers.move_to_end(key)
+        while len(self._receivers) > MAX_SHELVES:
+            self._receivers.popitem(last=False)
+        return self._receivers[key]
+
+    def _docs(self, node: str) -> Docs:
+        return {name: self._receiver(node, name).ids for name in self._names.get(node, ())}
+
+
+class Desk(Shelves):
+    """Opens, decides, writes. nodes: whose envelopes are taken; none given: everybody's."""
 
     def take(self, payloads: Sequence[bytes]) -> Outcome:
         """Everything in these bundles, in one transaction.
@@ -109,24 +174,6 @@ class Desk:
         self._out.logs = self._staged
         self._out.docs = {carrier: self._docs(carrier) for carrier in self._out.touched}
         return self._out
-
-    def document(self, node: str, name: str) -> bytes:
-        """The newest that is here; b"" without any."""
-        kept = self._shelf.kept(node, name)
-        return max(kept)[2] if kept else b""
-
-    def close(self) -> None:
-        """Raises: Overloaded, Damaged."""
-        with self._db.transaction():
-            self._db.put("counts", dict(self.counts))
-
-    def _begin(self) -> None:
-        self._before: dict[LogKey, Log | None] = {}  # as committed
-        self._staged: dict[LogKey, Log] = {}  # as of now
-        self._opened = 0  # of these, new ones
-        self._out = Outcome()
-
-    # ── one bundle ────────────────────────────────────────────────────────────────────────────
 
     def _bundle(self, payload: bytes) -> None:
         self.counts["bundles"] += 1
@@ -161,35 +208,6 @@ class Desk:
         except (Rejected, Overloaded):
             self.counts["refused"] += 1
 
-    def _admit(self, *nodes: str) -> None:
-        """Raises: Rejected, Overloaded."""
-        for node in nodes:
-            if self._only and node not in self._only:
-                raise Rejected(f"take from {node}: expected one of the --node given")
-            if node not in self._nodes and len(self._nodes) >= MAX_NODES:
-                raise Overloaded(f"take from {node}: expected at most {MAX_NODES} nodes")
-        self._nodes.update(nodes)
-
-    def _lacks(self, carrier: str, need: Need) -> None:
-        self.counts["needs"] += 1
-        if len(self._out.needs) < MAX_NEEDS:
-            self._out.needs.append((carrier, need))
-
-    def _log(self, key: LogKey) -> Log:
-        """As of now. A new one counts only once it is staged. Raises: Overloaded."""
-        if key in self._staged:
-            return self._staged[key]
-        found = self.logs.get(key)
-        self._before[key] = found
-        return found or self.logs.blank(key, self._opened)
-
-    def _stage(self, carrier: str, log: Log) -> None:
-        self._opened += log.key not in self._staged and self._before[log.key] is None
-        self._staged[log.key] = log
-        self._out.touched.setdefault(carrier, {})[log.key] = None
-
-    # ── records ───────────────────────────────────────────────────────────────────────────────
-
     def _records(self, carrier: str, envelope: Envelope) -> None:
         found = records.decode(envelope, self.codecs)
         if isinstance(found, Need):
@@ -212,13 +230,6 @@ class Desk:
         self._set_aside(carrier, log, [(seq, bodies[seq - first]) for seq in said.conflicts])
         self._stage(carrier, log)
         self._out.records += [found[i] for i in new]
-
-    def _set_aside(self, carrier: str, log: Log, odd: Iterable[tuple[int, bytes]]) -> None:
-        for seq, body in odd:
-            kept = self.rows.quarantine(log.id, seq, body, carrier)
-            self.counts["quarantined" if kept else "unquarantined"] += 1
-
-    # ── probes and documents ──────────────────────────────────────────────────────────────────
 
     def _probe(self, carrier: str, envelope: Envelope) -> None:
         probe = probes.decode(envelope, self.codecs)
@@ -269,19 +280,6 @@ class Desk:
             self._names.setdefault(node, []).append(name)
         self._out.touched.setdefault(carrier, {})
         self._out.fresh_docs.add(carrier)
-
-    def _receiver(self, node: str, name: str) -> documents.Receiver:
-        key = (node, name)
-        if key not in self._receivers:
-            kept = [body for _, _, body in self._shelf.kept(node, name)]
-            self._receivers[key] = documents.Receiver(kept)
-        self._receivers.move_to_end(key)
-        while len(self._receivers) > MAX_SHELVES:
-            self._receivers.popitem(last=False)
-        return self._receivers[key]
-
-    def _docs(self, node: str) -> Docs:
-        return {name: self._receiver(node, name).ids for name in self._names.get(node, ())}
 
 
 def _verdict(here: dict[int, bytes], seq: int, body: bytes) -> Incoming:

@@ -62,10 +62,7 @@ class Output:
         if not batch.sql and batch.n == place["n"]:
             return False
         place["n"] = batch.n
-        try:
-            place["size"] = _append(self._path, place["size"], b"".join(batch.lines))
-        except OSError as error:
-            raise Overloaded(f"write {self._path.name}: {error.strerror}") from error
+        place["size"] = _append(self._path, place["size"], b"".join(batch.lines))
         with self._db.transaction():
             for statement, *values in batch.sql:
                 self._db.write(statement, *values)
@@ -87,6 +84,7 @@ class Output:
                 if self._form == "ordered":
                     self._db.write("UPDATE log SET emitted = 0 WHERE emitted > 0")
                     self._db.write("DELETE FROM late")
+        _append(self._path, place["size"], b"")
         self._is_new = False
         return place
 
@@ -169,13 +167,20 @@ _json = msgspec.json.Encoder().encode
 
 
 def _append(path: Path, size: int, content: bytes) -> int:
-    """The file is its first `size` bytes and this, durable; its new size. Raises: OSError."""
-    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb", buffering=0) as file:
-        file.truncate(size)
-        file.seek(size)
-        view = memoryview(content)
-        while view:
-            view = view[file.write(view) :]
-        os.fsync(file.fileno())
+    """The file is its first `size` bytes and this, durable; its new size.
+
+    Raises: Overloaded.
+    """
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb", buffering=0) as file:
+            file.truncate(size)
+            file.seek(size)
+            view = memoryview(content)
+            while view:
+                view = view[file.write(view) :]
+            os.fsync(file.fileno())
+    except OSError as error:
+        words = error.strerror or str(error)
+        raise Overloaded(f"write {path.name}: {words}", hint="make room on its disk") from error
     return size + len(content)
