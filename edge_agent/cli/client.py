@@ -52,9 +52,10 @@ def add_daemon_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def connect(args: argparse.Namespace) -> Client:
+def connect(args: argparse.Namespace, *, timeout_s: float = TIMEOUT_S) -> Client:
     """A client for the daemon that `--socket` or `--config` name, or for the usual one."""
-    return Client(socket_paths(args.socket, getattr(args, "config", None)))
+    paths = socket_paths(args.socket, getattr(args, "config", None))
+    return Client(paths, timeout_s=timeout_s)
 
 
 def socket_paths(given: str | None, config: str | None = None) -> list[str]:
@@ -96,21 +97,24 @@ class Client:
 
     def json(self, target: str) -> dict[str, Any]:
         """The JSON object at `target`."""
-        body = self.get(target)
-        try:
-            document = json.loads(body)
-        except ValueError:
-            document = None
-        if not isinstance(document, dict):
-            raise CommandError(
-                f"read {target}: expected a JSON object, got {body[:40]!r}",
-                hint="is the daemon of another version? compare: edge-agent version",
-            )
-        return document
+        return _document(self.get(target), target)
 
     def get(self, target: str) -> bytes:
         """The whole body at `target`, at most MAX_ANSWER_BYTES."""
-        with contextlib.closing(_Answer(self._open(), target)) as answer:
+        return self._whole(target)
+
+    def post(self, target: str, content: bytes = b"") -> dict[str, Any]:
+        """Has the daemon do it; the JSON object that it answers."""
+        return _document(self._whole(target, content), target)
+
+    def posted(self, target: str) -> Iterator[bytes]:
+        """Has the daemon do it; what it answers as it comes, of any length."""
+        with contextlib.closing(_Answer(self._open(), target, b"")) as answer:
+            answer.start()
+            yield from answer.parts()
+
+    def _whole(self, target: str, content: bytes | None = None) -> bytes:
+        with contextlib.closing(_Answer(self._open(), target, content)) as answer:
             answer.start()
             parts, size = [], 0
             for part in answer.parts():
@@ -153,6 +157,19 @@ class Client:
         raise _no_daemon(self._paths, refused)
 
 
+def _document(body: bytes, target: str) -> dict[str, Any]:
+    try:
+        document = json.loads(body)
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        raise CommandError(
+            f"read {target}: expected a JSON object, got {body[:40]!r}",
+            hint="is the daemon of another version? compare: edge-agent version",
+        )
+    return document
+
+
 def _no_daemon(paths: list[str], refused: str) -> CommandError:
     if refused:
         return CommandError(
@@ -171,17 +188,25 @@ def _no_daemon(paths: list[str], refused: str) -> CommandError:
 class _Answer:
     """One request and its answer: `start`, then the body by `parts`."""
 
-    def __init__(self, connection: socket.socket, target: str) -> None:
+    def __init__(
+        self, connection: socket.socket, target: str, content: bytes | None = None
+    ) -> None:
+        """content: None asks, bytes are posted."""
         self._connection = connection
         self._target = target
+        self._content = content
         self._file: BinaryIO = connection.makefile("rb")
         self._headers: dict[str, str] = {}
 
     def start(self) -> None:
         """Sends the request and reads the head."""
-        request = f"GET {self._target} HTTP/1.1\r\nHost: edge-agent\r\nConnection: close\r\n\r\n"
+        verb = "GET" if self._content is None else "POST"
+        head = f"{verb} {self._target} HTTP/1.1\r\nHost: edge-agent\r\nConnection: close\r\n"
+        content = self._content or b""
+        size = "" if self._content is None else f"Content-Length: {len(content)}\r\n"
         try:
-            self._connection.sendall(request.encode("ascii"))
+            with contextlib.suppress(BrokenPipeError):  # refused before it was read: listen
+                self._connection.sendall(f"{head}{size}\r\n".encode("ascii") + content)
             status = self._read_head()
             if status != 200:
                 raise self._http_error(status)

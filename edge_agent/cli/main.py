@@ -21,6 +21,8 @@ GROUPS = {  # module: its verbs
     "status": ("status",),
     "top": ("top",),
     "streams": ("streams",),
+    "spool": ("spool",),
+    "uplink": ("uplink",),
     "replay": ("replay",),
     "bench": ("bench",),
     "demo": ("demo",),

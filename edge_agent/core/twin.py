@@ -38,6 +38,22 @@ STATES: Final[dict[str, DeviceState]] = {
     "stopping": "offline",
 }
 
+PROPERTIES: Final[dict[str, tuple[Literal["string", "int", "float"], str]]] = {
+    "agent_version": ("string", "version of the agent"),
+    "state": ("string", "ok, degraded, starting or stopping"),
+    "level": ("int", "how much is shed to keep up, 0: nothing"),
+    "problems": ("int", "number of things that need somebody"),
+    "streams": ("int", "number of streams"),
+    "streams_ok": ("int", "number of streams with a good picture"),
+    "models": ("string", "active models, as name@version with commas"),
+    "model_state": ("string", "state of the last rollout"),
+    "desired_serial": ("int", "the last desired state that was applied"),
+    "spool_records": ("int", "records that wait to be acknowledged"),
+    "spool_bytes": ("int", "their size"),
+    "spool_oldest_s": ("float", "age of the oldest of them"),
+    "temperature_celsius": ("float", "of the hottest sensor"),
+}  # CloudCore drops every other name: config/kubeedge has the same list
+
 # ── values ────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -192,6 +192,10 @@ class MqttLink:
     def topics(self) -> Topics:
         return self._topics
 
+    @property
+    def client_id(self) -> str:
+        return self._config.client_id or f"edge-agent-{self._node}"
+
     def connect(self) -> AbstractAsyncContextManager[MqttSession]:
         """A connection: subscribed to all that comes down, presence `online`.
 
@@ -199,6 +203,22 @@ class MqttLink:
         try again.
         """
         return self._connected()
+
+    async def greet(self, client_id: str) -> float:
+        """Connects, subscribes and leaves without a trace; seconds until the broker agreed.
+
+        Raises: LinkDown.
+        """
+        secrets = await anyio.to_thread.run_sync(read_secrets, self._config)
+        await self._reach()
+        client, begun_s = self._client(secrets, visitor=client_id), anyio.current_time()
+        await self._enter(client)
+        agreed_s = anyio.current_time()
+        try:
+            await self._subscribe(client)
+        finally:
+            await self._close(client)
+        return agreed_s - begun_s
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[MqttSession]:
@@ -215,12 +235,14 @@ class MqttLink:
             with anyio.CancelScope(shield=True):
                 await self._leave(client, session)
 
-    def _client(self, secrets: Secrets) -> Client:
-        config = self._config
+    def _client(self, secrets: Secrets, *, visitor: str = "") -> Client:
+        """visitor: another client's id, which has no presence to lose."""
+        config, presence = self._config, edgecore.presence(self._node, online=False)
+        will = aiomqtt.Will(self._topics.presence, presence, QOS, retain=True)
         client = Client(
             config.host,
             self._port,
-            identifier=config.client_id or f"edge-agent-{self._node}",
+            identifier=visitor or self.client_id,
             username=config.username or None,
             password=secrets.password,
             tls_context=secrets.tls,
@@ -228,12 +250,7 @@ class MqttLink:
             clean_session=True,
             keepalive=config.keepalive_s,
             timeout=config.answer_s,
-            will=aiomqtt.Will(
-                self._topics.presence,
-                edgecore.presence(self._node, online=False),
-                QOS,
-                retain=True,
-            ),
+            will=None if visitor else will,
             max_queued_incoming_messages=MAX_WAITING,
             max_queued_outgoing_messages=MAX_UNCONFIRMED,
             max_inflight_messages=MAX_UNCONFIRMED,
@@ -300,9 +317,13 @@ class MqttLink:
             await self._tell(session, online=False)
             await session.settle()
         session.abandon()
-        with anyio.move_on_after(FAREWELL_S), suppress(aiomqtt.MqttError):
-            await client.__aexit__(None, None, None)
-        client.drop()
+        await self._close(client)
+
+    async def _close(self, client: Client) -> None:
+        with anyio.CancelScope(shield=True):
+            with anyio.move_on_after(FAREWELL_S), suppress(aiomqtt.MqttError):
+                await client.__aexit__(None, None, None)
+            client.drop()
 
     def _refused(self, words: str, hint: str) -> LinkDown:
         return LinkDown(f"connect to {self.road}: {words}", hint=hint or "edge-agent uplink test")

@@ -13,8 +13,9 @@ from edge_agent.core.frames import RecordClass
 from edge_agent.core.logbook import LogKey
 from edge_agent.core.wire.outcome import Need
 from tools.hot_tier.answers import Answers, Letter
-from tools.hot_tier.desk import Asked, Docs, Outcome
+from tools.hot_tier.desk import Asked, Outcome
 from tools.hot_tier.epochs import Epochs
+from tools.hot_tier.papers import Docs
 from tools.hot_tier.receiver import Log
 
 S = 1_000_000

@@ -125,15 +125,15 @@ async def test_over_http_a_rule_posts_and_the_router_answers(
         url = f"http://127.0.0.1:{road.port}"
         for path, payload, status in (
             ("/", bundle(batch(3, 4)), 202),
-            ("/v1/up", bundle(batch(1, 2), ask("n1", offer(1, 5))), 202),
-            ("/v1/up", b"garbage", 202),
-            ("/v1/up", b"x" * 300_000, 413),
+            ("/up", bundle(batch(1, 2), ask("n1", offer(1, 5))), 202),
+            ("/up", b"garbage", 202),
+            ("/up", b"x" * 300_000, 413),
         ):
             async with session.post(url + path, data=payload) as answer:
                 assert answer.status == status
         ack = await until(router.acks.get, lambda ack: ack.echo == "n1")
         assert ack.acks[0].upto == 4
-        assert router.paths == {"/a/default/edge-agent/ack"}
+        assert router.paths == {"/a/default/edge-agent/a/down/ack"}
         await tier.settle()
         assert [one["seq"] for one in lines((tmp_path / "ordered").read_bytes())] == [1, 2, 3, 4]
         assert tier.sheet()["wire"]["corrupt"] == 1

@@ -39,8 +39,11 @@ RECONNECT_S: Final = 0.1
 IDLE_S: Final = 3600.0
 
 
-class Node:
-    """What the double holds and what can be done to it; the roads are in `EdgeCoreDouble`."""
+class EdgeCoreDouble:
+    """`async with EdgeCoreDouble(port=…, node=…, rules=…) as edgecore:` on a broker of loopback.
+
+    devices: `ns/device` of those that exist. rest: open the REST door, whose port is `rest_port`.
+    """
 
     def __init__(
         self,
@@ -67,6 +70,27 @@ class Node:
         self.rest_port = 0
         self.cloud_twin: dict[str, bytes] = {}  # the last that reached the cloud, by resource
 
+    async def __aenter__(self) -> Self:
+        if self._has_rest:
+            self.rest_port = await self._door.open(0)
+        self._bus = asyncio.ensure_future(self._run_bus())
+        self._tasks = [
+            asyncio.ensure_future(self._run_up()),
+            asyncio.ensure_future(self._run_down()),
+        ]
+        await self._ready.wait()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        tasks = [*self._tasks, *([self._bus] if self._bus else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._router.close()
+        await self._door.close()
+
+    # ── what a test does to it ────────────────────────────────────────────────────────────────
+
     @property
     def counts(self) -> Counter[str]:
         """What became of the messages, by name."""
@@ -86,6 +110,18 @@ class Node:
         self._upstream.restore()
         self._up.set()
 
+    async def restart(self, down_s: float = 0.0) -> None:
+        """The process ends and starts again; what is published meanwhile never existed."""
+        assert self._bus is not None
+        self._bus.cancel()
+        await asyncio.gather(self._bus, return_exceptions=True)
+        self._upstream.restart()
+        self._downstream.restart()
+        await asyncio.sleep(down_s)
+        self._bus = asyncio.ensure_future(self._run_bus())
+        await self._ready.wait()
+        self._up.set()
+
     def send_down(self, topic: str, payload: bytes) -> bool:
         """From the cloud; True says only: there is a link. `topic` is that at the edge."""
         if not self._upstream.connected or not self._ready.is_set():
@@ -95,15 +131,24 @@ class Node:
         self._down.set()
         return True
 
-    def _connection(self) -> Client:
-        return Client(
-            "127.0.0.1",
-            self._port,
-            identifier=f"edgecore-{self._node}",
-            clean_session=True,
-            max_queued_incoming_messages=MAX_INCOMING,
-            timeout=5,
-        )
+    # ── what it does ──────────────────────────────────────────────────────────────────────────
+
+    async def _run_bus(self) -> None:
+        """EventBus: a clean session on the broker, for as long as this process lives."""
+        while True:
+            try:
+                async with _connection(self._port, self._node) as client:
+                    await client.subscribe([(topic, QOS) for topic in SUBSCRIBED])
+                    self._client = client
+                    self._ready.set()
+                    async for message in client.messages:
+                        await self._take(str(message.topic), message.payload)
+            except aiomqtt.MqttError:
+                pass
+            finally:
+                self._client = None
+                self._ready.clear()
+            await asyncio.sleep(RECONNECT_S)
 
     async def _take(self, topic: str, payload: bytes) -> None:
         if topic.startswith(CLOUD_DOWN):
@@ -126,11 +171,26 @@ class Node:
         self._upstream.push(Upload(resource, content))
         self._up.set()
 
-    async def _arrive(self, upload: Upload) -> None:
-        if upload.topic.startswith("device/"):
-            self.cloud_twin[upload.topic] = upload.payload
-            return
-        await self._router.route(upload)
+    async def _run_up(self) -> None:
+        while True:
+            now_s = time.monotonic()
+            upload = self._upstream.take(now_s)
+            if upload is not None and upload.topic.startswith("device/"):
+                self.cloud_twin[upload.topic] = upload.payload
+                continue
+            if upload is not None:
+                await self._router.route(upload)
+                continue
+            wait_s = self._upstream.wait_s(now_s)
+            await _either(self._up, IDLE_S if wait_s is None else wait_s)
+
+    async def _run_down(self) -> None:
+        while True:
+            message = self._downstream.take()
+            if message is None:
+                await _either(self._down, IDLE_S)
+            else:
+                await self._publish(message.topic, message.payload)
 
     async def _publish(self, topic: str, payload: bytes) -> None:
         client = self._client
@@ -143,77 +203,15 @@ class Node:
         self._counts["publish_failed"] += 1
 
 
-class EdgeCoreDouble(Node):
-    """`async with EdgeCoreDouble(port=…, node=…, rules=…) as edgecore:` on a broker of loopback.
-
-    devices: `ns/device` of those that exist. rest: open the REST door, whose port is `rest_port`.
-    """
-
-    async def __aenter__(self) -> Self:
-        if self._has_rest:
-            self.rest_port = await self._door.open(0)
-        self._bus = asyncio.ensure_future(self._run_bus())
-        self._tasks = [
-            asyncio.ensure_future(self._run_up()),
-            asyncio.ensure_future(self._run_down()),
-        ]
-        await self._ready.wait()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        tasks = [*self._tasks, *([self._bus] if self._bus else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self._router.close()
-        await self._door.close()
-
-    async def restart(self, down_s: float = 0.0) -> None:
-        """The process ends and starts again; what is published meanwhile never existed."""
-        assert self._bus is not None
-        self._bus.cancel()
-        await asyncio.gather(self._bus, return_exceptions=True)
-        self._upstream.restart()
-        self._downstream.restart()
-        await asyncio.sleep(down_s)
-        self._bus = asyncio.ensure_future(self._run_bus())
-        await self._ready.wait()
-        self._up.set()
-
-    async def _run_bus(self) -> None:
-        """EventBus: a clean session on the broker, for as long as this process lives."""
-        while True:
-            try:
-                async with self._connection() as client:
-                    await client.subscribe([(topic, QOS) for topic in SUBSCRIBED])
-                    self._client = client
-                    self._ready.set()
-                    async for message in client.messages:
-                        await self._take(str(message.topic), message.payload)
-            except aiomqtt.MqttError:
-                pass
-            finally:
-                self._client = None
-                self._ready.clear()
-            await asyncio.sleep(RECONNECT_S)
-
-    async def _run_up(self) -> None:
-        while True:
-            now_s = time.monotonic()
-            upload = self._upstream.take(now_s)
-            if upload is not None:
-                await self._arrive(upload)
-                continue
-            wait_s = self._upstream.wait_s(now_s)
-            await _either(self._up, IDLE_S if wait_s is None else wait_s)
-
-    async def _run_down(self) -> None:
-        while True:
-            message = self._downstream.take()
-            if message is None:
-                await _either(self._down, IDLE_S)
-            else:
-                await self._publish(message.topic, message.payload)
+def _connection(port: int, node: str) -> Client:
+    return Client(
+        "127.0.0.1",
+        port,
+        identifier=f"edgecore-{node}",
+        clean_session=True,
+        max_queued_incoming_messages=MAX_INCOMING,
+        timeout=5,
+    )
 
 
 async def _either(event: asyncio.Event, wait_s: float) -> None:

@@ -19,7 +19,8 @@ from edge_agent.core.edgecore import MAX_DOWN_BYTES, MAX_LOGS, MAX_RANGES, MAX_S
 from edge_agent.core.logbook import LogKey
 from edge_agent.core.wire.envelope import VERSION
 from edge_agent.core.wire.outcome import Need
-from tools.hot_tier.desk import Docs, Outcome
+from tools.hot_tier.desk import Outcome
+from tools.hot_tier.papers import Docs
 from tools.hot_tier.receiver import Log
 
 TICK_US: Final = 250_000

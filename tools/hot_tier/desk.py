@@ -7,7 +7,7 @@ of it has happened. Nothing that comes from the wire raises: it is counted.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
@@ -17,22 +17,19 @@ from edge_agent.core import probe as probes
 from edge_agent.core.errors import Overloaded, Rejected
 from edge_agent.core.frames import AnyRecord, pack
 from edge_agent.core.logbook import LogKey
-from edge_agent.core.wire import armour, documents, records
+from edge_agent.core.wire import armour, records
 from edge_agent.core.wire.codec import Codecs
 from edge_agent.core.wire.dict_v1 import DICTIONARY_1
 from edge_agent.core.wire.envelope import Envelope, Kind
 from edge_agent.core.wire.outcome import Need, WireError
 from tools.hot_tier import receiver
 from tools.hot_tier.database import Database, DiskFull
+from tools.hot_tier.papers import Docs, Papers
 from tools.hot_tier.receiver import Incoming, Log
-from tools.hot_tier.store import Logs, Rows, Shelf, Total, Voids
+from tools.hot_tier.store import Logs, Rows, Voids
 
 MAX_NODES: Final = 4096
-MAX_DOCUMENT_NAMES: Final = 16  # of one node: what an acknowledgement can say
-MAX_SHELVES: Final = 256  # in memory
 MAX_NEEDS: Final = 64  # of one transaction
-
-Docs = dict[str, tuple[str, ...]]  # by name: hex16, oldest first
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -61,8 +58,8 @@ class Outcome(msgspec.Struct):
     fresh_docs: set[str] = set()  # carriers of documents
 
 
-class Shelves:
-    """What is on the desk: logs as staged, documents, who is known; no decisions."""
+class Desk:
+    """Opens, decides, writes. nodes: whose envelopes are taken; none given: everybody's."""
 
     def __init__(self, db: Database, nodes: Collection[str] = ()) -> None:
         self.codecs = Codecs([DICTIONARY_1])
@@ -71,84 +68,11 @@ class Shelves:
         self.voids = Voids(db)
         self._db = db
         self._only = frozenset(nodes)
-        self._shelf = Shelf(db)
-        self._receivers: OrderedDict[tuple[str, str], documents.Receiver] = OrderedDict()
-        self._names: dict[str, list[str]] = {}  # of documents, by node
-        for node, name in self._shelf.names():
-            self._names.setdefault(node, []).append(name)
+        self.papers = Papers(db)
         self._nodes = {node for (node,) in db.rows("SELECT DISTINCT node FROM log")}
-        self._nodes |= set(self._names)
+        self._nodes |= self.papers.nodes()
         self._begin()
         self.counts: Counter[str] = Counter(db.get("counts") or {})
-
-    @property
-    def total(self) -> Total:
-        return self.logs.total
-
-    def document(self, node: str, name: str) -> bytes:
-        """The newest that is here; b"" without any."""
-        kept = self._shelf.kept(node, name)
-        return max(kept)[2] if kept else b""
-
-    def close(self) -> None:
-        """Raises: Overloaded, Damaged."""
-        with self._db.transaction():
-            self._db.put("counts", dict(self.counts))
-
-    def _begin(self) -> None:
-        self._before: dict[LogKey, Log | None] = {}  # as committed
-        self._staged: dict[LogKey, Log] = {}  # as of now
-        self._opened = 0  # of these, new ones
-        self._out = Outcome()
-
-    def _admit(self, *nodes: str) -> None:
-        """Raises: Rejected, Overloaded."""
-        for node in nodes:
-            if self._only and node not in self._only:
-                raise Rejected(f"take from {node}: expected one of the --node given")
-            if node not in self._nodes and len(self._nodes) >= MAX_NODES:
-                raise Overloaded(f"take from {node}: expected at most {MAX_NODES} nodes")
-        self._nodes.update(nodes)
-
-    def _lacks(self, carrier: str, need: Need) -> None:
-        self.counts["needs"] += 1
-        if len(self._out.needs) < MAX_NEEDS:
-            self._out.needs.append((carrier, need))
-
-    def _log(self, key: LogKey) -> Log:
-        """As of now. A new one counts only once it is staged. Raises: Overloaded."""
-        if key in self._staged:
-            return self._staged[key]
-        found = self.logs.get(key)
-        self._before[key] = found
-        return found or self.logs.blank(key, self._opened)
-
-    def _stage(self, carrier: str, log: Log) -> None:
-        self._opened += log.key not in self._staged and self._before[log.key] is None
-        self._staged[log.key] = log
-        self._out.touched.setdefault(carrier, {})[log.key] = None
-
-    def _set_aside(self, carrier: str, log: Log, odd: Iterable[tuple[int, bytes]]) -> None:
-        for seq, body in odd:
-            kept = self.rows.quarantine(log.id, seq, body, carrier)
-            self.counts["quarantined" if kept else "unquarantined"] += 1
-
-    def _receiver(self, node: str, name: str) -> documents.Receiver:
-        key = (node, name)
-        if key not in self._receivers:
-            kept = [body for _, _, body in self._shelf.kept(node, name)]
-            self._receivers[key] = documents.Receiver(kept)
-        self._receivers.move_to_end(key)
-        while len(self._receivers) > MAX_SHELVES:
-            self._receivers.popitem(last=False)
-        return self._receivers[key]
-
-    def _docs(self, node: str) -> Docs:
-        return {name: self._receiver(node, name).ids for name in self._names.get(node, ())}
-
-
-class Desk(Shelves):
-    """Opens, decides, writes. nodes: whose envelopes are taken; none given: everybody's."""
 
     def take(self, payloads: Sequence[bytes]) -> Outcome:
         """Everything in these bundles, in one transaction.
@@ -167,13 +91,26 @@ class Desk(Shelves):
                     self._db.put("counts", dict(self.counts))
         except BaseException:
             self.counts = before
-            self._receivers.clear()  # may know documents that are not there
+            self.papers.forget()
             raise
         for key, log in self._staged.items():
             self.logs.committed(self._before[key], log)
         self._out.logs = self._staged
-        self._out.docs = {carrier: self._docs(carrier) for carrier in self._out.touched}
+        self._out.docs = {carrier: self.papers.ids(carrier) for carrier in self._out.touched}
         return self._out
+
+    def close(self) -> None:
+        """Raises: Overloaded, Damaged."""
+        with self._db.transaction():
+            self._db.put("counts", dict(self.counts))
+
+    def _begin(self) -> None:
+        self._before: dict[LogKey, Log | None] = {}  # as committed
+        self._staged: dict[LogKey, Log] = {}  # as of now
+        self._opened = 0  # of these, new ones
+        self._out = Outcome()
+
+    # ── one bundle ────────────────────────────────────────────────────────────────────────────
 
     def _bundle(self, payload: bytes) -> None:
         self.counts["bundles"] += 1
@@ -208,6 +145,35 @@ class Desk(Shelves):
         except (Rejected, Overloaded):
             self.counts["refused"] += 1
 
+    def _admit(self, *nodes: str) -> None:
+        """Raises: Rejected, Overloaded."""
+        for node in nodes:
+            if self._only and node not in self._only:
+                raise Rejected(f"take from {node}: expected one of the --node given")
+            if node not in self._nodes and len(self._nodes) >= MAX_NODES:
+                raise Overloaded(f"take from {node}: expected at most {MAX_NODES} nodes")
+        self._nodes.update(nodes)
+
+    def _lacks(self, carrier: str, need: Need) -> None:
+        self.counts["needs"] += 1
+        if len(self._out.needs) < MAX_NEEDS:
+            self._out.needs.append((carrier, need))
+
+    def _log(self, key: LogKey) -> Log:
+        """As of now. A new one counts only once it is staged. Raises: Overloaded."""
+        if key in self._staged:
+            return self._staged[key]
+        found = self.logs.get(key)
+        self._before[key] = found
+        return found or self.logs.blank(key, self._opened)
+
+    def _stage(self, carrier: str, log: Log) -> None:
+        self._opened += log.key not in self._staged and self._before[log.key] is None
+        self._staged[log.key] = log
+        self._out.touched.setdefault(carrier, {})[log.key] = None
+
+    # ── records ───────────────────────────────────────────────────────────────────────────────
+
     def _records(self, carrier: str, envelope: Envelope) -> None:
         found = records.decode(envelope, self.codecs)
         if isinstance(found, Need):
@@ -230,6 +196,13 @@ class Desk(Shelves):
         self._set_aside(carrier, log, [(seq, bodies[seq - first]) for seq in said.conflicts])
         self._stage(carrier, log)
         self._out.records += [found[i] for i in new]
+
+    def _set_aside(self, carrier: str, log: Log, odd: Iterable[tuple[int, bytes]]) -> None:
+        for seq, body in odd:
+            kept = self.rows.quarantine(log.id, seq, body, carrier)
+            self.counts["quarantined" if kept else "unquarantined"] += 1
+
+    # ── probes and documents ──────────────────────────────────────────────────────────────────
 
     def _probe(self, carrier: str, envelope: Envelope) -> None:
         probe = probes.decode(envelope, self.codecs)
@@ -263,21 +236,11 @@ class Desk(Shelves):
         return True
 
     def _document(self, carrier: str, envelope: Envelope) -> None:
-        node, name = envelope.node, envelope.stream
-        names = self._names.get(node, [])
-        if carrier != node or not name:
-            raise Rejected(f"take document of {node}: expected it from itself, with a name")
-        if name not in names and len(names) >= MAX_DOCUMENT_NAMES:
-            raise Overloaded(f"take document of {node}: expected {MAX_DOCUMENT_NAMES} names")
-        document = self._receiver(node, name).decode(envelope, self.codecs)
-        if isinstance(document, Need):
-            self._lacks(carrier, document)
+        lacks = self.papers.take(carrier, envelope, self.codecs)
+        if lacks is not None:
+            self._lacks(carrier, lacks)
             return
         self.counts["documents"] += 1
-        number = (envelope.epoch, envelope.first)
-        self._shelf.put(node, name, number=number, body=document, keep=documents.KEPT)
-        if name not in names:
-            self._names.setdefault(node, []).append(name)
         self._out.touched.setdefault(carrier, {})
         self._out.fresh_docs.add(carrier)
 

@@ -54,7 +54,7 @@ class Opened:
         ]
 
     def standing(self) -> Standing:
-        return Standing(self.desk.total, dict(self.desk.counts))
+        return Standing(self.desk.logs.total, dict(self.desk.counts))
 
     def take(self, payloads: Sequence[bytes]) -> tuple[Outcome, Standing]:
         return self.desk.take(payloads), self.standing()
@@ -83,7 +83,7 @@ class DeskThread:
         return await _in(self._thread, lambda: self._parts.take(payloads))
 
     async def document(self, node: str, name: str) -> bytes:
-        return await _in(self._thread, lambda: self._parts.desk.document(node, name))
+        return await _in(self._thread, lambda: self._parts.desk.papers.newest(node, name))
 
     async def catch_up(self) -> None:
         """Until the files have all that the database has. Raises: Overloaded, Damaged."""

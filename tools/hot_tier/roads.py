@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Final
 
@@ -34,8 +34,8 @@ MAX_WAITING: Final = 256  # payloads that nobody took yet: 64 MB at most
 MAX_UNCONFIRMED: Final = 20
 MAX_POSTS: Final = 64  # on their way to the Router
 MAX_NODE_POSTS: Final = 8
-UP: Final = "/v1/up"
-DOWN: Final = "{router}/{node}/{ns}/edge-agent/{what}"
+UP: Final = "/up"
+DOWN: Final = "{router}/{node}/{ns}/edge-agent/{node}/down/{what}"
 
 _silent = logging.getLogger(f"{__name__}.aiomqtt")
 _silent.setLevel(logging.CRITICAL)  # the supervisor logs what is raised, once
@@ -111,14 +111,15 @@ class _MqttSession:
 
 
 class HttpRoad:
-    """Listens on `host:port` (0: any free port; `port` says which). router: base URL, or ""."""
+    """Listens on `host:port` (0: any free port; `port` says which). router: base URL, or "";
+    it may be given later."""
 
     def __init__(
         self, port: int, *, host: str = "127.0.0.1", router: str = "", ns: str = "default"
     ) -> None:
         self.port = port
         self._host = host
-        self._router = router.rstrip("/")
+        self.router = router
         self._ns = ns
 
     def connect(self) -> AbstractAsyncContextManager[LinkSession]:
@@ -127,7 +128,7 @@ class HttpRoad:
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[LinkSession]:
-        session = _HttpSession(self._router, self._ns)
+        session = _HttpSession(lambda: self.router.rstrip("/"), self._ns)
         server = web.AppRunner(session.app(), access_log=None, handle_signals=False)
         await server.setup()
         try:
@@ -152,7 +153,7 @@ class HttpRoad:
 class _HttpSession:
     """A Router that cannot be reached is no reason to stop listening: nodes ask again."""
 
-    def __init__(self, router: str, ns: str) -> None:
+    def __init__(self, router: Callable[[], str], ns: str) -> None:
         self.client: aiohttp.ClientSession | None = None
         self._router = router
         self._ns = ns
@@ -177,9 +178,10 @@ class _HttpSession:
         """Without waiting: CloudCore takes seconds to say that a node is away."""
         _, node, _, what = topic.split("/", 3)
         waiting = list(self._posts.values())
-        if not self._router or len(waiting) >= MAX_POSTS or waiting.count(node) >= MAX_NODE_POSTS:
+        router = self._router()
+        if not router or len(waiting) >= MAX_POSTS or waiting.count(node) >= MAX_NODE_POSTS:
             return
-        url = DOWN.format(router=self._router, node=node, ns=self._ns, what=what)
+        url = DOWN.format(router=router, node=node, ns=self._ns, what=what)
         task = asyncio.ensure_future(self._post(url, payload))
         self._posts[task] = node
         task.add_done_callback(self._posts.pop)
