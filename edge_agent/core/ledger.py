@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+import msgspec
+
 from edge_agent.core import logbook
-from edge_agent.core.edgecore import MAX_SEQ, LogAck
+from edge_agent.core.edgecore import MAX_RANGES, MAX_SEQ, LogAck
 from edge_agent.core.logbook import Log, LogKey
 from edge_agent.core.probe import MAX_LOGS, MAX_PAGE_VOIDS, Offer, offer_of
 from edge_agent.core.ranges import Ranges, clip, count, intersect, subtract, union
@@ -32,7 +34,7 @@ class Entry:
         self.log: Log | None = None  # as committed; None: nothing yet
         self.claimed: Ranges = ()
         self.sent: Ranges = ()
-        self.told: Offer | None = None  # what the receiver was last told
+        self.told: Offer | None = None  # what the receiver is known to have been told last
         self.forfeits = False  # the books are about to take a step back
 
     @property
@@ -63,16 +65,19 @@ class Entry:
         return union(self.claimed, ((1, self.log.upto),), self.log.held)
 
 
-class Books:
-    """All logs as the spool's books and the receiver's acks have them."""
+class Ledger:
+    """All logs. `unsettled`: something is to be sent, acknowledged or told."""
 
     def __init__(self, node: str, epoch: int) -> None:
         self._node = node
         self._epoch = epoch
         self._entries: dict[LogKey, Entry] = {}
-        self._forgotten: dict[LogKey, None] = {}  # settled once, and gone from the books
+        self._forgotten: dict[LogKey, Offer] = {}  # settled once, and gone from the books
+        self._doubted: set[LogKey] = set()  # of these, to be told again
         self._round: list[LogKey] = []  # to be told in the probes that follow
         self.unsettled = False
+
+    # ── the spool's books ─────────────────────────────────────────────────────────────────────
 
     def observe(self, logs: Iterable[Log]) -> bool:
         """The books as committed; whether more is void than before."""
@@ -85,13 +90,20 @@ class Books:
             evicted |= before is not None and log.void != before.void and bool(log.void)
             entry.log, entry.forfeits = log, False
         for key in [key for key in self._entries if key not in present]:
-            if key.epoch != self._epoch or self._entries[key].log is not None:
-                del self._entries[key]
-                self._forgotten[key] = None
-        while len(self._forgotten) > MAX_FORGOTTEN:
-            del self._forgotten[next(iter(self._forgotten))]
-        self.unsettled = any(map(self._has_news, self._entries.values()))
+            self._gone(key)
+        self._count_news()
         return evicted
+
+    def _gone(self, key: LogKey) -> None:
+        log = self._entries[key].log
+        if log is None and key.epoch == self._epoch:
+            return  # its first commit is yet to come
+        del self._entries[key]
+        if log is not None and key.node == self._node:
+            over = msgspec.structs.replace(log, floor=log.next, void=())
+            self._forgotten[key] = offer_of(over, closed=True)
+            while len(self._forgotten) > MAX_FORGOTTEN:
+                del self._forgotten[next(iter(self._forgotten))]
 
     def applicable(self) -> tuple[logbook.Ack, ...]:
         """Acks for the spool, from everything that is known."""
@@ -112,7 +124,8 @@ class Books:
         entry = self._entries.get(key)
         if entry is not None:
             return entry.known()
-        return ((1, MAX_SEQ),) if key in self._forgotten else ()
+        over = self._forgotten.get(key)
+        return ((1, over.next - 1),) if over else ()
 
     def pending(self, key: LogKey) -> Ranges:
         entry = self._entries.get(key)
@@ -131,24 +144,7 @@ class Books:
         """What need not be read: the receiver holds it, though the books do not show it yet."""
         return {key: e.claimed for key, e in self._entries.items() if e.claimed}
 
-    def tell_all(self) -> None:
-        """A new connection: nobody was told anything."""
-        self._round = []
-        for entry in self._entries.values():
-            entry.told = None
-        self.unsettled = any(map(self._has_news, self._entries.values()))
-
-    def _has_news(self, entry: Entry) -> bool:
-        """Not settled; or settled, and the receiver still repeats itself as it was not told."""
-        if entry.log is None or entry.key.node != self._node:
-            return False
-        if not entry.log.is_settled or entry.told is None:
-            return True
-        return entry.told.floor != entry.log.floor or entry.told.void != entry.log.void
-
-
-class Ledger(Books):
-    """All logs. `unsettled`: something is to be sent, acknowledged or told."""
+    # ── sending ───────────────────────────────────────────────────────────────────────────────
 
     def sent(self, key: LogKey, a: int, b: int) -> None:
         if key.epoch != self._epoch:
@@ -167,6 +163,8 @@ class Ledger(Books):
         here = union(clip(entry.pending(), a, b), uncommitted)
         return subtract(here, entry.claimed)
 
+    # ── the receiver's word ───────────────────────────────────────────────────────────────────
+
     def fault(self, ack: LogAck, *, echoed: bool) -> str:
         """Why it has to be refused, in words; "" when it may be believed."""
         key = key_of(ack)
@@ -183,9 +181,27 @@ class Ledger(Books):
         return f"nothing that was never sent, like seq {unsent[0][0]}" if unsent else ""
 
     def join(self, ack: LogAck) -> None:
-        entry = self._entries.get(key_of(ack))
+        """What it says is added. Less than is known may be old, or a loss: worth a question."""
+        key = key_of(ack)
+        entry = self._entries.get(key)
+        less = bool(less_than(self.known(key), ack))
         if entry is not None:
+            entry.told = None if less else entry.told
             entry.claimed = union(entry.claimed, claims_of(ack))[:MAX_CLAIMED]
+        elif less:
+            self._doubted.add(key)
+
+    def answered(self, offers: Iterable[Offer]) -> None:
+        """These have reached the receiver, before it said what was joined after."""
+        for offer in offers:
+            self._doubted.discard(offer.key)
+            entry = self._entries.get(offer.key)
+            if entry is not None:
+                entry.told = offer
+
+    def heard(self) -> None:
+        """An ack has been taken in."""
+        self._count_news()
 
     def replace(self, ack: LogAck, more: Ranges) -> logbook.Ack | None:
         """The receiver holds this and `more`, nothing else; None: the books know already."""
@@ -194,7 +210,8 @@ class Ledger(Books):
             return None
         entry.claimed = union(claims_of(ack), more)[:MAX_CLAIMED]
         entry.forfeits = entry.log is not None
-        return logbook.Ack(entry.key, ack.upto, union(ack.have, more)) if entry.log else None
+        above = clip(entry.claimed, ack.upto + 1, MAX_SEQ)
+        return logbook.Ack(entry.key, ack.upto, above) if entry.log else None
 
     def distrust(self) -> None:
         """What was claimed, another database claimed."""
@@ -202,26 +219,58 @@ class Ledger(Books):
             entry.claimed = ()
             entry.told = None
 
+    # ── what to tell ──────────────────────────────────────────────────────────────────────────
+
+    def tell_all(self) -> None:
+        """A new connection: nobody was told anything."""
+        self._round = []
+        for entry in self._entries.values():
+            entry.told = None
+        self._count_news()
+
+    def _count_news(self) -> None:
+        told = bool(self._round or self._doubted)
+        self.unsettled = told or any(map(self._has_news, self._entries.values()))
+
+    def _has_news(self, entry: Entry) -> bool:
+        """Not settled; or settled, and the receiver still repeats itself as it was not told."""
+        if entry.log is None or entry.key.node != self._node:
+            return False
+        if not entry.log.is_settled or entry.told is None:
+            return True
+        return entry.told.floor != entry.log.floor or entry.told.void != entry.log.void
+
     def page(self) -> tuple[tuple[Offer, ...], bool]:
         """The next page of offers, and whether more pages follow."""
         if not self._round:
             news = [key for key, entry in self._entries.items() if self._has_news(entry)]
-            self._round = sorted(news, key=lambda k: (rank(k.klass), k.epoch, k.stream))
+            self._round = sorted(
+                [*news, *self._doubted], key=lambda k: (rank(k.klass), k.epoch, k.stream)
+            )
         offers: list[Offer] = []
         voids = 0
         while self._round and len(offers) < MAX_LOGS and voids < MAX_PAGE_VOIDS:
-            entry = self._entries.get(self._round.pop(0))
-            if entry is None or entry.log is None:
-                continue
-            entry.told = offer_of(entry.log, closed=entry.key.epoch != self._epoch)
-            offers.append(entry.told)
-            voids += len(entry.told.void)
-        self.unsettled = bool(self._round) or any(map(self._has_news, self._entries.values()))
+            offer = self._offer(self._round.pop(0))
+            if offer is not None:
+                offers.append(offer)
+                voids += len(offer.void)
         return tuple(offers), bool(self._round)
+
+    def _offer(self, key: LogKey) -> Offer | None:
+        entry = self._entries.get(key)
+        if entry is not None and entry.log is not None:
+            return offer_of(entry.log, closed=key.epoch != self._epoch)
+        return self._forgotten.get(key)
 
 
 def key_of(ack: LogAck) -> LogKey:
     return LogKey(ack.node, ack.stream, ack.klass, ack.epoch)
+
+
+def less_than(known: Ranges, ack: LogAck) -> Ranges:
+    """What is known and not in this ack; nothing beyond its last range when it is full."""
+    top = MAX_SEQ if len(ack.have) < MAX_RANGES else ack.have[-1][1]
+    return clip(subtract(known, claims_of(ack)), 1, top)
 
 
 def claims_of(ack: LogAck) -> Ranges:

@@ -9,10 +9,11 @@ the other lacks; while they do, nobody's word deletes anything.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from edge_agent.core.logbook import LogKey
+from edge_agent.core.probe import Offer
 from edge_agent.core.ranges import Ranges
 
 MAX_NONCES: Final = 64
@@ -33,16 +34,16 @@ class Verdict(enum.Enum):
 class Question:
     """One probe. known: what the receiver had said to hold of each log when it was sent.
 
-    over: the logs of which it told that nothing more comes.
+    offers: what it told.
     """
 
     def __init__(
-        self, number: int, at_us: int, known: dict[LogKey, Ranges], over: frozenset[LogKey]
+        self, number: int, at_us: int, known: dict[LogKey, Ranges], offers: tuple[Offer, ...]
     ) -> None:
         self.number = number
         self.at_us = at_us
         self.known = known
-        self.over = over
+        self.offers = offers
         self.answered: set[str] = set()
 
 
@@ -61,10 +62,10 @@ class Receivers:
         self._turned_us = 0
 
     def ask(
-        self, nonce: str, now_us: int, known: Mapping[LogKey, Ranges], over: Iterable[LogKey] = ()
+        self, nonce: str, now_us: int, known: Mapping[LogKey, Ranges], offers: tuple[Offer, ...]
     ) -> None:
         self._asked += 1
-        self._questions[nonce] = Question(self._asked, now_us, dict(known), frozenset(over))
+        self._questions[nonce] = Question(self._asked, now_us, dict(known), offers)
         while len(self._questions) > MAX_NONCES:
             del self._questions[next(iter(self._questions))]
 

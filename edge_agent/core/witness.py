@@ -8,12 +8,12 @@ from typing import Final, Literal
 import msgspec
 
 from edge_agent.core import logbook
-from edge_agent.core.edgecore import MAX_RANGES, MAX_SEQ, Ack, LogAck
+from edge_agent.core.edgecore import Ack, LogAck
 from edge_agent.core.lanes import Flight
-from edge_agent.core.ledger import Ledger, claims_of, key_of
+from edge_agent.core.ledger import Ledger, key_of, less_than
 from edge_agent.core.logbook import LogKey
 from edge_agent.core.probe import Offer
-from edge_agent.core.ranges import Ranges, clip, count, subtract
+from edge_agent.core.ranges import Ranges, count, subtract
 from edge_agent.core.receivers import Question, Receivers, Verdict
 
 MAX_FINDINGS: Final = 32
@@ -71,8 +71,7 @@ class Witness:
     def ask(self, nonce: str, now_us: int, offers: tuple[Offer, ...]) -> None:
         """A probe goes out; what is known now can't be less when it is answered."""
         known: Mapping[LogKey, Ranges] = {o.key: self._ledger.known(o.key) for o in offers}
-        over = (o.key for o in offers if o.closed and o.floor == o.next)
-        self._receivers.ask(nonce, now_us, known, over)
+        self._receivers.ask(nonce, now_us, known, offers)
 
     def hear(self, ack: Ack, now_us: int) -> Heard:
         was = self.is_contested
@@ -88,12 +87,15 @@ class Witness:
         if verdict is Verdict.REPLACED:
             self.find("receiver-replaced", "the receiver has another database than before")
             self._ledger.distrust()
+        offers = question.offers if question else ()
+        self._ledger.answered(offers)
         forfeit = tuple(self._believe(log, question) for log in ack.acks)
+        self._ledger.heard()
         return Heard(
             verdict=verdict,
             apply=self._ledger.applicable(),
             forfeit=tuple(step for step in forfeit if step is not None),
-            forget=self._ledger.settled(question.over) if question else (),
+            forget=self._ledger.settled(o.key for o in offers if o.closed and o.floor == o.next),
             question=question if first else None,
         )
 
@@ -110,9 +112,7 @@ class Witness:
             return None
         key = key_of(log)
         known = question.known.get(key, ()) if question else ()
-        whole = len(log.have) < MAX_RANGES
-        top = MAX_SEQ if whole else log.have[-1][1]  # beyond, it says nothing
-        gone = clip(subtract(known, claims_of(log)), 1, top)
+        gone = less_than(known, log)
         if not gone:
             self._ledger.join(log)
             return None
@@ -120,7 +120,7 @@ class Witness:
         name = f"{log.stream or 'the agent'}/{log.klass.value}"
         what = f"the receiver no longer has {count(gone)} records of {name} that it acknowledged"
         self.find("lost-at-receiver", what, count(gone))
-        return self._ledger.replace(log, clip(known, top + 1, MAX_SEQ))
+        return self._ledger.replace(log, subtract(known, gone))
 
     def _refuse(self, log: LogAck, fault: str) -> None:
         self.refused += 1

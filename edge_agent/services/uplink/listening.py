@@ -1,0 +1,82 @@
+"""The way down: what came is read, judged by the outbox, and told to whom it concerns."""
+
+from __future__ import annotations
+
+from edge_agent import logs
+from edge_agent.core import edgecore
+from edge_agent.core.edgecore import Ack, Desired, NeedSaid, StateAnswer, Topics, Tuf, TwinAnswer
+from edge_agent.core.errors import Damaged, Overloaded, Rejected
+from edge_agent.core.logbook import Ack as Step
+from edge_agent.ports import LinkSession
+from edge_agent.services.uplink.desk import Desk
+
+log = logs.get("uplink")
+
+
+class Listening:
+    """`listen` runs for as long as a connection lasts."""
+
+    def __init__(self, desk: Desk, topics: Topics) -> None:
+        self._desk, self._outbox, self._topics = desk, desk.outbox, topics
+
+    async def listen(self, session: LinkSession) -> None:
+        async for topic, payload in session.messages():
+            try:
+                said = edgecore.read(self._topics, topic, payload)
+            except Rejected as wrong:
+                self._desk.counts["refused"] += 1
+                log.warning("refused", error=wrong.what)
+                continue
+            await self._take(said)
+
+    async def _take(self, said: edgecore.Event) -> None:
+        if isinstance(said, Ack):
+            await self._heard(said)
+        elif isinstance(said, NeedSaid):
+            self._needed(said)
+        elif isinstance(said, Desired | Tuf):
+            self._desk.rooms.words.on_event(said)
+        elif isinstance(said, TwinAnswer):
+            self._desk.twin.answered(said)
+        else:
+            assert isinstance(said, StateAnswer)
+
+    async def _heard(self, ack: Ack) -> None:
+        now_us = self._desk.now_us()
+        self._desk.changed()
+        self._desk.look()  # what was evicted or committed meanwhile counts
+        heard = self._outbox.heard(ack, now_us)
+        self._desk.news.set()
+        if not heard.is_trusted:
+            return
+        self._desk.last_ack_us = now_us
+        self._desk.dicts = ack.can.dicts
+        self._desk.document.heard(ack)
+        for flight in heard.arrived:
+            if flight.live_us is not None:
+                self._desk.latency_us.add(now_us - flight.live_us)
+        self._desk.apply(heard.apply)
+        try:
+            if heard.forfeit:
+                await self._desk.rooms.shelf.backlog.forfeit(self._whole(heard.forfeit))
+            if heard.forget:
+                await self._desk.rooms.shelf.backlog.forget(heard.forget)
+        except (Damaged, Overloaded) as trouble:
+            log.warning("the spool's books could not be changed", error=trouble.what)
+        self._desk.changed()
+
+    def _whole(self, forfeit: tuple[Step, ...]) -> list[Step]:
+        """With a word for each log: to the spool, one that is not named holds nothing."""
+        named = {step.key: step for step in forfeit}
+        return [
+            named.get(one.key, Step(one.key, one.next - 1)) for one in self._desk.rooms.shelf.logs()
+        ]
+
+    def _needed(self, need: NeedSaid) -> None:
+        now_us = self._desk.now_us()
+        if need.kind == "document":
+            self._desk.document.needed(need, now_us)
+            return
+        if self._outbox.needed(need, now_us) and need.why == "dict":
+            self._desk.dicts = need.have
+        self._desk.news.set()

@@ -1,0 +1,91 @@
+"""The agent's own papers: the status document for the hot tier, the twin for EdgeCore."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from edge_agent.core import twin
+from edge_agent.core.edgecore import Ack, NeedSaid, Topics, TwinAnswer
+from edge_agent.core.errors import Overloaded
+from edge_agent.core.wire import documents, envelope
+from edge_agent.core.wire.codec import Codecs
+from edge_agent.ports import Clock, LinkSession
+from edge_agent.services.uplink.neighbours import Words
+
+NAME: Final = "status"
+EVERY_US: Final = 10_000_000
+AGAIN_US: Final = 1_000_000  # after a need
+MAX_ENVELOPE_BYTES: Final = 38_000  # 48 kB of payload: it rides beside records
+
+
+class Document:
+    """Latest wins, at most every ten seconds, only when it differs from what the receiver has."""
+
+    def __init__(self, node: str, epoch: int, words: Words) -> None:
+        self._sender = documents.Sender(node, NAME, epoch)
+        self._words = words
+        self._due_us = 0
+        self._held = ""  # id of the newest that the receiver has
+        self.too_large = 0
+
+    def is_due(self, now_us: int) -> bool:
+        return now_us >= self._due_us
+
+    def envelope(self, now_us: int, codecs: Codecs) -> bytes | None:
+        """None: nothing new, or more than may be sent."""
+        self._due_us = now_us + EVERY_US
+        content = documents.canonical(self._words.document())
+        if envelope.short_id(content).hex() == self._held:
+            return None
+        try:
+            body = envelope.encode(self._sender.encode(content, codecs))
+        except Overloaded:
+            self.too_large += 1
+            return None
+        if len(body) > MAX_ENVELOPE_BYTES:
+            self.too_large += 1
+            return None
+        return body
+
+    def heard(self, ack: Ack) -> None:
+        ids = ack.docs.get(NAME)
+        if ids is not None:
+            self._sender.acknowledge(ids)
+            self._held = ids[-1] if ids else ""
+
+    def needed(self, need: NeedSaid, now_us: int) -> None:
+        self._sender.forget(need.have)
+        self._held = ""
+        self._due_us = min(self._due_us, now_us + AGAIN_US)
+
+
+class Twin:
+    """EdgeCore's device twin and state."""
+
+    def __init__(self, *, topics: Topics, run: str, every_s: float, words: Words) -> None:
+        self._topics, self._words, self._run = topics, words, run
+        self._throttle = twin.TwinThrottle(run=run, every_us=round(every_s * 1e6))
+        self._states = twin.StateThrottle(every_us=round(every_s * 1e6))
+
+    @property
+    def refused(self) -> str:
+        return self._throttle.refused
+
+    def renew(self) -> None:
+        self._throttle.renew()
+        self._states.renew()
+
+    def answered(self, answer: TwinAnswer) -> None:
+        self._throttle.answered(answer)
+
+    async def tell(self, session: LinkSession, clock: Clock) -> None:
+        """Publishes what is due. Raises: LinkDown."""
+        now_us = clock.boot_us()
+        stamp_ms = (now_us + (clock.utc_offset_us()[0] or 0)) // 1000
+        update = self._throttle.due(self._words.twin(), now_us, timestamp_ms=stamp_ms)
+        if update is not None:
+            await session.publish(self._topics.of_device("twin/update"), update.payload)
+        state = self._words.state()
+        if self._states.due(state, now_us):
+            payload = twin.state(state, event_id=f"{self._run}-s", timestamp_ms=stamp_ms)
+            await session.publish(self._topics.of_device("state/update"), payload)

@@ -1,0 +1,125 @@
+"""The way up: publishes what the outbox loads, reads ahead of it."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final
+
+import anyio
+import anyio.to_thread
+
+from edge_agent import logs
+from edge_agent.core import probe
+from edge_agent.core.backfill import Want
+from edge_agent.core.errors import Damaged, Overloaded
+from edge_agent.core.lanes import Cargo
+from edge_agent.core.outbox import Draft
+from edge_agent.core.wire import armour, envelope
+from edge_agent.ports import LinkSession
+from edge_agent.services.uplink.desk import Desk
+from edge_agent.services.uplink.packing import Packer, json_bytes
+
+INLINE_RECORDS: Final = 24  # so many are encoded on the loop, in about a millisecond
+IDLE_S: Final = 1.0
+SPOOL_PAUSE_S: Final = 0.05  # after a read that found nothing
+READ_BYTES: Final = 1 << 20
+
+log = logs.get("uplink")
+
+
+class Speaking:
+    """`publish` and `read_ahead` run side by side for as long as a connection lasts."""
+
+    def __init__(self, desk: Desk, *, node: str, topic: str) -> None:
+        self._desk, self._outbox, self._node, self._topic = desk, desk.outbox, node, topic
+        self._packer, self._worker = Packer(), Packer()
+
+    async def publish(self, session: LinkSession) -> None:
+        while True:
+            self._desk.look()
+            now_us = self._desk.now_us()
+            self._outbox.turn(now_us, self._desk.rooms.chance())
+            draft = self._outbox.draft(now_us)
+            if draft is None and self._paper_is_due(now_us):
+                self._outbox.governor.took_slot(now_us)
+                await self._hand_over(session, [], now_us)
+            if draft is not None:
+                await self._send(session, draft)
+                continue
+            self._desk.room.set()
+            due_us = self._outbox.due_us(now_us)
+            wait_s = IDLE_S if due_us is None else min(IDLE_S, (due_us - now_us) / 1e6)
+            with anyio.move_on_after(max(0.0005, wait_s)):
+                await self._desk.news.wait()
+            self._desk.news = anyio.Event()
+
+    async def _send(self, session: LinkSession, draft: Draft) -> None:
+        live = await self._encoded(draft)
+        now_us = self._desk.now_us()
+        load = self._outbox.load(
+            draft, live, now_us=now_us, chance=self._desk.rooms.chance(), nonce=secrets.token_hex(8)
+        )
+        self._desk.room.set()
+        parts = [cargo.envelope for cargo in load.cargos]
+        if load.probe is not None:
+            asked = probe.encode(self._node, load.probe, self._packer.codecs)
+            parts.append(envelope.encode(asked))
+        if live:
+            runs = (record for run in draft.runs for record in run)
+            self._desk.counts["raw_bytes"] += json_bytes(runs)
+        await self._hand_over(session, parts, now_us, alone=draft.alarms_only)
+
+    async def _encoded(self, draft: Draft) -> list[Cargo]:
+        if sum(map(len, draft.runs)) <= INLINE_RECORDS:
+            return self._packer.live(draft.runs, self._desk.dicts)
+        return await anyio.to_thread.run_sync(self._packer.live, draft.runs, self._desk.dicts)
+
+    def _paper_is_due(self, now_us: int) -> bool:
+        free = now_us >= self._outbox.governor.slot_us()
+        return free and self._outbox.cloud(now_us) == "up" and self._desk.document.is_due(now_us)
+
+    async def _hand_over(
+        self, session: LinkSession, parts: list[bytes], now_us: int, *, alone: bool = False
+    ) -> None:
+        """One publish of these envelopes, and of the status document when it is due."""
+        if not alone and self._outbox.cloud(now_us) == "up" and self._desk.document.is_due(now_us):
+            paper = self._desk.document.envelope(now_us, self._packer.codecs)
+            parts = parts if paper is None else [*parts, paper]
+        if not parts:
+            return
+        payload = armour.pack(self._node, parts)
+        await session.publish(self._topic, payload)
+        self._outbox.governor.wrote(len(payload), self._desk.now_us() - now_us)
+        self._desk.counts["sent_bytes"] += len(payload)
+        self._desk.counts["publishes"] += 1
+
+    async def read_ahead(self, _session: LinkSession) -> None:
+        while True:
+            self._desk.look()
+            want = self._outbox.want(self._desk.now_us())
+            if want is None:
+                await self._desk.room.wait()
+                self._desk.room = anyio.Event()
+                continue
+            cargos = await self._fetch(want)
+            self._outbox.backfill.fetched(want, cargos)
+            self._desk.news.set()
+            if not cargos:  # gone meanwhile: the books are about to say so
+                self._desk.changed()
+                await anyio.sleep(SPOOL_PAUSE_S)
+
+    async def _fetch(self, want: Want) -> list[Cargo]:
+        rows_wanted = sum(b - a + 1 for a, b in want.wanted)
+        try:
+            page = await self._desk.rooms.shelf.backlog.read(
+                want.key, want.wanted, max_rows=rows_wanted, max_bytes=READ_BYTES
+            )
+        except (Damaged, Overloaded) as trouble:
+            log.warning("the spool could not be read", error=trouble.what)
+            await anyio.sleep(IDLE_S)
+            return []
+        cargos, raw = await anyio.to_thread.run_sync(
+            self._worker.backlog, page.rows, want, self._desk.dicts
+        )
+        self._desk.counts["raw_bytes"] += raw if want.attempt == 0 else 0
+        return cargos

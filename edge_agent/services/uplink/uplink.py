@@ -1,0 +1,129 @@
+"""One connection at a time: its three jobs end together, as one error."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import anyio
+import anyio.abc
+
+from edge_agent.config.structs import UplinkConfig
+from edge_agent.core.edgecore import Topics
+from edge_agent.core.errors import LinkDown
+from edge_agent.core.frames import AnyRecord
+from edge_agent.core.governor import Limits
+from edge_agent.core.outbox import Outbox
+from edge_agent.ports import Clock, Link, LinkSession
+from edge_agent.services.uplink.desk import Desk, Rooms
+from edge_agent.services.uplink.listening import Listening
+from edge_agent.services.uplink.neighbours import Shelf, Words
+from edge_agent.services.uplink.papers import Document, Twin
+from edge_agent.services.uplink.speaking import Speaking
+
+TWIN_PERIOD_S: Final = 1.0
+
+
+class Uplink:
+    """Not vital. `on_record` and `on_change` are called on the loop and never wait."""
+
+    def __init__(
+        self,
+        *,
+        node: str,
+        config: UplinkConfig,
+        link: Link,
+        shelf: Shelf,
+        clock: Clock,
+        words: Words,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._config, self._link = config, link
+        topics = Topics.of(config.ns, node, config.device)
+        limits = Limits(
+            publishes_per_s=config.publishes_per_s,
+            backfill_bytes_per_s=config.backfill_bytes_per_s,
+        )
+        self._outbox = Outbox(node=node, epoch=shelf.epoch, limits=limits)
+        run = f"{shelf.epoch:x}"
+        self._twin = Twin(topics=topics, run=run, every_s=config.twin_every_s, words=words)
+        document = Document(node, shelf.epoch, words)
+        rooms = Rooms(shelf, clock, words, chance)
+        self._desk = Desk(rooms, self._outbox, document, self._twin)
+        self._speaking = Speaking(self._desk, node=node, topic=topics.up)
+        self._listening = Listening(self._desk, topics)
+        self._cloud = "unknown"
+
+    def on_record(self, record: AnyRecord) -> None:
+        """A record has got its id."""
+        if self._outbox.is_up:
+            self._outbox.appended(record, self._desk.now_us())
+            self._desk.news.set()
+
+    def on_change(self) -> None:
+        """The spool's books have changed."""
+        self._desk.changed()
+
+    def stats(self) -> dict[str, Any]:
+        """In the shape of the status."""
+        desk, now_us = self._desk, self._desk.now_us()
+        p50, p99 = desk.latency_us.quantiles(0.5, 0.99)
+        last_us = desk.last_ack_us
+        return {
+            "configured": True,
+            "connected": self._outbox.is_up,
+            "cloud": self._outbox.cloud(now_us),
+            "last_ack_s": None if last_us is None else round((now_us - last_us) / 1e6, 1),
+            "inflight": len(self._outbox.flights),
+            "latency_ms": {
+                "p50": None if p50 is None else round(p50 / 1000, 3),
+                "p99": None if p99 is None else round(p99 / 1000, 3),
+            },
+            **desk.counts,
+            "refused": desk.counts["refused"] + self._outbox.witness.refused,
+            "resends": self._outbox.resends,
+            "twin_refused": self._twin.refused,
+        }
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Until the connection ends. Raises: LinkDown."""
+        down: list[LinkDown] = []
+        speaking, listening = self._speaking, self._listening
+        async with self._link.connect() as session:
+            self._outbox.up(self._desk.rooms.shelf.logs(), self._desk.now_us())
+            self._twin.renew()
+            ready()
+            try:
+                async with anyio.create_task_group() as group:
+                    jobs = (listening.listen, speaking.publish, speaking.read_ahead, self._tell)
+                    for job in jobs:
+                        group.start_soon(_until_down, job, session, group, down)
+            finally:
+                self._outbox.down()
+        raise down[0] if down else LinkDown("uplink: the connection ended")
+
+    async def _tell(self, session: LinkSession) -> None:
+        """The twin, for EdgeCore."""
+        while True:
+            cloud = self._outbox.cloud(self._desk.now_us())
+            if cloud == "up" and self._cloud != "up":
+                self._twin.renew()  # EdgeCore never makes up for what it dropped without a cloud
+            self._cloud = cloud
+            if self._config.twin:
+                await self._twin.tell(session, self._desk.rooms.clock)
+            await anyio.sleep(TWIN_PERIOD_S)
+
+
+async def _until_down(
+    job: Callable[[LinkSession], Awaitable[None]],
+    session: LinkSession,
+    group: anyio.abc.TaskGroup,
+    down: list[LinkDown],
+) -> None:
+    """A road that failed ends all of it, as one error and not as a group."""
+    try:
+        await job(session)
+    except LinkDown as weather:
+        down.append(weather)
+    group.cancel_scope.cancel()

@@ -1,0 +1,250 @@
+"""The uplink over a real broker, with a real spool, to the real hot tier."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+import pytest
+
+from edge_agent.config.structs import UplinkConfig
+from edge_agent.core import edgecore
+from edge_agent.core.edgecore import Desired, DesiredState, Topics, Tuf
+from edge_agent.core.errors import LinkDown
+from edge_agent.core.frames import Alarm, AnyRecord, Event
+from edge_agent.core.twin import DeviceState, Value
+from edge_agent.core.witness import Finding
+from edge_agent.host import SystemClock
+from edge_agent.links.mqtt import MqttLink
+from edge_agent.services.uplink import Uplink, Words
+from edge_agent.stores.spool import DiskSpool, SpoolLimits, open_spool
+from tests.broker import Broker
+from tests.broker import broker as broker  # noqa: PLC0414 - a fixture
+from tests.broker import make_broker as make_broker  # noqa: PLC0414 - a fixture
+from tests.proxy import proxy
+from tools.hot_tier import HotTier, MqttRoad
+
+pytestmark = pytest.mark.anyio
+NODE = "cart-3"
+LIMITS = SpoolLimits(limit_bytes=32 << 20, ballast_bytes=0)
+QUIET = UplinkConfig(answer_s=2.0, keepalive_s=5, twin=False)
+
+
+class Agent:
+    """A spool and its uplink, as the house wires them."""
+
+    def __init__(self, spool: DiskSpool, port: int, config: UplinkConfig = QUIET) -> None:
+        self.spool = spool
+        self.clock = SystemClock()
+        self.events: list[Desired | Tuf] = []
+        self.findings: list[Finding] = []
+        self.status: dict[str, Any] = {"node": NODE, "state": "ok"}
+        config = msgspec.structs.replace(config, port=port)
+        words = Words(
+            document=lambda: self.status,
+            twin=self.twin,
+            state=self.state,
+            on_event=self.events.append,
+            on_finding=self.findings.append,
+        )
+        self.uplink = Uplink(
+            node=NODE,
+            config=config,
+            link=MqttLink(config, node=NODE),
+            shelf=spool,
+            clock=self.clock,
+            words=words,
+        )
+        spool.voices.on_change(lambda _: self.uplink.on_change())
+
+    def twin(self) -> Mapping[str, Value | None]:
+        return {"model_version": "1.2.0"}
+
+    def state(self) -> DeviceState:
+        return "online"
+
+    def say(self, stream: str = "us", kind: Callable[..., AnyRecord] = Event) -> AnyRecord:
+        made = kind(node=NODE, stream=stream, at_us=self.clock.boot_us(), what="x" * 40)
+        record = self.spool.append(made)
+        self.uplink.on_record(record)  # type: ignore[arg-type]
+        return record  # type: ignore[return-value]
+
+    async def run_for_ever(self) -> None:
+        """As the supervisor does, without patience."""
+        while True:
+            with suppress(LinkDown):
+                await self.uplink.run(lambda: None)
+            await anyio.sleep(0.05)
+
+    async def until(self, condition: Callable[[], bool], within_s: float = 20) -> None:
+        with anyio.fail_after(within_s):
+            while not condition():
+                await anyio.sleep(0.01)
+
+    async def drained(self, within_s: float = 20) -> None:
+        await self.until(lambda: self.spool.stats().records == 0, within_s)
+
+
+@asynccontextmanager
+async def spooling(folder: Path) -> AsyncIterator[DiskSpool]:
+    def opened() -> DiskSpool:
+        return open_spool(
+            folder / "spool.db", node=NODE, clock=SystemClock(),
+            random32=lambda: random.getrandbits(32), limits=LIMITS,
+        )  # fmt: skip
+
+    spool = await anyio.to_thread.run_sync(opened)
+    try:
+        yield spool
+    finally:
+        await spool.aclose()
+
+
+@asynccontextmanager
+async def running(agent: Agent) -> AsyncIterator[Agent]:
+    async with anyio.create_task_group() as group:
+        group.start_soon(agent.run_for_ever)
+        await agent.until(lambda: agent.uplink.stats()["connected"])
+        yield agent
+        group.cancel_scope.cancel()
+
+
+async def test_live_records_and_the_backlog_arrive_once_and_leave_the_spool(
+    broker: Broker, tmp_path: Path
+) -> None:
+    heard: list[AnyRecord] = []
+    road = MqttRoad("127.0.0.1", broker.port)
+    async with (
+        spooling(tmp_path) as spool,
+        HotTier(tmp_path / "db", road, heard=heard.extend) as tier,
+    ):
+        agent = Agent(spool, broker.port)
+        for _ in range(2000):
+            agent.say()
+        async with running(agent):
+            for turn in range(90):
+                agent.say("endo")
+                agent.say("endo", Alarm) if turn % 30 == 0 else None
+                await anyio.sleep(1 / 30)
+            await agent.drained()
+            stats = agent.uplink.stats()
+        total, books = tier.sheet()["total"], spool.stats()
+    assert len(heard) == 2093
+    assert len({(r.stream, r.klass, r.epoch, r.seq) for r in heard}) == 2093
+    assert (total["waiting"], books.acked, books.evicted) == (0, 2093, 0)
+    assert stats["cloud"] == "up"
+    assert stats["sent_bytes"] < stats["raw_bytes"] / 4
+    assert stats["latency_ms"]["p50"] < 100
+    assert agent.findings == []
+
+
+async def test_a_road_that_is_cut_again_and_again_loses_and_doubles_nothing(
+    broker: Broker, tmp_path: Path
+) -> None:
+    heard: list[AnyRecord] = []
+    road = MqttRoad("127.0.0.1", broker.port)
+    async with (
+        spooling(tmp_path) as spool,
+        proxy(broker.port) as cutting,
+        HotTier(tmp_path / "db", road, heard=heard.extend) as tier,
+    ):
+        agent = Agent(spool, cutting.port)
+        async with running(agent):
+            for turn in range(120):
+                agent.say()
+                if turn % 25 == 20:
+                    cutting.cut()
+                await anyio.sleep(1 / 60)
+            await agent.drained()
+        total = tier.sheet()["total"]
+    assert sorted(record.seq for record in heard) == list(range(1, 121))
+    assert total["waiting"] == 0
+
+
+async def test_a_restart_goes_on_where_the_last_life_ended(broker: Broker, tmp_path: Path) -> None:
+    heard: list[AnyRecord] = []
+    road = MqttRoad("127.0.0.1", broker.port)
+    async with spooling(tmp_path) as spool:
+        agent = Agent(spool, broker.port)
+        for _ in range(500):
+            agent.say()
+        first = spool.epoch
+    async with (
+        HotTier(tmp_path / "db", road, heard=heard.extend) as tier,
+        spooling(tmp_path) as spool,
+    ):
+        agent = Agent(spool, broker.port)
+        async with running(agent):
+            agent.say()
+            await agent.drained()
+            await agent.until(lambda: all(log.key.epoch != first for log in spool.logs()))
+        waiting = tier.sheet()["total"]["waiting"]
+    assert len(heard) == 501
+    assert waiting == 0
+
+
+async def test_the_status_document_goes_up_and_what_is_desired_comes_down(
+    broker: Broker, tmp_path: Path
+) -> None:
+    road = MqttRoad("127.0.0.1", broker.port)
+    topics = Topics.of("default", NODE)
+    async with spooling(tmp_path) as spool, HotTier(tmp_path / "db", road) as tier:
+        agent = Agent(spool, broker.port)
+        async with running(agent):
+            agent.say()
+            with anyio.fail_after(20):
+                while not (document := await tier.document(NODE, "status")):
+                    await anyio.sleep(0.05)
+            wanted = edgecore.encode(DesiredState(schema=1, serial=7))
+            other = MqttLink(UplinkConfig(port=broker.port), node="other")
+            async with other.connect() as session:
+                await session.publish(topics.down("desired"), wanted)
+                await session.publish(topics.down("desired"), b"{")
+                await agent.until(lambda: bool(agent.events))
+                await agent.until(lambda: agent.uplink.stats()["refused"] == 1)
+    assert msgspec.json.decode(document) == agent.status
+    (event,) = agent.events
+    assert isinstance(event, Desired)
+    assert event.state.serial == 7
+
+
+async def test_without_a_receiver_probes_alone_go_out_and_nothing_leaves(
+    broker: Broker, tmp_path: Path
+) -> None:
+    async with spooling(tmp_path) as spool:
+        agent = Agent(spool, broker.port)
+        async with running(agent):
+            for _ in range(100):
+                agent.say()
+                await anyio.sleep(0.03)
+            await anyio.sleep(3)
+            stats = agent.uplink.stats()
+            await agent.until(lambda: spool.stats().records == 100)
+    assert stats["cloud"] == "down"
+    assert stats["last_ack_s"] is None
+    assert stats["publishes"] < 80
+
+
+async def test_no_broker_is_weather(tmp_path: Path) -> None:
+    async with spooling(tmp_path) as spool:
+        agent = Agent(spool, 1)
+        with pytest.raises(LinkDown):
+            await agent.uplink.run(lambda: None)
+        assert agent.uplink.stats()["connected"] is False
+        assert agent.uplink.stats()["cloud"] == "unknown"
+
+
+@pytest.mark.usefixtures("quiet_loop")
+async def test_the_loop_is_never_blocked(broker: Broker, tmp_path: Path) -> None:
+    road = MqttRoad("127.0.0.1", broker.port)
+    async with spooling(tmp_path) as spool, HotTier(tmp_path / "db", road):
+        agent = Agent(spool, broker.port)
+        for _ in range(3000):
+            agent.say()
+        async with running(agent):
+            await agent.drained()
