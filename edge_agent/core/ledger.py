@@ -65,8 +65,8 @@ class Entry:
         return union(self.claimed, ((1, self.log.upto),), self.log.held)
 
 
-class Ledger:
-    """All logs. `unsettled`: something is to be sent, acknowledged or told."""
+class Books:
+    """All logs as the spool's books and the receiver's acks have them."""
 
     def __init__(self, node: str, epoch: int) -> None:
         self._node = node
@@ -76,8 +76,6 @@ class Ledger:
         self._doubted: set[LogKey] = set()  # of these, to be told again
         self._round: list[LogKey] = []  # to be told in the probes that follow
         self.unsettled = False
-
-    # ── the spool's books ─────────────────────────────────────────────────────────────────────
 
     def observe(self, logs: Iterable[Log]) -> bool:
         """The books as committed; whether more is void than before."""
@@ -144,7 +142,28 @@ class Ledger:
         """What need not be read: the receiver holds it, though the books do not show it yet."""
         return {key: e.claimed for key, e in self._entries.items() if e.claimed}
 
-    # ── sending ───────────────────────────────────────────────────────────────────────────────
+    def tell_all(self) -> None:
+        """A new connection: nobody was told anything."""
+        self._round = []
+        for entry in self._entries.values():
+            entry.told = None
+        self._count_news()
+
+    def _count_news(self) -> None:
+        told = bool(self._round or self._doubted)
+        self.unsettled = told or any(map(self._has_news, self._entries.values()))
+
+    def _has_news(self, entry: Entry) -> bool:
+        """Not settled; or settled, and the receiver still repeats itself as it was not told."""
+        if entry.log is None or entry.key.node != self._node:
+            return False
+        if not entry.log.is_settled or entry.told is None:
+            return True
+        return entry.told.floor != entry.log.floor or entry.told.void != entry.log.void
+
+
+class Ledger(Books):
+    """All logs. `unsettled`: something is to be sent, acknowledged or told."""
 
     def sent(self, key: LogKey, a: int, b: int) -> None:
         if key.epoch != self._epoch:
@@ -162,8 +181,6 @@ class Ledger:
         uncommitted = ((max(a, entry.next), b),) if b >= entry.next else ()
         here = union(clip(entry.pending(), a, b), uncommitted)
         return subtract(here, entry.claimed)
-
-    # ── the receiver's word ───────────────────────────────────────────────────────────────────
 
     def fault(self, ack: LogAck, *, echoed: bool) -> str:
         """Why it has to be refused, in words; "" when it may be believed."""
@@ -218,27 +235,6 @@ class Ledger:
         for entry in self._entries.values():
             entry.claimed = ()
             entry.told = None
-
-    # ── what to tell ──────────────────────────────────────────────────────────────────────────
-
-    def tell_all(self) -> None:
-        """A new connection: nobody was told anything."""
-        self._round = []
-        for entry in self._entries.values():
-            entry.told = None
-        self._count_news()
-
-    def _count_news(self) -> None:
-        told = bool(self._round or self._doubted)
-        self.unsettled = told or any(map(self._has_news, self._entries.values()))
-
-    def _has_news(self, entry: Entry) -> bool:
-        """Not settled; or settled, and the receiver still repeats itself as it was not told."""
-        if entry.log is None or entry.key.node != self._node:
-            return False
-        if not entry.log.is_settled or entry.told is None:
-            return True
-        return entry.told.floor != entry.log.floor or entry.told.void != entry.log.void
 
     def page(self) -> tuple[tuple[Offer, ...], bool]:
         """The next page of offers, and whether more pages follow."""

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from edge_agent.core.frames import RecordClass
 from edge_agent.core.governor import Limits
 from edge_agent.core.ranges import count, intersect
-from tests.core.outbox_world import Faults, Receiver, World
+from tests.core.outbox_ends import Receiver
+from tests.core.outbox_world import Faults, World
 
 SECOND_US = 1_000_000
 GENTLE = settings(  # a world takes half a second: shrinking one would take minutes

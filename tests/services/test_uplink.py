@@ -139,7 +139,7 @@ async def test_live_records_and_the_backlog_arrive_once_and_leave_the_spool(
     assert (total["waiting"], books.acked, books.evicted) == (0, 2093, 0)
     assert stats["cloud"] == "up"
     assert stats["sent_bytes"] < stats["raw_bytes"] / 4
-    assert stats["latency_ms"]["p50"] < 100
+    assert stats["latency_ms"]["p50"] < 500  # to the ack, of which there are four a second
     assert agent.findings == []
 
 
