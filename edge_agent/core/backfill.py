@@ -98,11 +98,13 @@ class Backfill:
         flying = self._flights.backfill_bytes
         room = min(room, self._limits.inflight_backfill_bytes - flying)
         taken: list[Cargo] = []
+        records = MAX_BATCH_RECORDS  # however small they are, the receiver has to write them
         while self._ready and room > 0 and len(taken) < MAX_ENVELOPES:
-            size = self._ready[0].size
-            if size > room and (taken or flying):
+            size, number = self._ready[0].size, self._ready[0].span.records
+            if (size > room or number > records) and (taken or flying):
                 break
             room -= size
+            records -= number
             self._governor.spent(size)
             taken.append(self._ready.pop(0))
         return taken

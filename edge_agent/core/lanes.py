@@ -35,6 +35,10 @@ class Span(NamedTuple):
     a: int
     b: int
 
+    @property
+    def records(self) -> int:
+        return self.b - self.a + 1
+
 
 class Cargo(msgspec.Struct, frozen=True):
     """One encoded envelope of records. size: bytes of payload, armour included."""
