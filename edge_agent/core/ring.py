@@ -159,7 +159,9 @@ class ResultReader:
         if slot[0] != 2 * n + 2:
             return None  # overwritten meanwhile; a later entry tells how many were lost
         mark, digest, length = slot[1], slot[2], slot[3]
-        body = bytes(self._buffer[at + 32 : at + 32 + min(length, BODY_BYTES)])
+        if length > BODY_BYTES:
+            return None  # the header itself is torn
+        body = bytes(self._buffer[at + 32 : at + 32 + length])
         if slot[0] != 2 * n + 2 or xxhash.xxh3_64_intdigest(body, seed=mark) != digest:
             return None
         primary, published = bool(mark & 1), mark >> 1

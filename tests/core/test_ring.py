@@ -86,6 +86,15 @@ def test_a_torn_entry_is_lost_and_never_garbage(
     assert len(read) + reader.lost == 20
 
 
+def test_an_entry_whose_length_is_torn_is_lost(memory: memoryview) -> None:
+    """Found by the test above: a length beyond the slot was cut to it, and the body still matched."""
+    fresh(memory)
+    writer, reader = ring.ResultWriter(memory), ring.ResultReader(memory)
+    writer.put(b"x" * ring.BODY_BYTES, primary=True)
+    memory[slot_at(0) + 27] ^= 1  # a high byte of the length
+    assert list(reader.drain()) == []
+
+
 def test_an_entry_that_is_being_written_is_not_read(memory: memoryview) -> None:
     fresh(memory)
     writer, reader = ring.ResultWriter(memory), ring.ResultReader(memory)
