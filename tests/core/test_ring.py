@@ -87,7 +87,7 @@ def test_a_torn_entry_is_lost_and_never_garbage(
 
 
 def test_an_entry_whose_length_is_torn_is_lost(memory: memoryview) -> None:
-    """Found by the test above: a length beyond the slot was cut to it, and the body still matched."""
+    """Found by the test above: a length beyond the slot was cut, and the body still matched."""
     fresh(memory)
     writer, reader = ring.ResultWriter(memory), ring.ResultReader(memory)
     writer.put(b"x" * ring.BODY_BYTES, primary=True)
