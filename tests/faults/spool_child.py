@@ -6,6 +6,7 @@ import itertools
 import os
 import secrets
 import sys
+import time
 from pathlib import Path
 
 from edge_agent.core.frames import RecordClass
@@ -25,7 +26,7 @@ def main(path: Path) -> None:
         clock=SystemClock(),
         random32=lambda: secrets.randbits(32),
         boot=BOOT,
-        limits=SpoolLimits(limit_bytes=64 << 20, ballast_bytes=1 << 16, commit_ms=1),
+        limits=SpoolLimits(limit_bytes=1 << 30, ballast_bytes=1 << 16, commit_ms=1),
     )
 
     def promise(change: Change) -> None:
@@ -47,6 +48,7 @@ def main(path: Path) -> None:
         if spool.health().waiting > 3000:
             while spool.health().waiting > 500:
                 spool.hurry()
+                time.sleep(0.001)  # a spin would hold the lock and starve the writer
 
 
 if __name__ == "__main__":

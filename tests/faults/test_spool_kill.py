@@ -28,10 +28,12 @@ def run_and_kill(path: Path, lines: int, then_s: float) -> list[str]:
         stderr=subprocess.PIPE,
     )
     assert child.stdout is not None
-    said_first = [child.stdout.readline() for _ in range(lines)]
-    time.sleep(then_s)
-    child.kill()
-    rest, said = child.communicate(timeout=20)
+    try:
+        said_first = [child.stdout.readline() for _ in range(lines)]
+        time.sleep(then_s)
+    finally:
+        child.kill()  # also when the test itself is timed out
+        rest, said = child.communicate(timeout=20)
     assert said_first[0] == b"ready\n", said.decode()
     assert child.returncode == -9, said.decode()
     every = [*said_first[1:], *rest.splitlines(keepends=True)]
