@@ -25,7 +25,7 @@ from edge_agent.config.load import load, paths
 from edge_agent.config.structs import StreamConfig
 from edge_agent.core.errors import BadFrame, EdgeAgentError, SourceEnded, SourceLost
 from edge_agent.core.frames import Frame
-from edge_agent.core.signal import SignalWatch, measure
+from edge_agent.core.signal import Look, SignalWatch
 from edge_agent.host import SystemClock
 from edge_agent.ports import Clock, FrameSource
 
@@ -149,6 +149,7 @@ class _Seen:
 
     def __init__(self) -> None:
         self.stamps_us: list[int] = []
+        self.look = Look()
         self.bad_frames = 0
         self.reason = ""
         self.state = ""
@@ -201,5 +202,5 @@ def _look(frame: Frame | None, seen: _Seen, watch: SignalWatch) -> None:
     if frame is None:
         return
     seen.stamps_us.append(frame.captured_us)
-    watch.frame(frame.captured_us, *measure(frame.pixels))
+    watch.frame(frame.captured_us, *seen.look.at(frame.pixels))
     seen.spacing = msgspec.to_builtins(frame.calibration)

@@ -1,7 +1,7 @@
 """Whether a picture is alive: no frame, a frozen one, a black one.
 
 By time, never by count: a recorded clip has equal neighbours and a seam where it loops, and a
-camera shows one dark frame when it switches its gain. Pure; `measure` is the only look at pixels.
+camera shows one dark frame when it switches its gain. Pure; `Look` is the only one at pixels.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import xxhash
 from edge_agent.core.frames import Pixels, Signal
 
 BLACK_AFTER_US = 500_000
-MAX_HASHED_BYTES = 1 << 20  # about 60 us; of a larger frame every n-th row is hashed
-MEAN_GRID = 64  # the mean is taken from about 64 x 64 points
+SAMPLE_BYTES = 1 << 16  # of a frame, in whole rows over its height: a few us to copy and hash
+MEAN_COLUMNS = 64  # the mean is taken from about so many points of each of those rows
 
 
 class SignalWatch:
@@ -77,15 +77,30 @@ class SignalWatch:
         return self._signal
 
 
-def measure(pixels: Pixels) -> tuple[int, float]:
-    """(digest, mean) of uint8 HxW or HxWx3. Equal frames give equal digests.
+class Look:
+    """Digests of one stream's frames: equal for equal neighbours, and for nothing else.
 
-    Above 1 MiB a fixed stride of rows over the whole height stands for the frame, so a change that
-    lies only between those rows goes unseen; sensor noise never does.
+    A sample tells nearly every frame from the one before it; only where it does not are the frames
+    themselves compared. Holds on to the last frame.
     """
-    rows, columns = pixels.shape[:2]
-    stride = -(-pixels.nbytes // MAX_HASHED_BYTES)
-    hashed = np.ascontiguousarray(pixels[::stride] if stride > 1 else pixels)
-    digest = xxhash.xxh3_64_intdigest(hashed.data, seed=rows << 32 | columns)
-    sample = pixels[:: max(1, rows // MEAN_GRID), :: max(1, columns // MEAN_GRID)]
-    return digest, float(sample.mean()) if sample.size else 0.0
+
+    def __init__(self) -> None:
+        self._last: Pixels | None = None
+        self._sampled = 0
+        self._digest = 0
+
+    def at(self, pixels: Pixels) -> tuple[int, float]:
+        """(digest, mean) of uint8 HxW or HxWx3."""
+        rows, columns = pixels.shape[:2]
+        sample = np.ascontiguousarray(pixels[:: max(1, pixels.nbytes // SAMPLE_BYTES)])
+        sampled = xxhash.xxh3_64_intdigest(sample.data, seed=rows << 32 | columns)
+        if sampled != self._sampled or not self._is_last(pixels):
+            self._digest += 1
+        self._sampled, self._last = sampled, pixels
+        points = sample[:, :: max(1, columns // MEAN_COLUMNS)]
+        total = int(np.add.reduce(points, axis=None, dtype=np.uint32))
+        return self._digest, total / points.size if points.size else 0.0
+
+    def _is_last(self, pixels: Pixels) -> bool:
+        last = self._last
+        return last is pixels or (last is not None and np.array_equal(last, pixels))

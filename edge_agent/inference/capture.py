@@ -17,7 +17,7 @@ from edge_agent.core.errors import BadFrame, ConfigError, LinkDown, Rejected, So
 from edge_agent.core.frames import Calibration, Drop, Frame, Signal
 from edge_agent.core.pacing import Backoff
 from edge_agent.core.ring import Word
-from edge_agent.core.signal import measure
+from edge_agent.core.signal import Look
 from edge_agent.inference import realtime
 from edge_agent.inference.desk import Desk
 from edge_agent.inference.stream import POOR, Stream
@@ -74,6 +74,7 @@ class Capture:
         self._start = start
         self._publish_blank = publish_blank
         self._calibration: Calibration | None = None
+        self._look = Look()
         self._was_open = False
         self._backoff = Backoff(max_s=stream.config.source.reopen_max_s)
 
@@ -151,7 +152,7 @@ class Capture:
         if frame.calibration != self._calibration:
             self._calibration = frame.calibration
             self._told.calibration(stream.name, frame.calibration)
-        digest, mean = measure(frame.pixels)
+        digest, mean = self._look.at(frame.pixels)
         signal = stream.judge(frame, digest, mean)
         if signal is Signal.FROZEN:
             header.add(Word.FROZEN)

@@ -18,6 +18,7 @@ import msgspec
 
 from edge_agent.core.errors import EdgeAgentError, Rejected
 from edge_agent.core.frames import Calibration
+from edge_agent.core.notes import STICKY
 from edge_agent.inference import realtime
 from edge_agent.inference.runtime import Runtime
 from edge_agent.inference.seats import Run
@@ -106,8 +107,8 @@ class Words:
 
     def problem(self, stream: str, code: str, what: str, fix: str) -> None:
         key, now = (stream, code), time.monotonic()
-        if now - self._last.get(key, -PROBLEM_EVERY_S) < PROBLEM_EVERY_S:
-            return
+        if code not in STICKY and now - self._last.get(key, -PROBLEM_EVERY_S) < PROBLEM_EVERY_S:
+            return  # what keeps a stream from starting is said once, so it is said
         if len(self._last) >= MAX_PROBLEM_KEYS:
             self._last.clear()
         self._last[key] = now

@@ -22,6 +22,9 @@ from edge_agent.inference.seats import Run, Seat
 from edge_agent.inference.stream import Stream
 from edge_agent.ports import Clock, InLaneListener
 
+RENEW_US = 100_000  # the wall clock is asked so often at most
+STALE_US = 1_000_000
+
 Streams = Callable[[str], "Stream | None"]
 
 
@@ -29,6 +32,28 @@ class Told(Protocol):
     """How a lane speaks of what it met."""
 
     def problem(self, stream: str, code: str, what: str, fix: str) -> None: ...
+
+
+class WallClock:
+    """The distance to UTC, asked of the system between frames instead of within one."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._read_us: int | None = None
+        self._offset: tuple[int | None, int | None] = (None, None)
+
+    def offset_us(self, now_us: int) -> tuple[int | None, int | None]:
+        """(add for UTC, estimated error), not older than a second."""
+        self._read_after(now_us, STALE_US)
+        return self._offset
+
+    def renew(self, now_us: int) -> None:
+        """When there is time for it."""
+        self._read_after(now_us, RENEW_US)
+
+    def _read_after(self, now_us: int, age_us: int) -> None:
+        if self._read_us is None or now_us - self._read_us > age_us:
+            self._read_us, self._offset = now_us, self._clock.utc_offset_us()
 
 
 class Lane:
@@ -54,6 +79,7 @@ class Lane:
         self._listeners = listeners
         self._wake = wake
         self._beat = beat
+        self._wall = WallClock(clock)
 
     def body(self, *, realtime_wanted: bool, stopped: Callable[[], bool]) -> None:
         if realtime_wanted:
@@ -89,12 +115,13 @@ class Lane:
         started = clock.boot_us()
         roi = seat.region(frame)
         seat.bound.fill(frame, roi)
+        input_hash = record.hash_input(seat.bound.input_pixels)
         run_from = clock.boot_us()
         outputs = seat.bound.run()
         run_to = clock.boot_us()
         findings = seat.look(frame, outputs, roi, stream.at_us(frame))
-        offset_us, error_us = clock.utc_offset_us()
         made = clock.boot_us()
+        offset_us, error_us = self._wall.offset_us(made)
         result = record.build(
             self._who,
             run,
@@ -105,6 +132,7 @@ class Lane:
             situation=record.Situation(
                 level=job.level,
                 every=job.every,
+                input_hash=input_hash,
                 state_reset=fresh,
                 low_quality=job.poor,
                 utc_offset_us=offset_us,
@@ -113,6 +141,7 @@ class Lane:
             roi=roi,
         )
         self._hand_over(stream, job, result, Arrays(frame=frame, outputs=dict(outputs)))
+        self._wall.renew(made)
         run.estimate_us = update_estimate(run.estimate_us, made - started)
         run.count.book(findings, seat.bound.input_pixels)
         if run.primary and made > job.deadline_us:
@@ -130,10 +159,11 @@ class Lane:
             stream.results.put(body, primary=run.primary)
         if run.primary:
             stream.header[Word.LAST_RESULT_US] = result.captured_us
-            stream.keep_frame(arrays.frame, result.at_us)
         else:
             stream.count(Word.EXTRA_RUNS)
         self._wake()
+        if run.primary:
+            stream.keep_frame(arrays.frame, result.at_us)
 
     def _show(self, stream: Stream, job: Job, result: Result, arrays: Arrays) -> None:
         """To the listeners in this lane; never what is stale, or of a picture that isn't alive."""

@@ -55,8 +55,9 @@ class Pulse:
         """After it nothing of this stream is shown, whatever a lane still holds."""
         if stream.showing.acquire(timeout=LAST_WORD_S):  # a listener may hang
             try:
-                stream.dark = True
-                self._blank(stream, reason)
+                if not stream.dark:
+                    stream.dark = True
+                    self._blank(stream, reason)
             finally:
                 stream.showing.release()
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 import xxhash
+from numpy.typing import NDArray
 
 from edge_agent.core import ring
 from edge_agent.core.frames import Frame, Result, pack
@@ -39,10 +41,16 @@ class Situation(NamedTuple):
 
     level: int
     every: int
+    input_hash: str
     state_reset: bool
     low_quality: bool
     utc_offset_us: int | None
     utc_error_us: int | None
+
+
+def hash_input(pixels: NDArray[np.uint8]) -> str:
+    """hex8 of the bound input; cheapest at once after it was filled, while a cache holds it."""
+    return f"{xxhash.xxh3_64_intdigest(pixels.data) & 0xFFFFFFFF:08x}"
 
 
 def flags_of(frame: Frame, seat: Seat, situation: Situation, findings: Findings) -> tuple[str, ...]:
@@ -89,7 +97,7 @@ def build(
         roi=roi,
         spacing_mm=frame.calibration.spacing_mm,
         spacing_from=frame.calibration.spacing_from,
-        input_hash=f"{xxhash.xxh3_64_intdigest(seat.bound.input_pixels.data) & 0xFFFFFFFF:08x}",
+        input_hash=situation.input_hash,
         model=run.name,
         version=loaded.manifest.version,
         sha=loaded.sha[:16],

@@ -16,7 +16,7 @@ from edge_agent.config.structs import Config
 from tests.tiny import write_package
 
 PATIENCE_S = 25.0
-PHANTOM = {"kind": "phantom", "scene": "ultrasound", "fps": 30.0}
+PHANTOM = {"kind": "phantom", "scene": "ultrasound", "fps": 30.0, "size": [160, 120]}
 TINY = {"name": "tiny", "version": "1.0.0"}
 
 
