@@ -1,16 +1,16 @@
 """The wiring: every object of the house by name, top to bottom; the nesting is the shutdown order.
 
-house (vitals, console) > flow (pipeline) > hot (engine): the last result reaches the spool, and
-the last status the console, before the window goes dark.
+house (vitals, console, spool) > road (uplink) > flow (pipeline) > hot (engine): the last result
+reaches the spool, and what is on its way the hot tier, before the window goes dark.
 """
 
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from edge_agent import __version__
 from edge_agent.agent import Agent, Hearing, Shown
@@ -19,16 +19,19 @@ from edge_agent.core.frames import Record
 from edge_agent.core.notes import Notes
 from edge_agent.ground import Ground, Orders
 from edge_agent.host import SystemClock, SystemHost, watchdog_period_s
+from edge_agent.keeping import Store, open_store
 from edge_agent.metrics import Metrics
 from edge_agent.orders import Begin
 from edge_agent.ports import Clock, Host
 from edge_agent.services.console import Console
 from edge_agent.services.engine import Engine, Launch, launch_child
 from edge_agent.services.pipeline import Pipeline, Scribe
+from edge_agent.services.uplink import Uplink
 from edge_agent.services.vitals import Vitals
 from edge_agent.stores.models import Models
-from edge_agent.stores.volatile import VolatileSpool
+from edge_agent.stores.spool import Courier
 from edge_agent.supervise import Health, rooms
+from edge_agent.upward import Upward, uplink_of
 from edge_agent.views import Events, Rooms
 
 
@@ -53,42 +56,68 @@ async def running(
     threads = config.engine.isolation == "thread"
     launch = in_process if in_process is not None and threads else launch_child
     with Ground(config) as ground:
-        agent, console, vitals = build(ground, config, clock=clock, host=host, launch=launch)
-        views, policy = agent.views, config.supervise
-        health = agent.rooms.health
-        if degraded:
-            views.degraded = True
-            agent.rooms.notes.tell("", "config", degraded, "edge-agent config check")
-        if on_record is not None:
-            agent.pipeline.scribe.listen(on_record)
-        async with rooms("house", config=policy, on_state=health.note) as house:
-            await house.start("vitals", vitals.run)
-            await house.start("console", console.run)
-            async with rooms("flow", config=policy, on_state=health.note) as flow:
+        store = await open_store(config, clock=clock, boot=host.boot_id())
+        try:
+            house = build(ground, config, store, clock=clock, host=host, launch=launch)
+            agent, views = house.agent, house.agent.views
+            if degraded:
+                views.degraded = True
+                agent.rooms.notes.tell("", "config", degraded, "edge-agent config check")
+            if on_record is not None:
+                agent.pipeline.scribe.listen(on_record)
+            async with inhabited(house, config, host):
+                yield agent
+        finally:
+            await store.aclose()
+
+
+@asynccontextmanager
+async def inhabited(house: House, config: Config, host: Host) -> AsyncIterator[None]:
+    """Every room in its place."""
+    agent, policy = house.agent, config.supervise
+    views, note = agent.views, agent.rooms.health.note
+    async with rooms("house", config=policy, on_state=note) as ground_floor:
+        await ground_floor.start("vitals", house.vitals.run)
+        await ground_floor.start("console", house.console.run)
+        if house.store.disk is not None:
+            await ground_floor.start("spool", house.store.disk.run)
+        async with rooms("road", config=policy, on_state=note) as road:
+            if house.uplink is not None:
+                road.begin("uplink", house.uplink.run, longest_s=config.uplink.reconnect_max_s)
+            async with rooms("flow", config=policy, on_state=note) as flow:
                 await flow.start("pipeline", agent.pipeline.run)
                 await agent.configure(config)
-                async with rooms("hot", config=policy, on_state=health.note) as hot:
+                async with rooms("hot", config=policy, on_state=note) as hot:
                     await hot.start("engine", agent.engine.run)
                     agent.tell("started", f"{len(config.streams)} streams")
                     host.notify("READY=1")
                     try:
-                        yield agent
+                        yield
                     finally:
                         views.stopping = True
                         host.notify("STOPPING=1")
                 agent.pipeline.tally()
             agent.tell("stopped")
+            if house.uplink is not None:
+                await house.uplink.drained(config.uplink.drain_s)
+
+
+class House(NamedTuple):
+    """What `build` has built."""
+
+    agent: Agent
+    console: Console
+    vitals: Vitals
+    store: Store
+    uplink: Uplink | None
 
 
 def build(
-    ground: Ground, config: Config, *, clock: Clock, host: Host, launch: Launch
-) -> tuple[Agent, Console, Vitals]:
+    ground: Ground, config: Config, store: Store, *, clock: Clock, host: Host, launch: Launch
+) -> House:
     """Every object, each given what it needs and no more."""
     health = Health(clock)
     notes, events = Notes(clock.boot_us), Events()
-    spool = VolatileSpool(
-        epoch=secrets.randbits(31) | 1, limit_bytes=config.spool.volatile_bytes, clock=clock
-    )
     metrics = Metrics(clock=clock, version=__version__)
     orders = Orders(Models([Path(d) for d in config.models.dirs], shipped=config.models.shipped))
     begin = Begin(
@@ -103,13 +132,13 @@ def build(
         on_record=hearing.on_record,
         heard=hearing.heard,
     )
-    scribe = Scribe(node=config.node, boot=host.boot_id(), clock=clock, spool=spool)
+    scribe = Scribe(node=config.node, boot=host.boot_id(), clock=clock, spool=store.spool)
     pipeline = Pipeline(
         clock=clock, scribe=scribe, books=engine.taps, engine=engine, is_stuck=notes.is_stuck,
         observe=metrics.delivered, max_followers=config.console.max_followers,
     )  # fmt: skip
     scribe.listen(events.hear)
-    views = Shown(Rooms(clock, host, health, engine, pipeline, spool, notes, events), config)
+    views = Shown(Rooms(clock, host, health, engine, pipeline, store.spool, notes, events), config)
     hearing.bind(pipeline, views)
     agent = views.agent = Agent(rooms=views.rooms, views=views, metrics=metrics, orders=orders)
     console = Console(config=config.console, views=views, runtime_dir=ground.runtime_dir)
@@ -119,7 +148,23 @@ def build(
         start_timeout_s=config.engine.start_timeout_s, on_lag=metrics.lagged,
     )  # fmt: skip
     views.sample = lambda: vitals.latest
-    return agent, console, vitals
+    uplink = connect(agent, store, config, secret=ground.exam_key)
+    return House(agent, console, vitals, store, uplink)
+
+
+def connect(agent: Agent, store: Store, config: Config, *, secret: bytes) -> Uplink | None:
+    """The store and the road up, with those who hear of them and show them."""
+    views, notes, clock = agent.views, agent.rooms.notes, agent.rooms.clock
+    store.listen(agent.tell)
+    views.troubles = store.problems
+    if store.disk is not None:
+        views.durable = Courier(store.disk, node=config.node, secret=secret)
+    upward = Upward(views, notes, agent.tell)
+    uplink = uplink_of(config, store.disk, clock=clock, upward=upward, notes=notes)
+    if uplink is not None:
+        agent.pipeline.scribe.listen(uplink.on_record)
+        views.road = uplink.stats
+    return uplink
 
 
 def lanes_of(config: Config) -> int:

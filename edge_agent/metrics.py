@@ -93,6 +93,20 @@ SPOOL: Final = (
     Figure("spool_evicted_total", "counter", "Records dropped for space.", _key("evicted")),
     Figure("spool_corrupt_total", "counter", "Records damaged on disk.", _key("corrupt")),
 )
+UPLINK: Final = (
+    Figure(
+        "uplink_connected",
+        "gauge",
+        "1 while the broker is there; says nothing of the hot tier.",
+        lambda uplink: float(uplink["connected"]) if uplink.get("configured") else None,
+    ),
+    Figure("uplink_sent_total", "counter", "Messages sent, repeated ones too.", _key("publishes")),
+    Figure("uplink_sent_bytes_total", "counter", "Their payloads.", _key("sent_bytes")),
+    Figure("uplink_raw_bytes_total", "counter", "The records as JSON.", _key("raw_bytes")),
+    Figure("uplink_resends_total", "counter", "Batches sent again.", _key("resends")),
+    Figure("uplink_refused_total", "counter", "What came and was not believed.", _key("refused")),
+    Figure("uplink_inflight", "gauge", "Messages that nobody acknowledged yet.", _key("inflight")),
+)
 ENGINE: Final = (
     Figure(
         "engine_restarts_total",
@@ -197,8 +211,13 @@ class Metrics:
         yield from _problems(status.get("problems", ()))
         yield from _streams(status.get("streams", {}), self._clock.boot_us(), offset_us)
         yield from _models(status.get("models", {}))
-        for page, part in ((SPOOL, "spool"), (ENGINE, "engine"), (DEVICE, "device")):
+        pages = (SPOOL, "spool"), (UPLINK, "uplink"), (ENGINE, "engine"), (DEVICE, "device")
+        for page, part in pages:
             yield from _figures(page, {(): status.get(part) or {}})
+        ack_s = (status.get("uplink") or {}).get("last_ack_s")
+        if ack_s is not None and offset_us is not None:
+            at_s = round((self._clock.boot_us() + offset_us) / 1e6 - ack_s, 1)
+            yield _gauge("uplink_last_ack_timestamp_seconds", "The hot tier's last word.", at_s)
         yield from _temperatures(status.get("device") or {})
         yield from self._histograms()
         yield from self._process.collect()

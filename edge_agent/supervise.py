@@ -27,7 +27,7 @@ import msgspec
 from edge_agent import logs
 from edge_agent.config.structs import SuperviseConfig
 from edge_agent.core.errors import EdgeAgentError
-from edge_agent.core.restart import Backoff, Budget, is_weather, leaves
+from edge_agent.core.restart import LONGEST_DELAY_S, Backoff, Budget, Hush, is_weather, leaves
 from edge_agent.ports import Clock
 
 MAX_ERROR_CHARS = 500
@@ -62,6 +62,7 @@ class RoomHealth(msgspec.Struct, frozen=True, kw_only=True):
     crashes: int = 0
     error: str = ""
     hint: str = ""
+    weather: bool = False  # the last error was a link that is down
 
 
 class Note(Protocol):
@@ -86,10 +87,11 @@ class Health:
         """A `Note`. LinkDown is weather, so it does not count as a crash."""
         old = self._rooms.get(name)
         crashes = old.crashes if old else 0
-        last, hint = (old.error, old.hint) if old else ("", "")
+        last, hint, weather = (old.error, old.hint, old.weather) if old else ("", "", False)
         if error is not None:
             last, hint = _words(error)
-            crashes += not is_weather(error)
+            weather = is_weather(error)
+            crashes += not weather
         self._rooms[name] = RoomHealth(
             name=name,
             vital=vital,
@@ -98,6 +100,7 @@ class Health:
             crashes=crashes,
             error=last,
             hint=hint,
+            weather=weather,
         )
         self._changed.set()
         self._changed = anyio.Event()
@@ -116,10 +119,15 @@ class Health:
             await self._changed.wait()
 
     def problems(self) -> list[dict[str, str]]:
-        """In the shape of the status: severity, what, fix."""
+        """In the shape of the status: severity, what, fix.
+
+        A road that is down is none, if the house can do without: the edge is made for that.
+        """
         found = []
         for room in self._rooms.values():
             if room.state not in {RoomState.BACKOFF, RoomState.GIVEN_UP}:
+                continue
+            if room.weather and not room.vital and room.state is RoomState.BACKOFF:
                 continue
             verb = "is given up" if room.state is RoomState.GIVEN_UP else "failed, will restart"
             found.append(
@@ -148,10 +156,13 @@ async def supervise(
     vital: bool,
     config: SuperviseConfig,
     on_state: Note,
+    longest_s: float = LONGEST_DELAY_S,
     chance: Callable[[], float] = random.random,
     task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Runs a room until it finishes, is cancelled, or is given up.
+
+    longest_s: between two starts.
 
     `task_status` is told when a vital room is ready, and for any other at the latest when it first
     fails: an agent starts without a network.
@@ -159,6 +170,7 @@ async def supervise(
     Raises: GaveUp.
     """
     term = _Term(name, vital=vital, config=config, on_state=on_state, task_status=task_status)
+    term.backoff = Backoff(longest_s=longest_s)
     while True:
         term.begin()
         try:
@@ -190,7 +202,8 @@ class _Term:
         self._config = config
         self._note = functools.partial(on_state, vital=vital)
         self._budget = Budget(config.crashes, config.window_s)
-        self._backoff = Backoff()
+        self.backoff = Backoff()
+        self._told = Hush()
         self._started: Callable[[], None] | None = task_status.started
         self._ready_s: float | None = None
 
@@ -223,8 +236,8 @@ class _Term:
             self._give_up(error, what)
             return None
         ran_s = 0.0 if self._ready_s is None else now_s - self._ready_s
-        pause_s = self._backoff.delay_s(ran_s=ran_s, chance=chance)
-        if weather:
+        pause_s = self.backoff.delay_s(ran_s=ran_s, chance=chance)
+        if weather and self._told.is_news(what, now_s):
             log.warning("link down", name=self._name, error=what, retry_s=round(pause_s, 2))
         self._note(self._name, RoomState.BACKOFF, error)
         if not self._vital:
@@ -259,12 +272,20 @@ class Rooms:
         self._on_state = on_state
         self._inside: dict[str, None] = {}
 
-    async def start(self, name: str, run: Run, *, vital: bool = True) -> None:
+    async def start(
+        self, name: str, run: Run, *, vital: bool = True, longest_s: float = LONGEST_DELAY_S
+    ) -> None:
         """Returns when the room is ready; one that is not vital may also have failed first.
+
+        longest_s: between two starts of a room that fails.
 
         Raises: GaveUp, when a vital room used up its budget before it was ready.
         """
-        await self._group.start(self._live, name, run, vital)
+        await self._group.start(self._live, name, run, vital, longest_s)
+
+    def begin(self, name: str, run: Run, *, longest_s: float = LONGEST_DELAY_S) -> None:
+        """As `start`, not vital, and without waiting: for what may take as long as it likes."""
+        self._group.start_soon(self._live, name, run, False, longest_s)
 
     def inside(self) -> list[str]:
         """The rooms that have not ended."""
@@ -275,8 +296,9 @@ class Rooms:
         name: str,
         run: Run,
         vital: bool,
+        longest_s: float,
         *,
-        task_status: anyio.abc.TaskStatus[None],
+        task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
         self._inside[name] = None
         try:
@@ -286,6 +308,7 @@ class Rooms:
                 vital=vital,
                 config=self._config,
                 on_state=self._on_state,
+                longest_s=longest_s,
                 task_status=task_status,
             )
         finally:

@@ -72,6 +72,8 @@ class Parts:
         self.sample: Callable[[], HostSample | None] = lambda: None
         self.console: Callable[[], tuple[int | None, list[dict[str, str]]]] = lambda: (None, [])
         self.durable: DurableSpool | None = None  # None: the spool forgets
+        self.road: Callable[[], dict[str, Any]] | None = None  # None: there is no uplink
+        self.troubles: Callable[[], list[tuple[str, str, str]]] = list  # of the store
         self.degraded = False  # the last good configuration runs, not the files'
         self.stopping = False
         self._started_us = rooms.clock.boot_us()
@@ -160,7 +162,12 @@ class Parts:
         return fields
 
     def uplink(self) -> dict[str, Any]:
-        """There is no uplink yet."""
+        """reason: why it is offline, "" while it is not."""
+        if self.road is not None:
+            room = self.rooms.health.rooms().get("uplink")
+            stats = self.road()
+            is_down = room is not None and not stats["connected"]
+            return {**stats, "reason": room.error if is_down and room is not None else ""}
         return {
             "configured": False,
             "connected": False,
@@ -171,6 +178,10 @@ class Parts:
             "inflight": 0,
             "latency_ms": {"p50": None, "p99": None},
         }
+
+    def rollout_words(self) -> dict[str, str | int | None]:
+        """For the twin."""
+        return {"model_state": None, "desired_serial": None}
 
     def peers(self) -> dict[str, Any]:
         return {}
@@ -251,6 +262,7 @@ class Views(Kept):
         """What a person should do something about, worst first."""
         rooms = self.rooms
         found = [*rooms.health.problems(), *self.console()[1]]
+        found += [problem(*words) for words in self.troubles()]
         for stream, raised in rooms.pipeline.alarms.standing().items():
             meaning = raised.meaning
             found.append(problem(meaning.severity, f"{stream}: {meaning.what}", meaning.fix))

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -27,7 +26,7 @@ def health() -> Health:
 
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervision, "Backoff", functools.partial(Backoff, 0.001, 0.004))
+    monkeypatch.setattr(supervision, "Backoff", lambda **_: Backoff(0.001, 0.004))
 
 
 def failing(error: Exception, *, times: int = 10**9) -> tuple[list[int], object]:
@@ -136,7 +135,21 @@ async def test_start_does_not_wait_for_a_network(health: Health) -> None:
         assert not health.is_ready()
         with anyio.fail_after(5):
             await health.until(lambda: health.rooms()["uplink"].state is RoomState.BACKOFF)
-        assert health.problems()[0]["fix"] == "plug it in"
+        room = health.rooms()["uplink"]
+        assert (room.hint, room.weather, room.crashes) == ("plug it in", True, 0)
+        assert health.problems() == []  # the edge is made for that
+
+
+async def test_a_room_that_is_begun_holds_nobody_up(health: Health) -> None:
+    async def never(_: Callable[[], None]) -> None:
+        await anyio.sleep_forever()
+
+    async with rooms("links", config=CONFIG, on_state=health.note) as floor:
+        with anyio.fail_after(1):
+            floor.begin("uplink", never)
+            await health.until(lambda: "uplink" in health.rooms())
+        assert floor.inside() == ["uplink"]
+    assert floor.inside() == []
 
 
 async def test_ready_waits_for_every_vital_room(health: Health) -> None:
@@ -238,5 +251,5 @@ async def test_a_room_that_returns_has_finished(health: Health) -> None:
 
 
 async def test_passwords_do_not_reach_the_problems(health: Health) -> None:
-    health.note("video", RoomState.BACKOFF, LinkDown("open rtsp://a:b@c"), vital=False)
+    health.note("video", RoomState.BACKOFF, LinkDown("open rtsp://a:b@c"), vital=True)
     assert health.problems()[0]["what"] == "video failed, will restart: open rtsp://a:***@c"

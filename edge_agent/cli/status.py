@@ -153,9 +153,13 @@ def _uplink(status: Status) -> str:
     if "connected" not in uplink or uplink.get("configured") is False:
         return ""
     road = "connected" if uplink["connected"] else "offline"
+    if uplink.get("since_s") is not None:
+        road += f" for {duration(uplink['since_s'])}"
     words = [f"uplink    {road}", f"cloud {plain(uplink.get('cloud'))}"]
     if uplink.get("last_ack_s") is not None:
         words.append(f"last ack {duration(uplink['last_ack_s'])} ago")
+    if uplink.get("reason"):
+        words.append(f"({plain(uplink['reason'])})")
     return "  ".join(words)
 
 

@@ -157,8 +157,14 @@ class ModelsConfig(Section, frozen=True, kw_only=True):
 
 
 class SpoolConfig(Section, frozen=True, kw_only=True):
-    """volatile_bytes: bound of the in-memory store that stands in until the disk spool is there."""
+    """limit_bytes: of the file; two streams of 30 results/s of 400 B fill 2 GB a day.
 
+    ballast_bytes: kept on the disk, given back when the file system is full. volatile_bytes: bound
+    of the store in memory that stands in where the disk cannot be used.
+    """
+
+    limit_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 43)] = 4 << 30
+    ballast_bytes: Annotated[int, Meta(ge=0, le=1 << 30)] = 8 << 20
     volatile_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 40)] = 32 << 20
 
 
@@ -186,6 +192,7 @@ class UplinkConfig(Section, frozen=True, kw_only=True):
     reconnect_max_s: Positive = 30.0
     publishes_per_s: Annotated[float, Meta(ge=1, le=1000)] = 20.0  # of EdgeCore's 30 for the node
     backfill_bytes_per_s: Annotated[int, Meta(ge=1000, le=1 << 30)] = 256_000
+    drain_s: Annotated[float, Meta(ge=0, le=60)] = 1.0  # at stop, for what is on its way
     twin: bool = True
     twin_every_s: Annotated[float, Meta(ge=10, le=86_400)] = 10.0  # EdgeCore and its API server
 

@@ -95,6 +95,10 @@ WORDS: Final = {
     "`package.module:factory`.",
     "ModelsConfig.dirs": "Folders of `<name>/<version>/` packages, searched in this order.",
     "ModelsConfig.shipped": "Also search the demo models that come with the agent, last.",
+    "SpoolConfig.limit_bytes": "Disk for results that wait. Two streams of 30 results a second "
+    "fill about 2 GB a day. What does not fit pushes out the oldest of the least important.",
+    "SpoolConfig.ballast_bytes": "Kept on the disk and given up when it is full, so that the agent "
+    "can still make room.",
     "SpoolConfig.volatile_bytes": "Memory for results while there is no store on disk.",
     "UplinkConfig.enabled": "Send results on. false: they stay on this machine.",
     "UplinkConfig.host": "Name or address of the MQTT broker: that of EdgeCore on this machine, or "
@@ -123,6 +127,7 @@ WORDS: Final = {
     "whole machine, the rest waits.",
     "UplinkConfig.backfill_bytes_per_s": "Bytes per second at most for what waited while there was "
     "no connection.",
+    "UplinkConfig.drain_s": "At a stop, time to deliver what is on its way; the rest is kept.",
     "UplinkConfig.twin": "Keep the device twin up to date: health and versions.",
     "UplinkConfig.twin_every_s": "Shortest time between two updates of the twin.",
     "ConsoleConfig.http": "Open the port on this machine. false: only the control socket.",

@@ -12,6 +12,7 @@ from edge_agent.core.errors import LinkDown
 
 FIRST_DELAY_S = 0.25
 LONGEST_DELAY_S = 30.0
+SAY_AGAIN_S = 3600.0  # bad weather that goes on
 
 
 class Budget:
@@ -45,6 +46,21 @@ class Backoff:
         delay_s = self._next_s * (0.5 + 0.5 * chance)
         self._next_s = min(self._next_s * 2, self._longest_s)
         return delay_s
+
+
+class Hush:
+    """Weather that goes on is said once, then every hour: a day offline is no reason to shout."""
+
+    def __init__(self) -> None:
+        self._what = ""
+        self._said_s = 0.0
+
+    def is_news(self, what: str, now_s: float) -> bool:
+        """True counts as said."""
+        if what == self._what and now_s - self._said_s < SAY_AGAIN_S:
+            return False
+        self._what, self._said_s = what, now_s
+        return True
 
 
 def leaves(error: BaseException) -> list[BaseException]:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.core.errors import LinkDown, SourceLost
-from edge_agent.core.restart import Backoff, Budget, is_weather, leaves
+from edge_agent.core.restart import Backoff, Budget, Hush, is_weather, leaves
 
 
 def test_the_budget_allows_its_crashes_and_not_one_more() -> None:
@@ -60,3 +60,9 @@ async def test_the_errors_of_nested_groups_are_found() -> None:
     assert is_weather(caught.value)
     assert leaves(first) == [first]
     assert not is_weather(ValueError("a bug"))
+
+
+def test_a_day_without_a_road_is_two_dozen_lines() -> None:
+    hush = Hush()
+    assert sum(hush.is_news("away", minute * 60.0) for minute in range(24 * 60)) == 24
+    assert hush.is_news("refused", 24 * 3600.0 - 1)

@@ -71,7 +71,7 @@ class Agent:
     def say(self, stream: str = "us", kind: Callable[..., AnyRecord] = Event) -> AnyRecord:
         made = kind(node=NODE, stream=stream, at_us=self.clock.boot_us(), what="x" * 40)
         record = self.spool.append(made)
-        self.uplink.on_record(record)  # type: ignore[arg-type]
+        self.uplink.on_record(record)
         return record  # type: ignore[return-value]
 
     async def run_for_ever(self) -> None:

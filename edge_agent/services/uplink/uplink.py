@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import anyio
 import anyio.abc
@@ -12,7 +12,7 @@ import anyio.abc
 from edge_agent.config.structs import UplinkConfig
 from edge_agent.core.edgecore import Topics
 from edge_agent.core.errors import LinkDown
-from edge_agent.core.frames import AnyRecord
+from edge_agent.core.frames import AnyRecord, Record
 from edge_agent.core.governor import Limits
 from edge_agent.core.outbox import Outbox
 from edge_agent.ports import Clock, Link, LinkSession
@@ -23,6 +23,7 @@ from edge_agent.services.uplink.papers import Document, Twin
 from edge_agent.services.uplink.speaking import Speaking
 
 TWIN_PERIOD_S: Final = 1.0
+DRAIN_LOOK_S: Final = 0.02
 
 
 class Uplink:
@@ -54,11 +55,12 @@ class Uplink:
         self._speaking = Speaking(self._desk, node=node, topic=topics.up)
         self._listening = Listening(self._desk, topics)
         self._cloud = "unknown"
+        self._since_us = clock.boot_us()  # connected or offline
 
-    def on_record(self, record: AnyRecord) -> None:
+    def on_record(self, record: Record) -> None:
         """A record has got its id."""
         if self._outbox.is_up:
-            self._outbox.appended(record, self._desk.now_us())
+            self._outbox.appended(cast("AnyRecord", record), self._desk.now_us())
             self._desk.news.set()
 
     def on_change(self) -> None:
@@ -73,6 +75,7 @@ class Uplink:
         return {
             "configured": True,
             "connected": self._outbox.is_up,
+            "since_s": round((now_us - self._since_us) / 1e6, 1),
             "cloud": self._outbox.cloud(now_us),
             "last_ack_s": None if last_us is None else round((now_us - last_us) / 1e6, 1),
             "inflight": len(self._outbox.flights),
@@ -93,6 +96,7 @@ class Uplink:
         async with self._link.connect() as session:
             self._outbox.up(self._desk.rooms.shelf.logs(), self._desk.now_us())
             self._twin.renew()
+            self._since_us = self._desk.now_us()
             ready()
             try:
                 async with anyio.create_task_group() as group:
@@ -101,7 +105,18 @@ class Uplink:
                         group.start_soon(_until_down, job, session, group, down)
             finally:
                 self._outbox.down()
+                self._since_us = self._desk.now_us()
         raise down[0] if down else LinkDown("uplink: the connection ended")
+
+    async def drained(self, within_s: float) -> None:
+        """Returns when nothing is left to send, the road is down, or time is over."""
+        with anyio.move_on_after(within_s):
+            while self._outbox.is_up and self._has_left():  # noqa: ASYNC110 - a commit tells nobody
+                await anyio.sleep(DRAIN_LOOK_S)
+
+    def _has_left(self) -> bool:
+        on_its_way = len(self._outbox.live) or len(self._outbox.flights)
+        return bool(on_its_way) or any(log.pending() for log in self._desk.rooms.shelf.logs())
 
     async def _tell(self, session: LinkSession) -> None:
         """The twin, for EdgeCore."""
