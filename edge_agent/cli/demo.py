@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from typing import TYPE_CHECKING
 
 from edge_agent.cli.lazy import later
@@ -15,7 +16,8 @@ def add(subparsers: Subparsers) -> None:
         "demo",
         help="two streams on this machine, nothing to plug in",
         description="A real ultrasound clip and a synthetic endoscope through the real path. "
-        "Demo models, trained on synthetic pictures: not for diagnosis. q or Ctrl-C ends it.",
+        "Demo models, trained on synthetic pictures: not for diagnosis. q or Ctrl-C ends it; "
+        "c cuts the link to the cloud and restores it, where there is one (tools/demo).",
     )
     parser.add_argument(
         "--seconds",
@@ -29,4 +31,5 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--save", metavar="FILE", default=None, help="save the last view: .svg or .png"
     )
+    parser.add_argument("--far-side", metavar="COMMAND", default="", help=argparse.SUPPRESS)
     parser.set_defaults(run=later("theatre"))

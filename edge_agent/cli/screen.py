@@ -84,8 +84,8 @@ def ms(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
 
 
-def view(views: Views, elapsed_s: float) -> RenderableType:
-    """The whole screen."""
+def view(views: Views, elapsed_s: float, far: Status | None = None) -> RenderableType:
+    """The whole screen. far: the news from behind the edge."""
     status = views.status()
     grid = Table.grid(expand=False, padding=(0, 1))
     panels = []
@@ -101,10 +101,26 @@ def view(views: Views, elapsed_s: float) -> RenderableType:
     spool = status["spool"]
     foot = Text(
         f"edge-agent {status['version']}  {elapsed_s:5.1f} s  {status['state']}  "
-        f"{spool['records']} records kept in memory  ·  {BANNER}  ·  q quits",
+        f"{BANNER}  ·  q quits",
         style="dim",
     )
-    return Group(grid, *problems[:3], foot)
+    return Group(grid, road(spool, status["uplink"], far), *problems[:3], foot)
+
+
+def road(spool: Status, uplink: Status, far: Status | None) -> Text:
+    """What goes up, what it saves, how late it is."""
+    kept = f"{spool['appended']:,} records made, {spool['records']:,} kept here"
+    if far is None:
+        return Text(f"spool  {kept}")
+    link = far.get("link", "?")
+    raw, sent = uplink["raw_bytes"], uplink["sent_bytes"]
+    saved = f"{1 - sent / raw:.0%} saved" if raw else "nothing sent yet"
+    lag = (far.get("live_latency_ms") or {}).get("p50")
+    there = f"{far.get('received', 0):,} at the hot tier"
+    bytes_up = f"{sent:,} B for {raw:,} B of JSON, {saved}"
+    words = Text(f"uplink {kept}, {there}  ·  {bytes_up}  ·  lag {ms(lag)} ms  ·  link ")
+    words.append(link, style="bold green" if link == "up" else "bold red")
+    return words.append(" (c cuts it)" if link == "up" else " (c restores it)", style="dim")
 
 
 def montage(views: Views) -> Pixels:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import io
 import json
 import os
@@ -25,20 +26,23 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import msgspec
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 
 from edge_agent import __version__, logs
 from edge_agent.agent import Agent
 from edge_agent.app import running
-from edge_agent.cli import exits, screen
+from edge_agent.cli import exits, screen, upward
 from edge_agent.cli.daemon import in_threads, run_loop
 from edge_agent.cli.exits import CommandError
+from edge_agent.cli.wings import Wings, scratch, wings
 from edge_agent.config.load import load_text
 from edge_agent.config.samples import sample
-from edge_agent.config.structs import Config, LogConfig
+from edge_agent.config.structs import Config, LogConfig, UplinkConfig
 from edge_agent.core.ring import Word
 
+NODE = "demo"
+DRAIN_S = 2.0
 FIRST_FRAME_TIMEOUT_S = 30.0
 REDRAW_S = 0.2
 LOOK_S = 0.02
@@ -55,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         seconds = NO_UI_SECONDS
     with tempfile.TemporaryDirectory(prefix="ea-demo-") as folder:
         show = Show(config_in(folder), seconds=seconds, ui=ui, save=args.save)
-        run_loop(show.play)
+        run_loop(functools.partial(perform, show, args.far_side, folder))
     report = show.report()
     if args.report:
         write_report(Path(args.report), report)
@@ -63,12 +67,34 @@ def run(args: argparse.Namespace) -> int:
     return exits.OK if not report["errors"] else exits.ERROR
 
 
+async def perform(show: Show, far_side: str, folder: str) -> None:
+    """With what stands behind the edge, if somebody brings it."""
+    if not far_side:
+        await show.play()
+        return
+    async with (
+        wings(far_side, node=NODE, folder=scratch(folder)) as there,
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(there.listen)
+        show.wings = there
+        await show.play()
+        show.far = await there.end()
+        group.cancel_scope.cancel()
+
+
 def config_in(folder: str) -> Config:
     """The sample `demo` with its files in `folder`."""
     loaded = load_text(sample("demo"), file="demo.toml", overrides=[f'state_dir="{folder}"'])
     if loaded.config is None:
         raise CommandError(f"the demo's own configuration is broken:\n{loaded.text()}")
-    return msgspec.structs.replace(loaded.config, node="demo")
+    return msgspec.structs.replace(loaded.config, node=NODE)
+
+
+def with_road(config: Config, port: int) -> Config:
+    """Up to a broker on this machine."""
+    road = UplinkConfig(enabled=True, port=port, drain_s=DRAIN_S)
+    return msgspec.structs.replace(config, uplink=road)
 
 
 class Show:
@@ -85,12 +111,15 @@ class Show:
         self._elapsed_s = 0.0
         self._status: dict[str, Any] = {}
         self._over = asyncio.Event()
+        self.wings: Wings | None = None
+        self.far: dict[str, Any] = {}  # what came of it there
 
     async def play(self) -> None:
         """Raises: CommandError, EdgeAgentError."""
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self._over.set)
-        async with running(self._config, in_process=in_threads) as agent:
+        config = with_road(self._config, self.wings.port) if self.wings else self._config
+        async with running(config, in_process=in_threads) as agent:
             await self._wait_for_first_frames(agent)
             await (self._show(agent) if self._ui else self._wait(agent))
             if self._save:
@@ -104,7 +133,7 @@ class Show:
         for name, stream in self._status["streams"].items():
             after = final["streams"][name]
             stream.update({key: after[key] for key in SETTLED})
-        self._status["spool"] = final["spool"]
+        self._status["spool"], self._status["uplink"] = final["spool"], final["uplink"]
 
     async def _wait_for_first_frames(self, agent: Agent) -> None:
         with anyio.move_on_after(FIRST_FRAME_TIMEOUT_S):
@@ -140,16 +169,22 @@ class Show:
             while not self._is_over(agent):
                 await anyio.to_thread.run_sync(self._draw, agent, live)
                 await anyio.sleep(REDRAW_S)
-                if "q" in pressed():
+                keys_pressed = pressed()
+                if "q" in keys_pressed:
                     return
+                if "c" in keys_pressed and self.wings is not None:
+                    self.wings.toggle_link()
 
     def _draw(self, agent: Agent, live: Live) -> None:
-        live.update(screen.view(agent.views, self._since_start_s(agent)), refresh=True)
+        live.update(self._view(agent, self._since_start_s(agent)), refresh=True)
+
+    def _view(self, agent: Agent, elapsed_s: float) -> RenderableType:
+        return screen.view(agent.views, elapsed_s, self.wings.news if self.wings else None)
 
     def _save_view(self, agent: Agent, path: str) -> None:
         if path.endswith(".svg"):
             console = Console(record=True, width=126, file=io.StringIO())
-            console.print(screen.view(agent.views, self._elapsed_s))
+            console.print(self._view(agent, self._elapsed_s))
             console.save_svg(path, title="tools/demo")
             return
         from PIL import Image  # noqa: PLC0415 - only when a picture is asked for
@@ -172,6 +207,7 @@ class Show:
             "streams": streams,
             "engine": self._status["engine"],
             "spool": self._status["spool"],
+            **(upward.sums(self._status, self.far) if self.far else {}),
         }
 
 
@@ -190,6 +226,7 @@ def summary(report: dict[str, Any]) -> str:
             f"({stream['fps_out']:.1f} fps), lost: {lost}, "
             f"latency p50 {screen.ms(latency['p50'])} p99 {screen.ms(latency['p99'])} ms"
         )
+    lines += upward.words(report)
     lines.append(f"  errors: {report['errors']}.  Demo models: not for diagnosis.")
     return "\n".join(lines)
 

@@ -8,12 +8,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import anyio
 import numpy as np
 import pytest
 from PIL import Image
 
 from edge_agent.cli import screen, theatre
+from edge_agent.cli.exits import CommandError
+from edge_agent.cli.wings import scratch, wings
 from edge_agent.core.frames import DROPS
+
+FAR_SIDE = f"{sys.executable} -m tools.far_side"
 
 
 def demo(*words: str) -> subprocess.CompletedProcess[str]:
@@ -25,7 +30,8 @@ def demo(*words: str) -> subprocess.CompletedProcess[str]:
 
 def test_every_frame_of_a_short_demo_is_accounted_for(tmp_path: Path) -> None:
     report_file, picture = tmp_path / "r.json", tmp_path / "view.png"
-    done = demo("--seconds", "2", "--report", str(report_file), "--save", str(picture))
+    words = ("--seconds", "2", "--report", str(report_file), "--save", str(picture))
+    done = demo(*words, "--far-side", FAR_SIDE)
     assert done.returncode == 0, done.stderr
     report: dict[str, Any] = json.loads(report_file.read_text())
     assert report["errors"] == 0
@@ -40,9 +46,36 @@ def test_every_frame_of_a_short_demo_is_accounted_for(tmp_path: Path) -> None:
     assert clip["calibrated"] is False  # the clip was scaled and its region overruns the image
     assert clip["calibration"]["spacing_mm"] is None
     assert "outside its image" in clip["calibration"]["reason"]
+    assert report["records_spooled"] >= sum(s["inferred"] for s in report["streams"].values())
+    assert report["records_received"] + report["pending"] >= report["records_spooled"]
+    assert (report["lost"], report["duplicates"]) == (0, 0)
+    assert 0 < report["sent_bytes"] < report["raw_bytes"] / 2
+    assert report["live_latency_ms"]["n"] > 0
     with Image.open(picture) as shown:
         assert shown.size[0] > shown.size[1]
     assert "not for diagnosis" in done.stdout
+
+
+@pytest.mark.anyio
+async def test_a_link_that_is_cut_in_the_demo_is_restored_by_the_same_key(tmp_path: Path) -> None:
+    async with (
+        wings(FAR_SIDE, node="demo", folder=scratch(str(tmp_path))) as there,
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(there.listen)
+        with anyio.fail_after(20):
+            for wanted in ("up", "cut", "up"):
+                while there.news.get("link") != wanted:
+                    await anyio.sleep(0.02)
+                there.toggle_link()
+            assert (await there.end())["over"] is True
+
+
+@pytest.mark.anyio
+async def test_a_far_side_that_does_not_start_is_said(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="far side did not start"):
+        async with wings("false", node="demo", folder=str(tmp_path)):
+            pass
 
 
 def test_a_report_that_cannot_be_written_is_said(tmp_path: Path) -> None:
