@@ -21,6 +21,7 @@ from edge_agent.core.errors import EdgeAgentError
 from edge_agent.ports import Link
 from edge_agent.stores.files import write_atomic
 from tools.hot_tier import HotTier, HttpRoad, MqttRoad, Pair
+from tools.hot_tier.carried import take_in
 
 SHEET_EVERY_S: Final = 1.0
 MQTT_PORT: Final = 1883
@@ -31,12 +32,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.hot_tier", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     _add_receive(verbs.add_parser("receive", help="take records, acknowledge what is durable"))
+    _add_import(verbs.add_parser("import", help="take an export that was carried here by hand"))
     options = parser.parse_args(arguments)
-    if options.mqtt is None and options.http is None:
+    if options.verb == "receive" and options.mqtt is None and options.http is None:
         parser.error("receive: give --mqtt, --http, or both")
     logs.setup(LogConfig(level="warning"), sys.stderr)
     try:
-        anyio.run(_receive, options)
+        anyio.run(_receive if options.verb == "receive" else _import, options)
     except EdgeAgentError as error:
         print(f"hot_tier: {error}", file=sys.stderr)
         return 1
@@ -65,6 +67,18 @@ def _add_receive(parser: argparse.ArgumentParser) -> None:
     add("--username", default="", help="for the broker")
     add("--password-file", default=None, metavar="FILE")
     add("--ca-file", default=None, metavar="FILE", help="for TLS to the broker")
+
+
+def _add_import(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help="what `edge-agent spool export` wrote")
+    parser.add_argument("--db", type=Path, required=True, metavar="FILE", help="the database")
+    parser.add_argument("--acks", type=Path, required=True, metavar="OUT.jsonl",
+                        help="to carry back, for `edge-agent spool import`")  # fmt: skip
+
+
+async def _import(options: argparse.Namespace) -> None:
+    found = await take_in(options.file, db=options.db, acks=options.acks)
+    print(msgspec.json.encode(found).decode())
 
 
 def _place(given: str) -> tuple[str, int]:
