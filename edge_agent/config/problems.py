@@ -96,3 +96,12 @@ def masked(text: str) -> str:
         return found[0] if found[2].strip("\"'") == _PLACEHOLDER else f"{found[1]}***"
 
     return _WORD.sub(word, _URL.sub(url, text))
+
+
+def spoken(where: str, word: str) -> str:
+    """How a place is spoken of in logs, status and records: `word` for a file or folder.
+
+    Its path may be named after a patient; the operator knows it from the configuration.
+    """
+    is_named = where.startswith(("/dev/", "sample:")) or "://" in where
+    return masked(where) if is_named else word

@@ -28,6 +28,7 @@ from edge_agent.ports import Clock, SourceFacts
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 DEFAULT_FPS = 10.0
+WORD = "images folder"  # whose path may be named after a patient
 MAX_IMAGES = 100_000
 MAX_PIXELS = 64 << 20  # of one image, looked up before it is decoded
 UNCALIBRATED = Calibration(reason="an image says nothing of its scale")
@@ -57,7 +58,7 @@ class ImageFrames:
         self._shot = self._next()
         is_bad = isinstance(self._shot, BadFrame)
         return SourceFacts(
-            where=self._config.path,
+            where=WORD,
             expected_fps=self._fps,
             size=None if isinstance(self._shot, BadFrame) else self._shot.shape[1::-1],
             live=False,
@@ -71,7 +72,7 @@ class ImageFrames:
     def read(self, timeout_s: float) -> Frame | None:
         """Raises: SourceEnded, SourceLost, BadFrame, ConfigError when the roi does not fit."""
         if self._pace is None:
-            raise SourceLost(f"{self._config.path} is not open")
+            raise SourceLost(f"{WORD} is not open")
         if self._shot is None:
             self._shot = self._next()
         wait = self._pace.wait(self._clock.boot_us(), timeout_s)
@@ -106,10 +107,10 @@ class ImageFrames:
         """Decodes ahead of its time. Raises: SourceEnded, SourceLost."""
         if self._index >= len(self._names):
             if not self._config.loop:
-                raise SourceEnded(f"{self._config.path} has ended after {len(self._names)} images")
+                raise SourceEnded(f"{WORD} has ended after {len(self._names)} images")
             self._names, self._index = self._listing(), 0
         name, self._index = self._names[self._index], self._index + 1
-        where = f"image {self._index} of {len(self._names)} in {self._config.path}"
+        where = f"image {self._index} of {len(self._names)} in {WORD}"
         try:
             return _decode(self._stored(name, where), where)
         except BadFrame as bad:
@@ -150,12 +151,12 @@ class ImageFrames:
         except (OSError, ValueError) as error:
             words = getattr(error, "strerror", None) or "no such folder"
             raise SourceLost(
-                f"open {self._config.path}: expected a folder of images, got: {words}",
+                f"open {WORD}: expected a folder of images, got: {words}",
                 hint="check source.path; the next try follows",
             ) from None
         if not names:
             raise SourceLost(
-                f"open {self._config.path}: expected images ({' '.join(SUFFIXES)}) named "
+                f"open {WORD}: expected images ({' '.join(SUFFIXES)}) named "
                 f"{self._config.pattern}, got none",
                 hint="put images there, or correct source.pattern; the next try follows",
             )

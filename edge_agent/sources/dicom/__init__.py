@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pydicom
 
+from edge_agent.config.problems import spoken
 from edge_agent.config.structs import DicomSource
 from edge_agent.core.dicom_rules import DEFAULT_FPS, MIN_KEY_BYTES
 from edge_agent.core.errors import BadFrame, ConfigError, SourceEnded, SourceLost
@@ -63,6 +64,9 @@ class DicomFrames:
         if len(exam_key) < MIN_KEY_BYTES:
             raise ValueError(f"exam_key has at least {MIN_KEY_BYTES} bytes, not {len(exam_key)}")
         self._config = config
+        self._where = spoken(
+            config.path, "DICOM folder" if _is_folder(Path(config.path)) else "DICOM file"
+        )
         self._clock = clock
         self._key = exam_key
         self._reel: _Single | Folder | None = None
@@ -88,7 +92,7 @@ class DicomFrames:
                 open_clip=lambda name: Clip(name, self._config, self._key),
             )
         else:
-            name = Name(path=path, where=self._config.path)
+            name = Name(path=path, where=self._where)
             self._reel = _Single(name, self._config, self._key)
         self._number = 0
         for _ in range(MAX_BAD_AT_OPEN):
@@ -102,7 +106,7 @@ class DicomFrames:
     def read(self, timeout_s: float) -> Frame | None:
         """Raises: SourceEnded, SourceLost, Rejected, BadFrame."""
         if self._reel is None:
-            raise SourceLost(f"{self._config.path} is not open")
+            raise SourceLost(f"{self._where} is not open")
         self._shot = self._shot or self._next_shot()
         if self._shot is None:
             self._clock.sleep_us(round(min(timeout_s, IDLE_S) * MICROSECONDS))
@@ -116,7 +120,7 @@ class DicomFrames:
         pace.take(captured_us)
         shot, self._shot = self._shot, None
         if shot.pixels is None:
-            raise shot.bad or BadFrame(f"{self._config.path}: no pixels")
+            raise shot.bad or BadFrame(f"{self._where}: no pixels")
         self._number += 1
         return Frame(
             number=self._number,
@@ -187,13 +191,13 @@ class DicomFrames:
         clip = self._clip
         if clip is None:
             return SourceFacts(
-                where=self._config.path,
+                where=self._where,
                 expected_fps=self._config.fps,
                 live=False,
                 details={**details, "state": "waiting for a first file"},
             )
         return SourceFacts(
-            where=self._config.path,
+            where=self._where,
             expected_fps=clip.fps,
             size=clip.size,
             live=False,

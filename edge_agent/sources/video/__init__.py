@@ -11,14 +11,13 @@ import functools
 
 import cv2
 
-from edge_agent.config.problems import masked
 from edge_agent.config.structs import VideoSource
 from edge_agent.core import calibration
 from edge_agent.core.errors import SourceLost
 from edge_agent.core.frames import Calibration, Frame
 from edge_agent.core.pacing import Pace
 from edge_agent.ports import Clock, SourceFacts
-from edge_agent.sources.video.opening import SIDES, is_live, opened
+from edge_agent.sources.video.opening import SIDES, is_live, opened, place
 from edge_agent.sources.video.readers import Live, Recorded
 
 DEFAULT_FPS = 30.0
@@ -32,7 +31,7 @@ class VideoFrames:
     def __init__(self, config: VideoSource, clock: Clock) -> None:
         self._config = config
         self._clock = clock
-        self._where = masked(config.where)
+        self._where = place(config)
         self._is_live = is_live(config)
         self._reader: Live | Recorded | None = None
         self._number = 0

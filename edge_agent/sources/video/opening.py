@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import cv2
 
-from edge_agent.config.problems import masked
+from edge_agent.config.problems import masked, spoken
 from edge_agent.config.structs import VideoSource
 from edge_agent.core.errors import ConfigError, Rejected, SourceLost
 
@@ -69,10 +69,15 @@ def is_live(config: VideoSource) -> bool:
     return config.pipeline or is_device(config.where) or "://" in config.where
 
 
+def place(config: VideoSource) -> str:
+    """In words that may be told."""
+    return masked(config.where) if config.pipeline else spoken(config.where, "video file")
+
+
 def opened(config: VideoSource) -> cv2.VideoCapture:
     """Raises: SourceLost, Rejected, ConfigError."""
     _quieten()
-    where = masked(config.where)
+    where = place(config)
     capture = cv2.VideoCapture()
     try:
         if config.pipeline:
@@ -123,7 +128,7 @@ def _check_file(config: VideoSource) -> None:
         is_there = False
     if not is_there:
         raise SourceLost(
-            f"open {masked(config.where)}: no such file",
+            f"open {place(config)}: no such file",
             hint="check source.where; the next try follows",
         )
 

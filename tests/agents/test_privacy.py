@@ -1,0 +1,78 @@
+"""A whole agent on a patient's clip: nothing of the patient gets anywhere but into the frames."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import anyio
+import pytest
+
+from edge_agent.agent import Shown
+from edge_agent.app import running
+from edge_agent.core.frames import AnyRecord, to_json
+from tests.agents.living import config_of, until
+from tests.broker import Broker
+from tests.broker import broker as broker  # noqa: PLC0414 - a fixture
+from tests.broker import make_broker as make_broker  # noqa: PLC0414 - a fixture
+from tests.sources.dicoms import SECRETS, moving, write
+from tools.edgecore_double import NO_FAULTS, EdgeCoreDouble
+from tools.hot_tier import HotTier, MqttRoad
+
+pytestmark = pytest.mark.anyio
+
+
+def found_in(where: str, content: bytes) -> list[str]:
+    """Which secrets stand there, in any case."""
+    lowered = content.lower()
+    return [f"{where}: {secret}" for secret in SECRETS if secret.lower().encode() in lowered]
+
+
+async def test_no_token_of_a_patient_reaches_spool_road_hot_tier_log_or_status(
+    broker: Broker, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    clips = tmp_path / "Testmann Irmgard ACC-0815"
+    clips.mkdir()
+    write(clips / "PID-4711 Klinik-Nord.dcm", moving(60))
+    (clips / "PID-4711 broken.dcm").write_bytes(b"no DICOM at all" * 100)
+    stream = {"source": {"kind": "dicom", "path": str(clips), "loop": True, "fps": 30.0},
+              "models": [{"name": "tiny"}]}  # fmt: skip
+    config = config_of(
+        tmp_path, {"a": stream}, uplink={"enabled": True, "port": broker.port, "drain_s": 5.0}
+    )
+    heard: list[AnyRecord] = []
+    places: dict[str, bytes] = {}
+    async with (
+        EdgeCoreDouble(port=broker.port, node="box", faults=NO_FAULTS, devices=("default/box",))
+        as edgecore,
+        HotTier(tmp_path / "db", MqttRoad("127.0.0.1", broker.port), heard=heard.extend,
+                live=tmp_path / "live.jsonl") as tier,
+    ):  # fmt: skip
+        async with running(config) as agent:
+            await until(lambda: len(heard) > 60, "records at the hot tier")
+            with anyio.fail_after(20):
+                while not (document := await tier.document("box", "status")):
+                    await anyio.sleep(0.05)
+            await until(lambda: bool(edgecore.cloud_twin), "the twin")
+            views = agent.views
+            assert isinstance(views, Shown)
+            places["document"] = document
+            places["status"] = json.dumps(views.status(), ensure_ascii=False).encode()
+            places["streams"] = json.dumps(views.streams(), ensure_ascii=False).encode()
+            places["events"] = json.dumps(views.events(), ensure_ascii=False).encode()
+            places["metrics"] = await views.metrics()
+        places["twin"] = b"".join(edgecore.cloud_twin.values())
+        await tier.settle()
+    places["records"] = b"\n".join(map(to_json, heard))
+    places["live"] = (tmp_path / "live.jsonl").read_bytes()
+    for file in (tmp_path / "state").rglob("*"):
+        if file.is_file():
+            places[file.name] = file.read_bytes()
+    places["output"] = "".join(capfd.readouterr()).encode()
+    assert "spool.db" in places
+    assert any(b"exam" in places[name] for name in ("records",))
+    assert [hit for name, content in places.items() for hit in found_in(name, content)] == []
+
+
+def test_the_scan_would_find_them() -> None:
+    assert found_in("x", b"... TESTMANN ...") == ["x: Testmann"]
