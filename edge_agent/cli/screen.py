@@ -6,7 +6,7 @@ A result is drawn only on its own frame, and a picture that is not fresh says so
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -17,6 +17,8 @@ from rich.text import Text
 
 from edge_agent.cli import overlay
 from edge_agent.core.frames import Pixels, Result
+from edge_agent.core.manifest import Manifest
+from edge_agent.services.console.views import Shot
 from edge_agent.views import Views
 
 PICTURE_COLUMNS = 56
@@ -25,23 +27,43 @@ BANNER = "demo models on synthetic training, not a medical device"
 Status = Mapping[str, Any]
 
 
-def drawn(views: Views, stream: str) -> Pixels | None:
+class Scene(NamedTuple):
+    """All that is drawn, taken on the loop in one go: whoever draws must not ask a live house."""
+
+    status: Status
+    shots: Mapping[str, Shot]
+    reasons: Mapping[str, str]  # why a stream's picture is not shown as fresh
+    manifests: Mapping[str, Manifest]
+
+
+def scene(views: Views) -> Scene:
+    """What there is now. On the loop."""
+    channels = views.rooms.pipeline.channels
+    found = {name: views.frame(name) for name in views.config.streams}
+    return Scene(
+        status=views.status(),
+        shots={name: shot for name, shot in found.items() if shot is not None},
+        reasons={name: channel.reason or "" for name, channel in channels.items()},
+        manifests=dict(views.manifests),
+    )
+
+
+def drawn(now: Scene, stream: str) -> Pixels | None:
     """The newest frame with its findings, HxWx3 BGR; None while there is no frame."""
-    shot = views.frame(stream)
+    shot = now.shots.get(stream)
     if shot is None:
         return None
     frame = shot.frame
     shape = (frame.h, frame.w) if frame.channels == 1 else (frame.h, frame.w, frame.channels)
     pixels = np.frombuffer(frame.pixels, np.uint8).reshape(shape)
-    channel = views.rooms.pipeline.channels[stream]
-    warning = overlay.staleness(frame.number, shot.result, channel.reason or "")
-    names, colours = labels_of(views, shot.result)
+    warning = overlay.staleness(frame.number, shot.result, now.reasons.get(stream, ""))
+    names, colours = labels_of(now, shot.result)
     return overlay.draw(pixels, shot.result, names=names, colours=colours, warning=warning)
 
 
-def labels_of(views: Views, result: Result | None) -> tuple[dict[str, str], dict[str, str]]:
+def labels_of(now: Scene, result: Result | None) -> tuple[dict[str, str], dict[str, str]]:
     """Shown names and colours by label key, of the version that made the result."""
-    manifest = views.manifests.get(f"{result.model}@{result.version}") if result else None
+    manifest = now.manifests.get(f"{result.model}@{result.version}") if result else None
     labels = [label for head in manifest.heads for label in head.labels] if manifest else []
     return {x.key: x.name or x.key for x in labels}, {x.key: x.colour for x in labels}
 
@@ -84,13 +106,13 @@ def ms(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
 
 
-def view(views: Views, elapsed_s: float, far: Status | None = None) -> RenderableType:
+def view(now: Scene, elapsed_s: float, far: Status | None = None) -> RenderableType:
     """The whole screen. far: the news from behind the edge."""
-    status = views.status()
+    status = now.status
     grid = Table.grid(expand=False, padding=(0, 1))
     panels = []
     for name, stream in status["streams"].items():
-        picture = drawn(views, name)
+        picture = drawn(now, name)
         body: RenderableType = (
             Text("no picture yet") if picture is None else half_blocks(picture, PICTURE_COLUMNS)
         )
@@ -117,15 +139,15 @@ def road(spool: Status, uplink: Status, far: Status | None) -> Text:
     saved = f"{1 - sent / raw:.0%} saved" if raw else "nothing sent yet"
     lag = (far.get("live_latency_ms") or {}).get("p50")
     there = f"{far.get('received', 0):,} at the hot tier"
-    bytes_up = f"{sent:,} B for {raw:,} B of JSON, {saved}"
-    words = Text(f"uplink {kept}, {there}  ·  {bytes_up}  ·  lag {ms(lag)} ms  ·  link ")
+    bytes_up = f"{sent / 1000:,.0f} kB for {raw / 1000:,.0f} kB of JSON, {saved}"
+    words = Text(f"uplink {kept}, {there}\n       {bytes_up}  ·  lag {ms(lag)} ms  ·  link ")
     words.append(link, style="bold green" if link == "up" else "bold red")
     return words.append(" (c cuts it)" if link == "up" else " (c restores it)", style="dim")
 
 
-def montage(views: Views) -> Pixels:
+def montage(now: Scene) -> Pixels:
     """The streams' pictures side by side, HxWx3 BGR, for a PNG."""
-    pictures = [drawn(views, name) for name in views.config.streams]
+    pictures = [drawn(now, name) for name in now.status["streams"]]
     found = [picture for picture in pictures if picture is not None]
     height = max((picture.shape[0] for picture in found), default=1)
     scaled = [cv2.resize(p, (round(p.shape[1] * height / p.shape[0]), height)) for p in found] or [

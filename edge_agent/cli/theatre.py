@@ -123,7 +123,8 @@ class Show:
             await self._wait_for_first_frames(agent)
             await (self._show(agent) if self._ui else self._wait(agent))
             if self._save:
-                await anyio.to_thread.run_sync(self._save_view, agent, self._save)
+                now = screen.scene(agent.views)
+                await anyio.to_thread.run_sync(self._save_view, now, self._save)
             self._status = agent.views.status()
             self._elapsed_s = self._since_start_s(agent)
         self._settle(agent.views.status())
@@ -167,7 +168,8 @@ class Show:
             ) as live,
         ):
             while not self._is_over(agent):
-                await anyio.to_thread.run_sync(self._draw, agent, live)
+                now, elapsed_s = screen.scene(agent.views), self._since_start_s(agent)
+                await anyio.to_thread.run_sync(self._draw, now, elapsed_s, live)
                 await anyio.sleep(REDRAW_S)
                 keys_pressed = pressed()
                 if "q" in keys_pressed:
@@ -175,21 +177,21 @@ class Show:
                 if "c" in keys_pressed and self.wings is not None:
                     self.wings.toggle_link()
 
-    def _draw(self, agent: Agent, live: Live) -> None:
-        live.update(self._view(agent, self._since_start_s(agent)), refresh=True)
+    def _draw(self, now: screen.Scene, elapsed_s: float, live: Live) -> None:
+        live.update(self._view(now, elapsed_s), refresh=True)
 
-    def _view(self, agent: Agent, elapsed_s: float) -> RenderableType:
-        return screen.view(agent.views, elapsed_s, self.wings.news if self.wings else None)
+    def _view(self, now: screen.Scene, elapsed_s: float) -> RenderableType:
+        return screen.view(now, elapsed_s, self.wings.news if self.wings else None)
 
-    def _save_view(self, agent: Agent, path: str) -> None:
+    def _save_view(self, now: screen.Scene, path: str) -> None:
         if path.endswith(".svg"):
             console = Console(record=True, width=126, file=io.StringIO())
-            console.print(self._view(agent, self._elapsed_s))
+            console.print(self._view(now, self._elapsed_s))
             console.save_svg(path, title="tools/demo")
             return
         from PIL import Image  # noqa: PLC0415 - only when a picture is asked for
 
-        Image.fromarray(screen.montage(agent.views)[:, :, ::-1]).save(path)
+        Image.fromarray(screen.montage(now)[:, :, ::-1]).save(path)
 
     def report(self) -> dict[str, Any]:
         """The sums: `streams` as in the status, rates over the whole run."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -12,11 +13,14 @@ import anyio
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
+from edge_agent.app import running
 from edge_agent.cli import screen, theatre
 from edge_agent.cli.exits import CommandError
 from edge_agent.cli.wings import scratch, wings
 from edge_agent.core.frames import DROPS
+from tests.agents.living import config_of, stream, sums, until
 
 FAR_SIDE = f"{sys.executable} -m tools.far_side"
 
@@ -36,12 +40,12 @@ def test_every_frame_of_a_short_demo_is_accounted_for(tmp_path: Path) -> None:
     report: dict[str, Any] = json.loads(report_file.read_text())
     assert report["errors"] == 0
     assert set(report["streams"]) == {"ultrasound", "endoscope"}
-    for name, stream in report["streams"].items():
-        assert stream["captured"] == stream["inferred"] + sum(stream["dropped"].values()), name
-        assert set(stream["dropped"]) == {why.value for why in DROPS}
-        assert stream["inferred"] > 0
-        assert stream["state"] == "ok"
-        assert f"{stream['captured']} captured" in done.stdout
+    for name, one in report["streams"].items():
+        assert one["captured"] == one["inferred"] + sum(one["dropped"].values()), name
+        assert set(one["dropped"]) == {why.value for why in DROPS}
+        assert one["inferred"] > 0
+        assert one["state"] == "ok"
+        assert f"{one['captured']} captured" in done.stdout
     clip = report["streams"]["ultrasound"]
     assert clip["calibrated"] is False  # the clip was scaled and its region overruns the image
     assert clip["calibration"]["spacing_mm"] is None
@@ -54,6 +58,24 @@ def test_every_frame_of_a_short_demo_is_accounted_for(tmp_path: Path) -> None:
     with Image.open(picture) as shown:
         assert shown.size[0] > shown.size[1]
     assert "not for diagnosis" in done.stdout
+
+
+@pytest.mark.anyio
+async def test_a_scene_is_drawn_without_asking_the_house(tmp_path: Path) -> None:
+    """Found by a look: a thread that drew met a deque that grew meanwhile, and the demo ended."""
+    async with running(config_of(tmp_path, {"a": stream()})) as agent:
+        agent.views.frame("a")
+        await until(lambda: sums(agent, "a")["inferred"] > 3, "results")
+        await until(lambda: "a" in screen.scene(agent.views).shots, "a frame")
+        now = screen.scene(agent.views)
+        channel = agent.pipeline.channels.pop("a")
+    channel.recent.clear()
+    console = Console(record=True, width=126, file=io.StringIO())
+    console.print(screen.view(now, 1.0, {"link": "cut", "received": 7}))
+    text = console.export_text()
+    assert "7 at the hot tier" in text
+    assert "cut (c restores it)" in text
+    assert screen.montage(now).shape[2] == 3
 
 
 @pytest.mark.anyio
