@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -29,6 +30,27 @@ HAS_CENTRES: Final = 0x80
 MIN_CENTRED_LAG: Final = 8
 LOWEST, HIGHEST = -(1 << 63), (1 << 63) - 1
 _ONE, _TOP = np.uint64(1), np.uint64(63)
+
+
+def ints_of(values: Sequence[int]) -> Ints:
+    """Raises ValueError for what is no integer of 64 bits with sign."""
+    if set(map(type, values)) <= {int, bool}:
+        with suppress(OverflowError):
+            return np.array(values, np.int64)
+    raise ValueError(f"expected 64-bit integers, got {[v for v in values if not _fits(v)][:3]}")
+
+
+def _fits(value: object) -> bool:
+    return isinstance(value, int) and LOWEST <= value <= HIGHEST
+
+
+def less(values: Sequence[int], *others: Sequence[int]) -> list[int]:
+    """Row by row the value less the others, modulo 2**64. Raises ValueError as `ints_of`."""
+    left = ints_of(values)
+    for other in others:
+        left = left - ints_of(other)
+    found: list[int] = left.tolist()
+    return found
 
 
 class Transform(enum.IntEnum):

@@ -64,14 +64,22 @@ class Hints(msgspec.Struct, frozen=True):
 NO_HINTS: Final = Hints()
 
 
-def encode(values: Sequence[Any], hints: Hints = NO_HINTS) -> tuple[Coding, bytes]:
+def encode(
+    values: Sequence[Any] | NDArray[np.int64], hints: Hints = NO_HINTS
+) -> tuple[Coding, bytes]:
     """At least one value; of one type, or None."""
-    kinds = {type(value) for value in values}
+    if isinstance(values, np.ndarray):
+        return _encode_ints(values, hints)
+    kinds = set(map(type, values))
     if type(None) in kinds:
         return _encode_optional(values, hints)
     if kinds <= {int, bool} and min(values) >= arrays.LOWEST and max(values) <= arrays.HIGHEST:
-        return _encode_ints(values, hints)
-    if kinds <= {int, float} and float in kinds and all(map(_is_double, values)):
+        return _encode_ints(np.array(values, np.int64), hints)
+    if (
+        kinds <= {int, float}
+        and float in kinds
+        and (kinds == {float} or all(map(_is_double, values)))
+    ):
         return _encode_floats(np.array(values, np.float64), hints)
     if kinds == {str} and max(map(len, values)) * 4 <= MAX_TEXT_BYTES:
         return _encode_texts(values, hints)
@@ -83,11 +91,10 @@ def _is_double(value: Any) -> bool:
     return isinstance(value, float) or bool(-(1 << 53) <= value <= 1 << 53)
 
 
-def _encode_ints(values: Sequence[int], hints: Hints) -> tuple[Coding, bytes]:
-    first = values[0]
-    if all(value == first for value in values):
-        return Coding.INT, signed(int(first))
-    return Coding.INTS, arrays.encode(np.array(values, np.int64), hints.lags)
+def _encode_ints(values: NDArray[np.int64], hints: Hints) -> tuple[Coding, bytes]:
+    if (values == values[0]).all():
+        return Coding.INT, signed(int(values[0]))
+    return Coding.INTS, arrays.encode(values, hints.lags)
 
 
 def _encode_optional(values: Sequence[Any], hints: Hints) -> tuple[Coding, bytes]:

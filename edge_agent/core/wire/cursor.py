@@ -40,13 +40,6 @@ def wrap(value: int) -> int:
     return (value + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
-def less(value: int, *others: int) -> int:
-    """The value less the others, modulo 2**64. Raises ValueError beyond 64 bits with sign."""
-    if any(number != wrap(number) for number in (value, *others)):
-        raise ValueError(f"encode records: expected 64-bit integers, got {(value, *others)}")
-    return wrap(value - sum(others))
-
-
 def signed(value: int) -> bytes:
     """A zigzag varint."""
     return varint(zigzag(value))

@@ -100,10 +100,10 @@ def doubles_of(places: Ints, digits: Ints, read: Reader) -> Doubles:
 
 
 def _power(places: Ints) -> Doubles:
-    return _TENS[np.minimum(np.maximum(places, 0), MAX_PLACES)]
+    return TENS[np.minimum(np.maximum(places, 0), MAX_PLACES)]
 
 
-_TENS = np.array([float(10**places) for places in range(MAX_PLACES + 1)])
+TENS = np.array([float(10**places) for places in range(MAX_PLACES + 1)])
 
 
 def _same(some: Doubles, others: Doubles) -> NDArray[np.bool_]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from itertools import chain
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edge_agent.core.frames import AnyRecord, ModelStats, Object, Result, Tally
-from edge_agent.core.wire import columns, measured, schema, tables
-from edge_agent.core.wire.cursor import less
+from edge_agent.core.wire import arrays, columns, measured, schema, tables
 from edge_agent.core.wire.measured import Box, Located
-from edge_agent.core.wire.schema import Field, Spec
+from edge_agent.core.wire.schema import Spec
 from edge_agent.core.wire.tables import Table
 
 
@@ -36,7 +40,9 @@ def _shorten_pts(found: Sequence[Table]) -> None:
     if pts is None:
         return
     captured = results.columns.get(schema.RESULT.column("captured_us"), [0] * results.rows)
-    lags = [None if p is None else less(c, p) for c, p in zip(captured, pts, strict=True)]
+    there = [(c, p) for c, p in zip(captured, pts, strict=True) if p is not None]
+    lag = iter(arrays.less([c for c, _ in there], [p for _, p in there]))
+    lags = [None if p is None else next(lag) for p in pts]
     if len(columns.encode(lags)[1]) < len(columns.encode(pts)[1]):
         del results.columns[field]
         results.columns[schema.PTS_LAG] = lags
@@ -70,10 +76,20 @@ def _parts_of_masks(objects: Sequence[Object]) -> list[Table]:
     found = [_table(schema.MASKS, masks), _table(schema.RINGS, rings)]
     if any(len(ring) % 2 for ring in rings):
         found.append(_nested(schema.RING_NUMBERS, rings))
-    else:
-        pairs = [list(zip(ring[::2], ring[1::2], strict=True)) for ring in rings]
-        found.append(_nested(schema.RING_POINTS, pairs))
+    elif rings:
+        found.append(_points(rings))
     return [*found, _table(schema.RUNS, [run for m in masks for run in m.runs], lags=(2,))]
+
+
+def _points(rings: Sequence[Sequence[int]]) -> Table:
+    """X and y of all points; the commonest number of points is worth a try as a period."""
+    numbers = list(chain.from_iterable(rings))
+    columns: dict[int, Sequence[Any] | NDArray[np.int64]] = {1: numbers[::2], 2: numbers[1::2]}
+    with suppress(ValueError):
+        both = arrays.ints_of(numbers).reshape(-1, 2)
+        columns = {1: both[:, 0].copy(), 2: both[:, 1].copy()}
+    lags = _periods(len(ring) // 2 for ring in rings)
+    return Table(schema.RING_POINTS.number, len(numbers) // 2, columns, lags=lags)
 
 
 def _located(result: Result) -> Iterable[Located]:
@@ -89,16 +105,18 @@ def _parts_of_measures(measures: Sequence[Located]) -> list[Table]:
         return []
     table, stored = _grouped(schema.MEASURES, measures, ("name", "object"), lags=(2,))
     groups = tables.group_numbers(table)
-    short = measured.shorten(stored, [0] * len(stored) if groups is None else groups.tolist())
+    short = measured.shorten(stored, np.zeros(len(stored), np.int64) if groups is None else groups)
     if short is not None:
         del table.columns[schema.MEASURES.column("value")]
         table.columns[schema.MEASURE_PLACES.number] = short[0]
         table.columns[schema.MEASURE_REST.number] = short[1]
-    pairs = [measured.relative(row.measure.points, row.box) for row in stored]
-    near = [pair for pair in pairs if pair is not None]
-    if len(near) == len(pairs):
-        return [table, _nested(schema.MEASURE_DISTANCES, near)]
-    return [table, _nested(schema.MEASURE_POINTS, [row.measure.points for row in stored])]
+    points = [row.measure.points for row in stored]
+    near = measured.relative(points, [row.box for row in stored])
+    if near is None:
+        return [table, _nested(schema.MEASURE_POINTS, points)]
+    lags = _periods(map(len, points))
+    pair = dict(enumerate(near, schema.MEASURE_DISTANCES.fields[0].number))
+    return [table, Table(schema.MEASURE_DISTANCES.number, len(near[0]), {**pair}, lags=lags)]
 
 
 def _table(
@@ -110,19 +128,18 @@ def _table(
     lags: tuple[int, ...] = (),
 ) -> Table:
     """groups: these columns are of `rows`, all others of `stored`."""
-    columns: dict[int, Sequence[Any]] = {}
-    for field in spec.fields:
-        source = rows if stored is None or field.number in groups else stored
-        values = [field.get(row) for row in source]
-        if field.number in groups or not _is_default(values, field):
+    columns: dict[int, Sequence[Any] | NDArray[np.int64]] = {}
+    for field in spec.fields if rows else ():
+        values = field.get(rows if stored is None or field.number in groups else stored)
+        if field.number in groups or not _is_default(values, field.default):
             columns[field.number] = values
     return Table(spec.number, len(rows), columns, groups, lags)
 
 
-def _is_default(values: Sequence[Any], field: Field) -> bool:
-    return field.default is not schema.REQUIRED and all(
-        type(value) is type(field.default) and value == field.default for value in values
-    )
+def _is_default(values: Sequence[Any], default: Any) -> bool:
+    if default is schema.REQUIRED or values[0] != default or values.count(default) < len(values):
+        return False
+    return set(map(type, values)) == {type(default)}
 
 
 def _grouped(
@@ -130,7 +147,7 @@ def _grouped(
 ) -> tuple[Table, Sequence[Any]]:
     """The table with rows alike stored side by side, and its rows in that order."""
     fields = [next(field for field in spec.fields if field.name == name) for name in names]
-    keys = [[field.get(row) for row in rows] for field in fields]
+    keys = [field.get(rows) for field in fields]
     chosen = [(f, key) for f, key in zip(fields, keys, strict=True) if len(set(key)) > 1]
     if not chosen:
         return _table(spec, rows, lags=lags), rows
@@ -141,6 +158,9 @@ def _grouped(
 
 def _nested(spec: Spec, lists: Sequence[Sequence[Any]]) -> Table:
     """All lists one after the other; the commonest length is worth a try as a period."""
-    sizes = Counter(len(some) for some in lists if len(some) > 1)
-    lags = tuple(size for size, times in sizes.most_common(1) if times > 1)
-    return _table(spec, [item for some in lists for item in some], lags=lags)
+    return _table(spec, list(chain.from_iterable(lists)), lags=_periods(map(len, lists)))
+
+
+def _periods(sizes: Iterable[int]) -> tuple[int, ...]:
+    common = Counter(size for size in sizes if size > 1).most_common(1)
+    return tuple(size for size, times in common if times > 1)

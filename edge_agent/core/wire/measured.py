@@ -7,17 +7,23 @@ one correctly rounded operation after the other, in the order that `docs/wire.md
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from itertools import chain
 from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_agent.core.frames import Measure
-from edge_agent.core.wire.decimals import EXACT, decimals_of, doubles_at
+from edge_agent.core.wire.decimals import EXACT, TENS, decimals_of
 
 Box = Sequence[float]
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 TENTHS: Final = 10.0
+ANCHORS: Final = 4  # nothing, low edge, high edge, middle
+NOWHERE: Final = (0.0, 0.0, 0.0, 0.0)
+FAR: Final = 1 << 62  # what is added to an anchor or a length is smaller
 
 
 class Located(NamedTuple):
@@ -28,67 +34,97 @@ class Located(NamedTuple):
     spacing_mm: Sequence[float] | None
 
 
-def tenths(value: float) -> int:
+def tenths(values: Floats) -> Ints:
     """To the nearest, the even one of two; 0 for what is no ordinary number."""
-    scaled = value * TENTHS
-    return round(scaled) if abs(scaled) < EXACT else 0
+    with np.errstate(all="ignore"):
+        return _whole(values * TENTHS)
 
 
-def anchors_of(box: Box | None, axis: int) -> tuple[int, ...]:
-    """What a point may be measured from, in tenths: nothing, low edge, high edge, middle."""
-    if box is None:
-        return (0,)
-    low, high = tenths(box[axis]), tenths(box[axis + 2])
-    return 0, low, high, (low + high) // 2
+def _whole(scaled: Floats) -> Ints:
+    return np.rint(np.where(np.abs(scaled) < EXACT, scaled, 0.0)).astype(np.int64)
 
 
-def relative(points: Sequence[float], box: Box | None) -> list[tuple[int, int]] | None:
-    """(anchor, distance in tenths) of each number, x and y in turn; None when one is no tenth."""
-    pairs = []
-    for index, number in enumerate(points):
-        digits = tenths(number)
-        back = digits / TENTHS
-        if back != number or math.copysign(1.0, back) != math.copysign(1.0, number):
-            return None
-        anchors = anchors_of(box, index % 2)
-        anchor = min(range(len(anchors)), key=lambda a: abs(digits - anchors[a]))
-        pairs.append((anchor, digits - anchors[anchor]))
-    return pairs
+def anchors_of(boxes: Sequence[Box | None], sizes: Sequence[int]) -> Ints:
+    """For each number of points the four places that it may be measured from, in tenths.
+
+    sizes: how many numbers, x and y in turn, belong to each box.
+    """
+    corners = np.array([box or NOWHERE for box in boxes], np.float64).reshape(-1, 2, 2)
+    low, high = np.moveaxis(tenths(corners), 1, 0)
+    places = np.stack([np.zeros_like(low), low, high, (low + high) >> 1], axis=-1)
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    first = np.repeat(np.cumsum(sizes) - sizes, sizes)
+    found: Ints = places[owner, (np.arange(len(owner)) - first) % 2]
+    return found
 
 
-def absolute(pairs: Sequence[tuple[int, int]], box: Box | None) -> list[float]:
-    """The inverse of `relative`. Raises IndexError for an anchor that is not there."""
-    return [
-        (anchors_of(box, index % 2)[anchor] + distance) / TENTHS
-        for index, (anchor, distance) in enumerate(pairs)
-    ]
+def relative(
+    points: Sequence[Sequence[float]], boxes: Sequence[Box | None]
+) -> tuple[Ints, Ints] | None:
+    """(anchors, distances in tenths) of all numbers; None when one is no tenth."""
+    try:
+        numbers = np.array(list(chain.from_iterable(points)), np.float64)
+    except OverflowError:
+        return None
+    digits = tenths(numbers)
+    if not ((digits / TENTHS).view(np.int64) == numbers.view(np.int64)).all():
+        return None
+    places = anchors_of(boxes, list(map(len, points)))
+    nearest = np.abs(digits[:, None] - places).argmin(axis=1)
+    return nearest, digits - places[np.arange(len(digits)), nearest]
+
+
+def absolute(
+    anchors: Ints, distances: Ints, boxes: Sequence[Box | None], sizes: Sequence[int]
+) -> list[float]:
+    """The inverse of `relative`. Raises IndexError for an anchor or a distance out of bounds."""
+    if not len(anchors):
+        return []
+    if int(anchors.min()) < 0 or int(anchors.max()) >= ANCHORS:
+        raise IndexError(f"an anchor from 0 to {ANCHORS - 1}")
+    if (distances >= FAR).any() or (distances <= -FAR).any():
+        raise IndexError("a distance below 2**62")
+    there = np.repeat([box is not None for box in boxes], sizes)
+    if anchors[~there].any():
+        raise IndexError("an anchor on a box that is not there")
+    places = anchors_of(boxes, sizes)[np.arange(len(anchors)), anchors]
+    found: list[float] = ((places + distances) / TENTHS).tolist()
+    return found
 
 
 def foretold(
-    points: Sequence[float], unit: str, spacing_mm: Sequence[float] | None, places: int
-) -> int:
-    """Digits at these decimal places of the length between two points; 0 where it is no length."""
-    per_px = spacing_mm if unit == "mm" else (1.0, 1.0) if unit == "px" else None
-    if len(points) != 4 or per_px is None:
-        return 0
-    x, y = (points[2] - points[0]) * per_px[0], (points[3] - points[1]) * per_px[1]
-    scaled = math.sqrt(x * x + y * y)
-    scaled = scaled * 10.0**places if places >= 0 else scaled / 10.0**-places
-    return round(scaled) if scaled < EXACT else 0
+    points: Sequence[Sequence[float]],
+    units: Sequence[str],
+    spacings: Sequence[Sequence[float] | None],
+    places: Ints,
+) -> Ints:
+    """Digits at these decimal places of the lengths between two points; 0 for what is no length."""
+    found = np.zeros(len(points), np.int64)
+    per_px = [
+        (1.0, 1.0) if unit == "px" else spacing if unit == "mm" else None
+        for unit, spacing in zip(units, spacings, strict=True)
+    ]
+    known = [row for row, some in enumerate(points) if len(some) == 4 and per_px[row] is not None]
+    if not known:
+        return found
+    ends = np.array([points[row] for row in known], np.float64)
+    scale = np.array([per_px[row] for row in known], np.float64)
+    places = places[known]
+    with np.errstate(all="ignore"):
+        x, y = ((ends[:, 2:] - ends[:, :2]) * scale).T
+        length = np.sqrt(x * x + y * y)
+        power = TENS[np.abs(places)]
+        found[known] = _whole(np.where(places >= 0, length * power, length / power))
+    return found
 
 
-def shorten(rows: Sequence[Located], groups: Sequence[int]) -> tuple[list[int], list[int]] | None:
+def shorten(rows: Sequence[Located], groups: Ints) -> tuple[list[int], list[int]] | None:
     """(places, distance from what is foretold) of each value; None when one is no short decimal."""
-    values = np.array([float(row.measure.value) for row in rows])
-    places, digits, odd = decimals_of(values, np.array(groups, np.int64))
+    values = np.array([row.measure.value for row in rows], np.float64)
+    places, digits, odd = decimals_of(values, groups)
     if odd.any():
         return None
-    rest = [
-        digit - foretold(row.measure.points, row.measure.unit, row.spacing_mm, place)
-        for row, place, digit in zip(rows, places.tolist(), digits.tolist(), strict=True)
-    ]
-    return places.tolist(), rest
-
-
-def value_of(places: int, digits: int) -> float:
-    return float(doubles_at(np.array([places]), np.array([digits]))[0])
+    measures = [row.measure for row in rows]
+    points, units = [one.points for one in measures], [one.unit for one in measures]
+    rest = digits - foretold(points, units, [row.spacing_mm for row in rows], places)
+    return places.tolist(), rest.tolist()

@@ -1,19 +1,26 @@
-"""Tables back to rows that `msgspec.convert` turns into records, with every type checked."""
+"""Tables back to rows that `msgspec.convert` turns into records, with every type checked.
+
+Numbers are finished column by column; a row becomes a dict once, when all of it is there.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import islice, repeat
+from itertools import accumulate, chain, pairwise, repeat
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edge_agent.core.wire import measured, schema, tables
 from edge_agent.core.wire.cursor import wrap
-from edge_agent.core.wire.decimals import MAX_PLACES
+from edge_agent.core.wire.decimals import MAX_PLACES, doubles_at
 from edge_agent.core.wire.outcome import Newer, WireError
 from edge_agent.core.wire.schema import Spec
 from edge_agent.core.wire.tables import Table
 
 Row = dict[str, Any]
+Columns = dict[str, Sequence[Any]]
 Found = Mapping[int, Table]
 
 
@@ -22,207 +29,278 @@ def rows_of(found: Found, count: int) -> list[Row]:
 
     Raises: Newer, WireError.
     """
-    kinds = [row["kind"] for row in _stored(found, schema.RECORDS)]
+    kinds = _stored(found, schema.RECORDS)["kind"]
     if len(kinds) != count:
         raise WireError(f"decode records: expected {count} records, got {len(kinds)}")
     if any(type(kind) is not int or not 0 <= kind < len(schema.KINDS) for kind in kinds):
         raise Newer("decode records: expected a kind from 0 to 5, got another")
-    builders: tuple[Callable[[Found], list[Row]], ...] = (
+    builders: tuple[Callable[[Found], Columns], ...] = (
         _results, _tallies, _model_stats, _clocks, _plain(schema.ALARM), _plain(schema.EVENT),
     )  # fmt: skip
-    used = set(kinds)
-    parts = {kind: iter(build(found)) for kind, build in enumerate(builders) if kind in used}
+    parts = {kind: iter(_tagged(builders[kind](found), kind)) for kind in dict.fromkeys(kinds)}
     rows = []
     for kind in kinds:
         row = next(parts[kind], None)
         if row is None:
             raise WireError(f"decode records: expected a row for each record, kind {kind} ran out")
-        row["kind"] = schema.KINDS[kind].__struct_config__.tag
         rows.append(row)
     if any(next(part, None) is not None for part in parts.values()):
         raise WireError("decode records: expected as many rows as records, got more")
     return rows
 
 
-def _stored(found: Found, spec: Spec) -> list[Row]:
-    """The rows as they are stored: what belongs to a row of another table follows this order."""
-    table = found.get(spec.number)
-    if table is None:
-        return []
+def _tagged(columns: Columns, kind: int) -> list[Row]:
+    tag = schema.KINDS[kind].__struct_config__.tag
+    rows = len(next(iter(columns.values())))
+    return _rows({**columns, "kind": [tag] * rows})
+
+
+def _rows(columns: Columns) -> list[Row]:
+    names = tuple(columns)
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _stored(found: Found, spec: Spec) -> Columns:
+    """By name, as they are stored: what belongs to a row of another table follows this order."""
+    table = found.get(spec.number) or Table(spec.number, 0, {})
     moved = tables.stored_order(table)
-    names, columns = [], []
+    columns: Columns = {}
     for field in spec.fields:
-        values: Iterable[Any] | None = table.columns.get(field.number)
-        if values is None and field.default is schema.REQUIRED:
+        values: Sequence[Any] | None = table.columns.get(field.number)  # type: ignore[assignment]
+        if values is None and field.default is schema.REQUIRED and table.rows:
             raise WireError(f"decode records: table {spec.number}: expected field {field.name}")
         if values is not None and moved is not None and field.number in table.groups:
-            values = [table.columns[field.number][row] for row in moved]
-        names.append(field.name)
-        columns.append(repeat(field.default, table.rows) if values is None else values)
-    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+            values = [values[row] for row in moved]
+        columns[field.name] = [field.default] * table.rows if values is None else values
+    return columns
 
 
-def _own_order(found: Found, spec: Spec, stored: list[Row]) -> list[Row]:
+def _own_order(found: Found, spec: Spec, stored: Sequence[Any]) -> Sequence[Any]:
     """The inverse of storing rows alike side by side."""
     table = found.get(spec.number)
     moved = tables.stored_order(table) if table else None
     if moved is None:
         return stored
-    rows: list[Row] = [{}] * len(stored)
+    rows: list[Any] = [None] * len(stored)
     for row, place in zip(stored, moved, strict=True):
         rows[place] = row
     return rows
 
 
-def _hand_out(parents: Sequence[Row], count: str, name: str, children: Sequence[Any]) -> None:
-    """Gives each parent the next `count` children as its `name`."""
-    counts = [parent.pop(count) for parent in parents]
-    whole = all(type(n) is int and n >= 0 for n in counts)
+def _hand_out(counts: Sequence[Any], name: str, children: Sequence[Any]) -> list[Sequence[Any]]:
+    """For each count so many of the children."""
+    whole = set(map(type, counts)) <= {int} and min(counts, default=0) >= 0
     if not whole or sum(counts) != len(children):
-        raise WireError(f"decode records: expected {count} of {len(children)} in all, got others")
-    left = iter(children)
-    for parent, n in zip(parents, counts, strict=True):
-        parent[name] = list(islice(left, n))
+        raise WireError(f"decode records: expected {name} of {len(children)} in all, got others")
+    return [children[a:b] for a, b in pairwise(accumulate(counts, initial=0))]
 
 
-def _numbers(found: Found, spec: Spec) -> list[Any]:
-    return [row["number"] for row in _stored(found, spec)]
+def _int64(values: Sequence[Any]) -> NDArray[np.int64]:
+    """Modulo 2**64."""
+    if not set(map(type, values)) <= {int}:
+        raise WireError("decode records: expected integers, got others")
+    try:
+        return np.array(values, np.int64)
+    except OverflowError:
+        return np.array([wrap(value) for value in values], np.int64)
 
 
-def _results(found: Found) -> list[Row]:
-    results = _stored(found, schema.RESULT)
-    lags = _pts_lags(found)
-    labels = _own_order(found, schema.LABELS, _stored(found, schema.LABELS))
-    _hand_out(results, "labels_n", "labels", labels)
-    _hand_out(results, "objects_n", "objects", _objects(found))
-    _hand_out(results, "measures_n", "measures", _measures(found))
-    for row, lag in zip(results, lags or repeat(None), strict=False):
-        if lag is not None:
-            row["pts_us"] = wrap(_int(row["captured_us"]) - _int(lag))
-        _finish_result(row)
-    return results
+def _together(columns: Columns, *names: str) -> list[tuple[Any, ...]]:
+    """Takes columns out, side by side."""
+    return list(zip(*(columns.pop(name) for name in names), strict=True))
+
+
+# ── results ───────────────────────────────────────────────────────────────────────────────────
+
+
+def _results(found: Found) -> Columns:
+    columns = _stored(found, schema.RESULT)
+    rows = len(columns["frame"])
+    labels = _rows(_stored(found, schema.LABELS))
+    counts = columns.pop("labels_n")
+    columns["labels"] = _hand_out(counts, "labels", _own_order(found, schema.LABELS, labels))
+    objects = _hand_out(columns.pop("objects_n"), "objects", _objects(found))
+    for some in objects:
+        for place, item in enumerate(some, 1):
+            item["id"] = wrap(_whole(item["id"]) + place)
+    columns["objects"] = objects
+    spacing = [
+        None if s == (None, None) else s for s in _together(columns, "spacing_x", "spacing_y")
+    ]
+    columns["spacing_mm"] = spacing
+    counts = columns.pop("measures_n")
+    measures = _measures(found, _Sides(counts, objects, spacing))
+    columns["measures"] = _hand_out(counts, "measures", measures)
+    columns["size"] = _together(columns, "width", "height")
+    columns["roi"] = _together(columns, "roi_x", "roi_y", "roi_w", "roi_h")
+    columns["flags"] = [_flags(value) for value in columns["flags"]]
+    _times(columns, _pts_lags(found) or [None] * rows)
+    return columns
+
+
+def _times(columns: Columns, lags: Sequence[Any]) -> None:
+    captured, wait, infer, rest, done = (
+        _int64(columns[name])
+        for name in ("captured_us", "wait_us", "infer_us", "rest_us", "done_us")
+    )
+    del columns["rest_us"], columns["done_us"]
+    latency = wait + infer + rest
+    columns["latency_us"] = latency.tolist()
+    columns["at_us"] = (captured + latency + done).tolist()
+    if any(lag is not None for lag in lags):
+        columns["pts_us"] = [
+            pts if lag is None else wrap(at - _whole(lag))
+            for pts, lag, at in zip(columns["pts_us"], lags, captured.tolist(), strict=True)
+        ]
+
+
+def _flags(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return value.split(",") if value else []
 
 
 def _pts_lags(found: Found) -> Sequence[Any]:
     table = found.get(schema.RESULT.number)
-    return table.columns.get(schema.PTS_LAG, ()) if table else ()
+    return table.columns.get(schema.PTS_LAG, ()) if table else ()  # type: ignore[return-value]
 
 
-def _finish_result(row: Row) -> None:
-    for place, item in enumerate(row["objects"], 1):
-        item["id"] = wrap(_int(item["id"]) + place)
-    row["size"] = [row.pop("width"), row.pop("height")]
-    row["roi"] = [row.pop("roi_x"), row.pop("roi_y"), row.pop("roi_w"), row.pop("roi_h")]
-    spacing = [row.pop("spacing_x"), row.pop("spacing_y")]
-    row["spacing_mm"] = None if spacing == [None, None] else spacing
-    _finish_measures(row)
-    if isinstance(row["flags"], str):
-        row["flags"] = row["flags"].split(",") if row["flags"] else []
-    times = [row["wait_us"], row["infer_us"], row.pop("rest_us")]
-    row["latency_us"] = wrap(sum(map(_int, times)))
-    made = [row["captured_us"], row["latency_us"], row.pop("done_us")]
-    row["at_us"] = wrap(sum(map(_int, made)))
-
-
-def _int(value: Any) -> int:
+def _whole(value: Any) -> int:
     if type(value) is not int:
         raise WireError(f"decode records: expected an integer, got {value!r}")
     return value
 
 
-def _objects(found: Found) -> list[Row]:
-    objects = _stored(found, schema.OBJECTS)
-    _hand_out(objects, "mask_n", "masks", _masks(found))
-    points = [list(row.values()) for row in _stored(found, schema.KEYPOINTS)]
-    _hand_out(objects, "keypoints_n", "keypoints", points)
-    for row in objects:
-        masks = row.pop("masks")
-        if len(masks) > 1:
-            raise WireError("decode records: expected at most one mask for an object, got more")
-        row["mask"] = masks[0] if masks else None
-        _box(row)
-    return _own_order(found, schema.OBJECTS, objects)
-
-
-def _box(row: Row) -> None:
-    row["box"] = [row.pop(name) for name in ("x0", "y0", "x1", "y1")]
+def _objects(found: Found) -> Sequence[Row]:
+    columns = _stored(found, schema.OBJECTS)
+    masks = _hand_out(columns.pop("mask_n"), "masks", _masks(found))
+    if max(map(len, masks), default=0) > 1:
+        raise WireError("decode records: expected at most one mask for an object, got more")
+    points = _together(_stored(found, schema.KEYPOINTS), "x", "y", "score")
+    columns["keypoints"] = _hand_out(columns.pop("keypoints_n"), "keypoints", points)
+    columns["mask"] = [some[0] if some else None for some in masks]
+    columns["box"] = _together(columns, "x0", "y0", "x1", "y1")
+    return _own_order(found, schema.OBJECTS, _rows(columns))
 
 
 def _masks(found: Found) -> list[Row]:
-    rings = _stored(found, schema.RINGS)
+    sizes = _stored(found, schema.RINGS)["numbers_n"]
     points = _stored(found, schema.RING_POINTS)
-    numbers = [number for row in points for number in row.values()]
-    _hand_out(rings, "numbers_n", "numbers", numbers or _numbers(found, schema.RING_NUMBERS))
-    masks = _stored(found, schema.MASKS)
-    _hand_out(masks, "rings_n", "rings", [row["numbers"] for row in rings])
-    _hand_out(masks, "runs_n", "runs", _numbers(found, schema.RUNS))
-    for row in masks:
-        row["exact"] = bool(row["exact"])
-        _box(row)
-    return masks
+    numbers: list[Any] = [None] * (2 * len(points["x"]))
+    numbers[::2], numbers[1::2] = points["x"], points["y"]
+    rings = _hand_out(sizes, "numbers", numbers or _stored(found, schema.RING_NUMBERS)["number"])
+    columns = _stored(found, schema.MASKS)
+    columns["rings"] = _hand_out(columns.pop("rings_n"), "rings", rings)
+    runs = _stored(found, schema.RUNS)["number"]
+    columns["runs"] = _hand_out(columns.pop("runs_n"), "runs", runs)
+    columns["exact"] = [bool(value) for value in columns["exact"]]
+    columns["box"] = _together(columns, "x0", "y0", "x1", "y1")
+    return _rows(columns)
 
 
-def _measures(found: Found) -> list[Row]:
-    """Points are numbers, or pairs that `_finish_measures` makes numbers."""
-    measures = _stored(found, schema.MEASURES_READ)
-    table = found.get(schema.MEASURE_POINTS.number)
-    if table is not None and not table.columns.keys() & {1}:
-        pairs = _stored(found, schema.MEASURE_DISTANCES)
-        points: list[Any] = [(_int(row["anchor"]), _int(row["distance"])) for row in pairs]
-    else:
-        points = _numbers(found, schema.MEASURE_POINTS)
-    _hand_out(measures, "points_n", "points", points)
-    return _own_order(found, schema.MEASURES, measures)
+# ── measures ──────────────────────────────────────────────────────────────────────────────────
 
 
-def _finish_measures(result: Row) -> None:
-    """Lays the measures of one record over its boxes."""
-    boxes: dict[Any, Any] = {}
-    for item in result["objects"]:
-        boxes.setdefault(item["id"], item["box"])
+class _Sides:
+    """What stands beside each measure: the box of its object, the spacing of its record."""
+
+    def __init__(
+        self, counts: Sequence[Any], objects: Sequence[Sequence[Row]], spacing: Sequence[Any]
+    ) -> None:
+        self._counts, self._objects, self._spacing = counts, objects, spacing
+
+    def of(self, named: Sequence[Any], moved: Sequence[int]) -> tuple[list[Any], list[Any]]:
+        """Boxes and spacings. named: the object of each, as stored; moved: their own places."""
+        _hand_out(self._counts, "measures", named)
+        owners = list(chain.from_iterable(map(repeat, range(len(self._counts)), self._counts)))
+        boxes: list[dict[Any, Any]] = [
+            {item["id"]: item["box"] for item in reversed(some)} for some in self._objects
+        ]
+        mine = [owners[place] for place in moved]
+        there = [boxes[owner].get(name) for owner, name in zip(mine, named, strict=True)]
+        return there, [self._spacing[owner] for owner in mine]
+
+
+def _measures(found: Found, sides: _Sides) -> Sequence[Row]:
+    columns = _stored(found, schema.MEASURES_READ)
+    table = found.get(schema.MEASURES.number)
+    if table is None:
+        _hand_out([], "points", _stored(found, schema.MEASURE_POINTS)["number"])
+        return []
+    moved = tables.stored_order(table) or range(table.rows)
     try:
-        for row in result["measures"]:
-            _finish_measure(row, boxes.get(row["object"]), result["spacing_mm"])
-    except (TypeError, IndexError, OverflowError) as error:
+        boxes, spacing = sides.of(columns["object"], moved)
+        columns["points"] = _measure_points(found, columns.pop("points_n"), boxes)
+        _foretell(columns, spacing)
+    except (TypeError, ValueError, IndexError, OverflowError) as error:
         raise WireError(f"decode records: expected measures over boxes: {error}") from error
+    return _own_order(found, schema.MEASURES, _rows(columns))
 
 
-def _finish_measure(row: Row, box: Any, spacing_mm: Any) -> None:
-    points = row["points"]
-    if points and isinstance(points[0], tuple):
-        if min(anchor for anchor, _ in points) < 0:
-            raise IndexError("an anchor below 0")
-        row["points"] = points = measured.absolute(points, box)
-    places, rest = row.pop("places"), row.pop("rest")
-    if row["value"] is None:
-        if abs(_int(places)) > MAX_PLACES:
-            raise IndexError(f"{places} decimal places")
-        digits = measured.foretold(points, row["unit"], spacing_mm, places) + _int(rest)
-        row["value"] = measured.value_of(places, digits)
+def _measure_points(
+    found: Found, counts: Sequence[Any], boxes: Sequence[Any]
+) -> list[Sequence[Any]]:
+    table = found.get(schema.MEASURE_POINTS.number)
+    if table is None or table.columns.keys() & {1}:
+        return _hand_out(counts, "points", _stored(found, schema.MEASURE_POINTS)["number"])
+    pairs = _stored(found, schema.MEASURE_DISTANCES)
+    _hand_out(counts, "points", pairs["anchor"])
+    anchors, distances = _int64(pairs["anchor"]), _int64(pairs["distance"])
+    numbers = measured.absolute(anchors, distances, boxes, counts)
+    return _hand_out(counts, "points", numbers)
 
 
-def _tallies(found: Found) -> list[Row]:
-    tallies = _stored(found, schema.TALLY)
-    drops = _own_order(found, schema.DROPPED, _stored(found, schema.DROPPED))
-    pairs = [(row["reason"], row["count"]) for row in drops]
-    _hand_out(tallies, "dropped_n", "dropped", pairs)
-    for row in tallies:
-        row["dropped"] = dict(row["dropped"])
-    return tallies
+def _foretell(columns: Columns, spacing: Sequence[Any]) -> None:
+    """Values that are told as their distance from a length."""
+    places, rest = columns.pop("places"), columns.pop("rest")
+    values = list(columns["value"])
+    short = [row for row, value in enumerate(values) if value is None]
+    if not short:
+        return
+    digits_left, power = (
+        _int64([rest[row] for row in short]),
+        _int64([places[row] for row in short]),
+    )
+    if (np.abs(power) > MAX_PLACES).any() or (np.abs(digits_left) >= measured.FAR).any():
+        raise IndexError("decimal places or digits out of bounds")
+    points = [columns["points"][row] for row in short]
+    units = [columns["unit"][row] for row in short]
+    lengths = measured.foretold(points, units, [spacing[row] for row in short], power)
+    for row, value in zip(short, doubles_at(power, lengths + digits_left).tolist(), strict=True):
+        values[row] = value
+    columns["value"] = values
 
 
-def _model_stats(found: Found) -> list[Row]:
-    rows = _stored(found, schema.MODEL_STATS)
-    _hand_out(rows, "scores_n", "scores", _numbers(found, schema.SCORES))
-    return rows
+# ── the others ────────────────────────────────────────────────────────────────────────────────
 
 
-def _clocks(found: Found) -> list[Row]:
-    clocks = _stored(found, schema.CLOCK)
-    for row in clocks:
-        row["synchronised"] = bool(row["synchronised"])
-    return clocks
+def _tallies(found: Found) -> Columns:
+    columns = _stored(found, schema.TALLY)
+    drops = _together(_stored(found, schema.DROPPED), "reason", "count")
+    pairs = _hand_out(columns.pop("dropped_n"), "dropped", _own_order(found, schema.DROPPED, drops))
+    columns["dropped"] = [_mapping(some) for some in pairs]
+    return columns
 
 
-def _plain(spec: Spec) -> Callable[[Found], list[Row]]:
+def _mapping(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    try:
+        return dict(pairs)
+    except TypeError as error:
+        raise WireError("decode records: expected reasons in words, got lists") from error
+
+
+def _model_stats(found: Found) -> Columns:
+    columns = _stored(found, schema.MODEL_STATS)
+    scores = _stored(found, schema.SCORES)["number"]
+    columns["scores"] = _hand_out(columns.pop("scores_n"), "scores", scores)
+    return columns
+
+
+def _clocks(found: Found) -> Columns:
+    columns = _stored(found, schema.CLOCK)
+    columns["synchronised"] = [bool(value) for value in columns["synchronised"]]
+    return columns
+
+
+def _plain(spec: Spec) -> Callable[[Found], Columns]:
     return lambda found: _stored(found, spec)

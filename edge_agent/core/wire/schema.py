@@ -7,7 +7,7 @@ number, and older readers skip it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Final, NamedTuple
 
 from edge_agent.core.frames import (
@@ -19,19 +19,19 @@ from edge_agent.core.frames import (
     Result,
     Tally,
 )
-from edge_agent.core.wire.cursor import less
+from edge_agent.core.wire import arrays
 from edge_agent.core.wire.tables import MAX_NUMBER_ROWS, MAX_ROWS, Known
 
 REQUIRED: Final = object()
 
 
 class Field(NamedTuple):
-    """get: out of a row's object. default: of a column that is left out."""
+    """get: the column of many rows. default: of a column that is left out."""
 
     number: int
     name: str
     default: Any
-    get: Callable[[Any], Any]
+    get: Callable[[Sequence[Any]], list[Any]]
 
 
 class Spec(NamedTuple):
@@ -46,35 +46,69 @@ class Spec(NamedTuple):
         return next(field.number for field in self.fields if field.name == name)
 
 
-def _field(
-    number: int, name: str, default: Any = REQUIRED, get: Callable[[Any], Any] | None = None
-) -> Field:
-    return Field(number, name, default, get or attrgetter(name))
+Column = Callable[[Sequence[Any]], list[Any]]
 
 
-def _size(name: str) -> Callable[[Any], int]:
-    return lambda row: len(getattr(row, name))
+def _field(number: int, name: str, default: Any = REQUIRED, get: Column | None = None) -> Field:
+    return Field(number, name, default, get or _attribute(name))
 
 
-def _item(name: str, index: int) -> Callable[[Any], Any]:
-    return lambda row: getattr(row, name)[index]
+def _attribute(name: str) -> Column:
+    one = attrgetter(name)
+    return lambda rows: list(map(one, rows))
 
 
-def _spacing(index: int) -> Callable[[Result], float | None]:
-    return lambda row: None if row.spacing_mm is None else row.spacing_mm[index]
+def _size(name: str) -> Column:
+    one = attrgetter(name)
+    return lambda rows: list(map(len, map(one, rows)))
 
 
-def _flags(row: Result) -> str | list[str]:
-    """Joined by commas, as long as that can be undone."""
-    joined = ",".join(row.flags)
-    return joined if (joined.split(",") if joined else []) == list(row.flags) else list(row.flags)
+def _item(name: str, index: int) -> Column:
+    one = attrgetter(name)
+    return lambda rows: [some[index] for some in map(one, rows)]
 
 
-def _row_item(index: int) -> Callable[[Sequence[Any]], Any]:
-    return lambda row: row[index]
+def _flag(name: str) -> Column:
+    one = attrgetter(name)
+    return lambda rows: [int(value) for value in map(one, rows)]
 
 
-RECORDS = Spec(1, (_field(1, "kind", get=lambda record: KINDS.index(type(record))),))
+def _spacing(index: int) -> Column:
+    return lambda rows: [None if row.spacing_mm is None else row.spacing_mm[index] for row in rows]
+
+
+def _flags(rows: Sequence[Result]) -> list[str | list[str]]:
+    return [_joined(row.flags) for row in rows]
+
+
+def _joined(flags: Sequence[str]) -> str | list[str]:
+    """By commas, as long as that can be undone."""
+    joined = ",".join(flags)
+    return joined if (joined.split(",") if joined else []) == list(flags) else list(flags)
+
+
+def _rest(rows: Sequence[Result]) -> list[int]:
+    names = ("latency_us", "wait_us", "infer_us")
+    return arrays.less(*(list(map(attrgetter(name), rows)) for name in names))
+
+
+def _done(rows: Sequence[Result]) -> list[int]:
+    names = ("at_us", "captured_us", "latency_us")
+    return arrays.less(*(list(map(attrgetter(name), rows)) for name in names))
+
+
+def _row_item(index: int) -> Column:
+    one = itemgetter(index)
+    return lambda rows: list(map(one, rows))
+
+
+def _itself(rows: Sequence[Any]) -> list[Any]:
+    return list(rows)
+
+
+RECORDS = Spec(
+    1, (_field(1, "kind", get=lambda records: [KINDS.index(type(one)) for one in records]),)
+)
 RESULT = Spec(
     2,
     (
@@ -110,8 +144,8 @@ RESULT = Spec(
         _field(30, "frame", 0),
         _field(31, "wait_us", 0),
         _field(32, "infer_us", 0),
-        _field(33, "rest_us", 0, lambda row: less(row.latency_us, row.wait_us, row.infer_us)),
-        _field(34, "done_us", 0, lambda row: less(row.at_us, row.captured_us, row.latency_us)),
+        _field(33, "rest_us", 0, _rest),
+        _field(34, "done_us", 0, _done),
         _field(35, "input_hash", ""),
     ),
 )
@@ -121,23 +155,23 @@ LABELS = Spec(3, (_field(1, "head"), _field(2, "label"), _field(3, "score")))
 OBJECTS = Spec(
     4,
     (
-        _field(1, "id", 0, lambda row: less(row[0].id, row[1])),
-        _field(2, "mask_n", 0, lambda row: int(row[0].mask is not None)),
-        _field(3, "keypoints_n", 0, lambda row: len(row[0].keypoints)),
-        _field(4, "track", 0, lambda row: row[0].track),
-        _field(5, "head", "", lambda row: row[0].head),
-        _field(6, "label", "", lambda row: row[0].label),
-        _field(7, "score", REQUIRED, lambda row: row[0].score),
-        _field(8, "x0", REQUIRED, lambda row: row[0].box[0]),
-        _field(9, "y0", REQUIRED, lambda row: row[0].box[1]),
-        _field(10, "x1", REQUIRED, lambda row: row[0].box[2]),
-        _field(11, "y1", REQUIRED, lambda row: row[0].box[3]),
+        _field(1, "id", 0, lambda rows: arrays.less([o.id for o, _ in rows], [n for _, n in rows])),
+        _field(2, "mask_n", 0, lambda rows: [int(o.mask is not None) for o, _ in rows]),
+        _field(3, "keypoints_n", 0, lambda rows: [len(o.keypoints) for o, _ in rows]),
+        _field(4, "track", 0, lambda rows: [o.track for o, _ in rows]),
+        _field(5, "head", "", lambda rows: [o.head for o, _ in rows]),
+        _field(6, "label", "", lambda rows: [o.label for o, _ in rows]),
+        _field(7, "score", REQUIRED, lambda rows: [o.score for o, _ in rows]),
+        _field(8, "x0", REQUIRED, lambda rows: [o.box[0] for o, _ in rows]),
+        _field(9, "y0", REQUIRED, lambda rows: [o.box[1] for o, _ in rows]),
+        _field(10, "x1", REQUIRED, lambda rows: [o.box[2] for o, _ in rows]),
+        _field(11, "y1", REQUIRED, lambda rows: [o.box[3] for o, _ in rows]),
     ),
 )
 MASKS = Spec(
     5,
     (
-        _field(1, "exact", 0, lambda row: int(row.exact)),
+        _field(1, "exact", 0, _flag("exact")),
         _field(2, "rings_n", 0, _size("rings")),
         _field(3, "runs_n", 0, _size("runs")),
         _field(4, "area_px"),
@@ -147,11 +181,11 @@ MASKS = Spec(
         _field(8, "y1", REQUIRED, _item("box", 3)),
     ),
 )
-RINGS = Spec(6, (_field(1, "numbers_n", get=len),), MAX_NUMBER_ROWS)
+RINGS = Spec(6, (_field(1, "numbers_n", get=lambda rows: list(map(len, rows))),), MAX_NUMBER_ROWS)
 RING_POINTS = Spec(
     7, (_field(1, "x", get=_row_item(0)), _field(2, "y", get=_row_item(1))), MAX_NUMBER_ROWS
 )
-_NUMBER = (_field(1, "number", get=lambda row: row),)
+_NUMBER = (_field(1, "number", get=_itself),)
 RING_NUMBERS = Spec(8, _NUMBER, MAX_NUMBER_ROWS)  # when a ring has half a point
 RUNS = Spec(9, _NUMBER, MAX_NUMBER_ROWS)
 KEYPOINTS = Spec(
@@ -161,13 +195,13 @@ KEYPOINTS = Spec(
 MEASURES = Spec(
     11,
     (
-        _field(1, "name", REQUIRED, lambda row: row.measure.name),
-        _field(2, "unit", "", lambda row: row.measure.unit),
-        _field(3, "method", "", lambda row: row.measure.method),
-        _field(4, "points_n", 0, lambda row: len(row.measure.points)),
-        _field(5, "object", None, lambda row: row.measure.object),
-        _field(6, "sd", None, lambda row: row.measure.sd),
-        _field(7, "value", None, lambda row: row.measure.value),
+        _field(1, "name", REQUIRED, lambda rows: [row.measure.name for row in rows]),
+        _field(2, "unit", "", lambda rows: [row.measure.unit for row in rows]),
+        _field(3, "method", "", lambda rows: [row.measure.method for row in rows]),
+        _field(4, "points_n", 0, lambda rows: [len(row.measure.points) for row in rows]),
+        _field(5, "object", None, lambda rows: [row.measure.object for row in rows]),
+        _field(6, "sd", None, lambda rows: [row.measure.sd for row in rows]),
+        _field(7, "value", None, lambda rows: [row.measure.value for row in rows]),
     ),
 )
 MEASURE_PLACES = _field(8, "places", None)
@@ -213,7 +247,7 @@ CLOCK = Spec(
         *_COMMON,
         _field(3, "utc_offset_us", None),
         _field(4, "utc_error_us", None),
-        _field(5, "synchronised", 0, lambda row: int(row.synchronised)),
+        _field(5, "synchronised", 0, _flag("synchronised")),
     ),
 )
 ALARM = Spec(

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_agent.core.wire import columns
 from edge_agent.core.wire.columns import Hints
@@ -36,7 +37,7 @@ class Table(msgspec.Struct):
 
     number: int
     rows: int
-    columns: dict[int, Sequence[Any]]
+    columns: dict[int, Sequence[Any] | NDArray[np.int64]]
     groups: tuple[int, ...] = ()
     lags: tuple[int, ...] = ()
 
@@ -54,11 +55,14 @@ def order(keys: Sequence[Sequence[Any]], rows: int) -> list[int]:
     """Row numbers so that rows alike in all keys stand together: sorted by when each value first
     occurs in its key, the first key first; else as they were.
     """
-    ranks = []
-    for key in keys:
-        first: dict[Any, int] = {}
-        ranks.append([first.setdefault(value, len(first)) for value in key])
-    return sorted(range(rows), key=lambda row: [rank[row] for rank in ranks])
+    ranks = [_ranks(key) for key in reversed(keys)]
+    return np.lexsort(ranks).tolist() if ranks else list(range(rows))  # type: ignore[no-any-return]
+
+
+def _ranks(values: Sequence[Any]) -> list[int]:
+    """For each value the number of its kind, in the order of their coming."""
+    kinds = {value: number for number, value in enumerate(dict.fromkeys(values))}
+    return [kinds[value] for value in values]
 
 
 def encode(tables: Sequence[Table]) -> bytes:
@@ -84,9 +88,9 @@ def group_numbers(table: Table) -> np.ndarray[Any, np.dtype[np.int64]] | None:
         return None
     keys = [table.columns[field] for field in table.groups]
     stored = order(keys, table.rows)
-    seen: dict[Any, int] = {}
-    numbers = [seen.setdefault(tuple(key[row] for key in keys), len(seen)) for row in stored]
-    return np.array(numbers, np.int64)
+    ranks = np.array([_ranks(key) for key in keys], np.int64)[:, stored]
+    steps = (ranks[:, 1:] != ranks[:, :-1]).any(axis=0)
+    return np.concatenate(([0], np.cumsum(steps)))
 
 
 class Known(NamedTuple):
