@@ -82,16 +82,16 @@ def encode(values: Ints, lags: Sequence[int] = ()) -> bytes:
 
 def _trials(values: Ints, lags: Sequence[int]) -> Iterator[Trial]:
     yield Trial(Transform.PLAIN, b"", values)
-    steps = np.diff(values)
+    steps = values[1:] - values[:-1]
     middle = _middle(steps)
     start = wrap(int(values[0]) - middle)
-    yield Trial(Transform.DELTA, signed(start), np.concatenate(([middle], steps)).astype(np.int64))
+    yield Trial(Transform.DELTA, signed(start), _behind((middle,), steps))
     first = int(steps[0])
-    bends = np.concatenate(([0, 0], np.diff(steps))).astype(np.int64)
+    bends = _behind((0, 0), steps[1:] - steps[:-1])
     yield Trial(Transform.DELTA2, signed(wrap(int(values[0]) - first)) + signed(first), bends)
     for lag in lags:
         if 2 <= lag <= len(values) // 2:
-            seed = np.diff(values[:lag], prepend=values[0])
+            seed = _behind((0,), values[1:lag] - values[: lag - 1])
             rest = values[lag:] - values[:-lag]
             extra = varint(lag) + signed(int(values[0]))
             yield Trial(Transform.LAG, extra, np.concatenate([seed, rest]))
@@ -99,10 +99,16 @@ def _trials(values: Ints, lags: Sequence[int]) -> Iterator[Trial]:
                 yield _centred(extra, np.concatenate([seed, rest]), lag)
 
 
+def _behind(head: tuple[int, ...], rest: Ints) -> Ints:
+    return np.concatenate((np.array(head, np.int64), rest))
+
+
 def _centred(extra: bytes, residuals: Ints, lag: int) -> Trial:
     """What all numbers of a period have in common is said once: a contour that moves as one."""
-    centres = [_middle(residuals[at : at + lag]) for at in range(0, len(residuals), lag)]
-    common = np.array(centres, np.int64)
+    whole = len(residuals) // lag * lag
+    common = np.partition(residuals[:whole].reshape(-1, lag), lag // 2, axis=1)[:, lag // 2]
+    if whole < len(residuals):
+        common = np.append(common, _middle(residuals[whole:]))
     rest = residuals - np.repeat(common, lag)[: len(residuals)]
     return Trial(Transform.LAG, extra + encode(common), rest, HAS_CENTRES)
 
@@ -125,10 +131,12 @@ def _finish(trial: Trial) -> bytes:
     around = _zigzag(residuals - np.int64(middle))
     options = []
     for words, offset, flag in ((above, low, UNSIGNED), (around, middle, 0)):
-        how, packed = packing.best(words)
-        mode = trial.transform | trial.flag | how << 2 | flag | (HAS_OFFSET if offset else 0)
-        options.append(bytes((mode,)) + trial.extra + (signed(offset) if offset else b"") + packed)
-    return min(options, key=len)
+        how = packing.plan(words)
+        mode = trial.transform | trial.flag | how.packing << 2 | flag | HAS_OFFSET * bool(offset)
+        head = bytes((mode,)) + trial.extra + (signed(offset) if offset else b"")
+        options.append((len(head) + how.size, head, words, how))
+    _, head, words, how = min(options, key=lambda option: option[0])
+    return head + packing.pack(words, how)
 
 
 def _zigzag(values: Ints) -> Words:

@@ -141,13 +141,17 @@ def _encode_texts(values: Sequence[str], hints: Hints) -> tuple[Coding, bytes]:
     distinct = {value: index for index, value in enumerate(dict.fromkeys(values))}
     if len(distinct) == 1:
         return Coding.TEXT, _entry(values[0])
+    width = len(values[0])
+    hexes = b""
+    if all(len(value) == width and _HEX.fullmatch(value) for value in distinct):
+        hexes = bytes((width // 2,)) + bytes.fromhex("".join(values))
+        if len(distinct) == len(values):
+            return Coding.HEXES, hexes
     indices = np.array([distinct[value] for value in values], np.int64)
     entries = b"".join(map(_entry, distinct))
     texts = varint(len(distinct)) + entries + arrays.encode(indices, hints.lags)
-    width = len(values[0])
-    if not all(len(value) == width and _HEX.fullmatch(value) for value in values):
+    if not hexes:
         return Coding.TEXTS, texts
-    hexes = bytes((width // 2,)) + bytes.fromhex("".join(values))
     return min((Coding.TEXTS, texts), (Coding.HEXES, hexes), key=lambda pair: len(pair[1]))
 
 

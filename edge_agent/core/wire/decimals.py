@@ -18,7 +18,6 @@ PLACES: Final = range(-6, 10)  # decimal places that the writer tries
 MAX_PLACES: Final = 22  # 10**22 is the highest power of ten that a double holds exactly
 FEW: Final = 32  # below, reading each number's text is faster than trying all places at once
 EXACT: Final = 1 << 53
-_UNKNOWN: Final = -99
 
 
 def decimals_of(values: Doubles, groups: Ints) -> tuple[Ints, Ints, NDArray[np.bool_]]:
@@ -26,9 +25,7 @@ def decimals_of(values: Doubles, groups: Ints) -> tuple[Ints, Ints, NDArray[np.b
 
     places is the same within a group. groups: from 0.
     """
-    lowest = _fewest_places(values)
-    most = np.full(int(groups.max()) + 1, PLACES.start, np.int64)
-    np.maximum.at(most, groups, lowest)
+    most = _most_places(values, groups)
     places: Ints = most[groups]
     digits = _digits(values, places)
     odd = ~_same(doubles_at(places, digits), values)
@@ -36,20 +33,41 @@ def decimals_of(values: Doubles, groups: Ints) -> tuple[Ints, Ints, NDArray[np.b
     return places, digits, odd
 
 
-def _fewest_places(values: Doubles) -> Ints:
-    """Of each value; the lowest of all for zero and for what is no short decimal."""
+def _most_places(values: Doubles, groups: Ints) -> Ints:
+    """Of each group as many as its numbers need; zero and what is no short decimal needs none."""
+    most = np.full(int(groups.max()) + 1, PLACES.start, np.int64)
     if len(values) < FEW:
-        return np.array([_places_of(value) for value in values.tolist()], np.int64)
-    found = np.full(len(values), _UNKNOWN, np.int64)
-    for places in PLACES:
-        left = np.flatnonzero(found == _UNKNOWN)
+        lowest = np.array([_places_of(value) for value in values.tolist()], np.int64)
+        np.maximum.at(most, groups, lowest)
+        return most
+    left = np.flatnonzero(values)
+    whole = left
+    for places in range(PLACES.stop):  # a number that needs fewer has these too
+        fits = _fit(values[left], places)
+        most[groups[left[fits]]] = places
+        if places == 0:
+            whole = left[fits]
+        left = left[~fits]
         if not len(left):
             break
-        some = np.full(len(left), places, np.int64)
-        fits = _same(doubles_at(some, _digits(values[left], some)), values[left])
-        found[left[fits]] = places
-    found[found == _UNKNOWN] = PLACES.start
-    return found
+    whole = whole[most[groups[whole]] == 0]  # others in their group need more
+    most[groups[whole]] = PLACES.start
+    for places in range(PLACES.start, 1):
+        if not len(whole):
+            break
+        fits = _fit(values[whole], places)
+        most[groups[whole[fits]]] = places
+        whole = whole[~fits]
+    return most
+
+
+def _fit(values: Doubles, places: int) -> NDArray[np.bool_]:
+    """Which of them have so many places, or fewer."""
+    power = TENS[abs(places)]
+    with np.errstate(all="ignore"):
+        digits = np.rint(values * power if places >= 0 else values / power) + 0.0
+        back = digits / power if places >= 0 else digits * power
+        return _same(back, values) & (np.abs(digits) < EXACT)
 
 
 def _places_of(value: float) -> int:

@@ -8,7 +8,7 @@ can hold them.
 from __future__ import annotations
 
 import enum
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from edge_agent.core.wire.cursor import Reader, varint
 Words = NDArray[np.uint64]
 
 RICE_CAP: Final = 16  # a longer unary code ends here; a varint says by how much it was longer
-_ZERO, _SEVEN = np.uint64(0), np.uint64(7)
+_ONE = np.uint64(1)
 
 
 class Packing(enum.IntEnum):
@@ -31,24 +31,41 @@ class Packing(enum.IntEnum):
     RUNS = 4
 
 
-def best(words: Words) -> tuple[Packing, bytes]:
+class Plan(NamedTuple):
+    """A packing that was chosen, its bytes, and its k or width."""
+
+    size: int
+    packing: Packing
+    detail: int = 0
+
+
+def plan(words: Words) -> Plan:
     """The shortest packing of these numbers."""
-    if not words.any():
-        return Packing.CONSTANT, b""
-    k, rice_bytes = rice_size(words)
-    width = -(-int(words.max()).bit_length() // 8)
-    sizes = {
-        Packing.RICE: rice_bytes,
-        Packing.VARINTS: int(varint_sizes(words).sum()),
-        Packing.PLANES: 1 + width * len(words),
-        Packing.RUNS: _runs_size(words),
-    }
-    packing = min(sizes, key=lambda each: (sizes[each], each))
-    if packing is Packing.RICE:
-        return packing, pack_rice(words, k)
-    if packing is Packing.PLANES:
-        return packing, pack_planes(words, width)
-    return packing, pack_runs(words) if packing is Packing.RUNS else pack_varints(words)
+    top = int(words.max())
+    if not top:
+        return Plan(0, Packing.CONSTANT)
+    k, rice_bytes = rice_size(words, top)
+    width = -(-top.bit_length() // 8)
+    chosen = min(
+        Plan(_varints_size(words, top), Packing.VARINTS),
+        Plan(rice_bytes, Packing.RICE, k),
+        Plan(1 + width * len(words), Packing.PLANES, width),
+    )
+    runs = 1 + int(np.count_nonzero(words[1:] != words[:-1]))
+    if 1 + 2 * runs >= chosen.size:  # no run takes less than two bytes
+        return chosen
+    return min(chosen, Plan(_runs_size(words), Packing.RUNS))
+
+
+def pack(words: Words, how: Plan) -> bytes:
+    """As planned for these numbers."""
+    if how.packing is Packing.RICE:
+        return pack_rice(words, how.detail)
+    if how.packing is Packing.PLANES:
+        return pack_planes(words, how.detail)
+    if how.packing is Packing.RUNS:
+        return pack_runs(words)
+    return pack_varints(words) if how.packing is Packing.VARINTS else b""
 
 
 def unpack(packing: int, count: int, read: Reader) -> Words:
@@ -66,14 +83,11 @@ def unpack(packing: int, count: int, read: Reader) -> Words:
     raise read.fail("a packing from 0 to 4", packing)
 
 
-def varint_sizes(words: Words) -> NDArray[np.int64]:
-    """Bytes that each number takes as a varint."""
-    sizes = np.ones(len(words), np.int64)
-    rest = words >> _SEVEN
-    while rest.any():
-        sizes += rest != _ZERO
-        rest = rest >> _SEVEN
-    return sizes
+def _varints_size(words: Words, top: int | None = None) -> int:
+    """Bytes of all of them as varints. top: the largest of them."""
+    top = int(words.max(initial=0)) if top is None else top
+    longer = (int(np.count_nonzero(words >> np.uint64(b))) for b in range(7, top.bit_length(), 7))
+    return len(words) + sum(longer)
 
 
 def pack_varints(words: Words) -> bytes:
@@ -86,20 +100,23 @@ def _unpack_varints(count: int, read: Reader) -> Words:
     return np.array([read.varint() for _ in range(count)], np.uint64)
 
 
-def rice_size(words: Words) -> tuple[int, int]:
+def rice_size(words: Words, top: int) -> tuple[int, int]:
     """(k, bytes) of the best Rice code: near log2 of the mean, and one more try to either side."""
     near = min(56, int(float(words.mean()) * 0.69 + 1).bit_length() - 1)
     return min(
-        ((k, _rice_bytes(words, k)) for k in range(max(0, near - 1), min(near + 2, 57))),
+        ((k, _rice_bytes(words, k, top)) for k in range(max(0, near - 1), min(near + 2, 57))),
         key=lambda pair: pair[1],
     )
 
 
-def _rice_bytes(words: Words, k: int) -> int:
+def _rice_bytes(words: Words, k: int, top: int) -> int:
     quotients = words >> np.uint64(k)
-    long = quotients[quotients >= RICE_CAP]
-    unary = int(np.minimum(quotients, np.uint64(RICE_CAP)).sum()) + len(words)
-    excess = int(varint_sizes(long - np.uint64(RICE_CAP)).sum()) if len(long) else 0
+    excess = 0
+    if top >> k >= RICE_CAP:
+        long = quotients[quotients >= RICE_CAP]
+        excess = _varints_size(long - np.uint64(RICE_CAP))
+        quotients = np.minimum(quotients, np.uint64(RICE_CAP))
+    unary = int(quotients.sum()) + len(words)
     unary_bytes = -(-unary // 8)
     return 1 + len(varint(unary_bytes)) + unary_bytes + -(-len(words) * k // 8) + excess
 
@@ -112,9 +129,8 @@ def pack_rice(words: Words, k: int) -> bytes:
     unary = np.zeros(int(ends[-1]) + 1, np.uint8)
     unary[ends] = 1
     unary_bytes = np.packbits(unary).tobytes()
-    low = np.empty((len(words), k), np.uint8)
-    for bit in range(k):
-        low[:, k - 1 - bit] = (words >> np.uint64(bit)) & np.uint64(1)
+    shifts = np.arange(k - 1, -1, -1, dtype=np.uint64)
+    low = ((words[:, None] >> shifts) & _ONE).astype(np.uint8)
     excess = quotients[quotients >= RICE_CAP] - np.uint64(RICE_CAP)
     return b"".join(
         (
@@ -170,11 +186,7 @@ def _run_starts(words: Words) -> NDArray[np.intp]:
 def _runs_size(words: Words) -> int:
     starts = _run_starts(words)
     lengths = np.diff(starts, append=len(words)).astype(np.uint64)
-    return (
-        len(varint(len(starts)))
-        + int(varint_sizes(words[starts]).sum())
-        + int(varint_sizes(lengths - np.uint64(1)).sum())
-    )
+    return len(varint(len(starts))) + _varints_size(words[starts]) + _varints_size(lengths - _ONE)
 
 
 def pack_runs(words: Words) -> bytes:
