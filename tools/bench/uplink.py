@@ -1,0 +1,221 @@
+"""A backlog drains through EdgeCore's double while live results come: `tools/bench/uplink.py`.
+
+    near (spool, uplink) ── broker ── EdgeCore's double ──Rule── far (hot tier)
+
+Each is a process of its own: real spool, real uplink, real broker (mosquitto where it is found,
+else the embedded one), real receiver; only the engine is left out. A backlog of `--hours` with
+made-up times, two streams of 30 results a second, lies committed in the spool of an earlier life;
+then 60 live results a second come and go on coming while it drains. Once with detections of one or
+two objects, each with two measures, once with those and contours of 64 points.
+
+Faults. All the time: bytes that are no text are destroyed, 30 messages a second after a burst of
+60, order lost among 18 neighbours, a downlink of 100 messages that drops its oldest. Outages, in
+turn, the first after 10 s and then 30 s after the last (3 s and 12 s with --quick): the link to the
+cloud is cut for 2 s and swallows 3 messages when it is back; EdgeCore is away for 1 s and has lost
+all that it held.
+
+live_p99_ms        of the results that were made outside of outages: made to durable at the hot
+                   tier, which is one clock, as all run here. An outage is its window and what the
+                   uplink needs afterwards to find that the road is open: 5 s. `_all` has no such
+                   mercy: a result that was made during a cut is as old as the cut is long.
+drain_ratio        records of the backlog, acknowledged and gone, per second from connecting until
+                   nothing of it is left, outages included, over the 60 that a second makes.
+                   `_clear` is without the windows of outages and their 5 s.
+spool_to_payload   bytes of the closed spool file over those of the bodies in it.
+append_p99_ms      of `append` while the backlog drains and is acknowledged; `_ratio` over the
+                   same with nothing connected.
+lost, duplicates   committed, not evicted and not durable at the far side; durable there twice.
+..._cpu_us         processor time of a side while it drains, all of its threads, over the records
+                   that left the spool: on a busy machine it says more than time does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tools.bench.common import Goal, figure, load
+from tools.bench.rig.actor import Actor, acting
+from tools.bench.rig.brokers import broker
+
+BENCH: Final = "uplink"
+NODE: Final = "cart-07"
+PER_S: Final = 60  # results of real time
+GRACE_US: Final = 5_000_000
+KINDS: Final = {"detections": 80.0, "contours": 20.0}  # kind to the goal of its drain ratio
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """seconds: of backlog, of each kind. first_s, every_s: of the outages."""
+
+    seconds: dict[str, float]
+    idle_s: float = 10.0
+    tail_s: float = 5.0
+    first_s: float = 10.0
+    every_s: float = 30.0
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """What each process said."""
+
+    broker: str
+    filled: dict[str, Any]
+    idle: dict[str, Any]
+    drained: dict[str, Any]
+    near: dict[str, Any]
+    between: dict[str, Any]
+    far: dict[str, Any]
+    far_cpu_s: float
+
+
+def planned() -> Plan:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--hours", type=float, default=1.0, help="of backlog, of each kind")
+    parser.add_argument("--quick", action="store_true", help="within a minute")
+    parser.add_argument("--seconds", type=float, default=None, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.seconds is not None:  # for the bench's own test
+        seconds = dict.fromkeys(KINDS, given.seconds)
+        return Plan(seconds=seconds, idle_s=0.5, tail_s=0.5, first_s=1.0, every_s=3.0)
+    if given.quick:
+        seconds = {"detections": 900.0, "contours": 180.0}
+        return Plan(seconds=seconds, idle_s=2.0, tail_s=1.0, first_s=3.0, every_s=12.0)
+    return Plan(seconds=dict.fromkeys(KINDS, given.hours * 3600))
+
+
+def main() -> int:
+    plan = planned()
+    for kind in KINDS:
+        tail = "" if kind == "detections" else f"_{kind}"
+        with tempfile.TemporaryDirectory(prefix="uplink-bench-") as folder:
+            print_figures(measured(plan, kind, Path(folder)), KINDS[kind], tail)
+    return 0
+
+
+def measured(plan: Plan, kind: str, folder: Path) -> Run:
+    with broker(folder) as (name, port), acting("tools.bench.rig.far", str(folder)) as far:
+        outages = ("--first-s", str(plan.first_s), "--every-s", str(plan.every_s))
+        words = ("--port", str(port), "--node", NODE)
+        to_far = ("--far", str(far.hear()["port"]))
+        with acting("tools.bench.rig.between", *words, *to_far, *outages) as between:
+            far.ask(f"router http://127.0.0.1:{between.hear()['rest_port']}")
+            backlog = ("--kind", kind, "--seconds", str(plan.seconds[kind]))
+            with acting("tools.bench.rig.near", str(folder), *words, *backlog) as near:
+                return _performed(plan, near, between, far, name)
+
+
+def _performed(plan: Plan, near: Actor, between: Actor, far: Actor, name: str) -> Run:
+    filled = near.hear()
+    idle = near.ask(f"idle {plan.idle_s}")
+    between.ask("begin")
+    before_s = far.ask("cpu")["cpu_s"]
+    drained = near.ask(f"drain {plan.tail_s}")
+    after_s = far.ask("cpu")["cpu_s"]
+    said = between.ask("report")
+    ended = near.ask("end")
+    return Run(
+        broker=name, filled=filled, idle=idle, drained=drained, near=ended, between=said,
+        far=far.ask("report"), far_cpu_s=after_s - before_s,
+    )  # fmt: skip
+
+
+# ── figures ───────────────────────────────────────────────────────────────────────────────────
+
+
+def print_figures(run: Run, ratio: float, tail: str) -> None:
+    say_live(run, tail)
+    say_drain(run, ratio, tail)
+    say_sums(run, tail)
+    say_costs(run, tail)
+
+
+def clear_us(run: Run) -> int:
+    """How long it drained outside of outages."""
+    begun_us, ended_us = run.drained["begun_us"], run.drained["ended_us"]
+    lost_us = sum(
+        max(0, min(b + GRACE_US, ended_us) - max(a, begun_us)) for a, b in run.between["windows"]
+    )
+    return int(ended_us - begun_us - lost_us)
+
+
+def say_live(run: Run, tail: str) -> None:
+    begun_us, ended_us = run.drained["begun_us"], run.drained["ended_us"]
+    windows = run.between["windows"]
+    ages = [(at, age) for at, age in run.far["ages"] if begun_us + GRACE_US / 5 <= at <= ended_us]
+    clear = [age for at, age in ages if not any(a <= at <= b + GRACE_US for a, b in windows)]
+    every = [age for _, age in ages]
+    words = (
+        f"{len(clear)} of {len(ages)} results, outside of {len(windows)} outages; p50 "
+        f"{quantile_ms(clear, 0.5):.1f}, p90 {quantile_ms(clear, 0.9):.1f}, worst "
+        f"{quantile_ms(clear, 1):.1f}; over everything p50 {quantile_ms(every, 0.5):.1f}, "
+        f"p99 {quantile_ms(every, 0.99):.0f} ms; {run.broker}; {load()}"
+    )
+    figure(BENCH, f"live_p99_ms{tail}", quantile_ms(clear, 0.99), "ms", goal=Goal(at_most=100),
+           runs=1, notes=words)  # fmt: skip
+    figure(BENCH, f"live_p99_all_ms{tail}", quantile_ms(every, 0.99), "ms", runs=1,
+           notes=f"outages included, {len(ages)} results")  # fmt: skip
+
+
+def quantile_ms(ages_us: list[int], share: float) -> float:
+    if not ages_us:
+        return 0.0
+    ordered = sorted(ages_us)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] / 1000
+
+
+def say_drain(run: Run, goal: float, tail: str) -> None:
+    records = run.filled["records"]
+    whole_s = (run.drained["ended_us"] - run.drained["begun_us"]) / 1e6
+    clear_s = max(0.001, clear_us(run) / 1e6)
+    note = f"{records} records in {whole_s:.1f} s, {records / whole_s:.0f} a second"
+    figure(BENCH, f"drain_ratio{tail}", records / whole_s / PER_S, "1", goal=Goal(at_least=goal),
+           runs=1, notes=f"{note}; {len(run.between['windows'])} outages; {load()}")  # fmt: skip
+    figure(BENCH, f"drain_clear_ratio{tail}", records / clear_s / PER_S, "1", runs=1,
+           notes=f"as if all had gone in the {clear_s:.1f} s outside of outages")  # fmt: skip
+
+
+def say_sums(run: Run, tail: str) -> None:
+    near, far = run.near, run.far
+    body = run.filled["bodies"] / run.filled["records"]
+    figure(BENCH, f"spool_to_payload{tail}", run.filled["file"] / run.filled["bodies"], "1",
+           goal=Goal(at_most=1.3), runs=1, notes=f"bodies of {body:.0f} B")  # fmt: skip
+    committed = near["appended"] - near["evicted"] + run.filled["evicted"]
+    lost = committed - far["records"]
+    void = f"{near['evicted']} evicted, {near['corrupt']} corrupt, {near['left']} left in the spool"
+    figure(BENCH, f"lost{tail}", lost, "records", goal=Goal(at_most=0), runs=1,
+           notes=f"of {committed}; {void}; findings {near['findings'] or 'none'}")  # fmt: skip
+    wire = far["wire"]
+    figure(BENCH, f"duplicates{tail}", far["doubled"], "records", goal=Goal(at_most=0), runs=1,
+           notes=f"{far['repeated']} came again and were recognised")  # fmt: skip
+    figure(BENCH, f"waiting_at_end{tail}", far["waiting"], "records", goal=Goal(at_most=0), runs=1,
+           notes=f"{wire['bundles']} bundles, {wire['corrupt']} corrupt, {wire['refused']} refused, "
+           f"{wire['overrun']} overrun; problems {far['problems'] or 'none'}")  # fmt: skip
+    counts = {name: n for name, n in sorted(run.between["counts"].items()) if n}
+    figure(BENCH, f"ack_bytes_max{tail}", near["ack_bytes"], "B", goal=Goal(at_most=32_000),
+           runs=1, notes=f"the double: {counts}")  # fmt: skip
+
+
+def say_costs(run: Run, tail: str) -> None:
+    idle, busy = run.idle["p99_append_ms"], run.drained["p99_append_ms"]
+    figure(BENCH, f"append_p99_ms{tail}", busy, "ms", runs=1, notes=f"idle {idle:.3f} ms")
+    figure(BENCH, f"append_p99_ratio{tail}", busy / idle, "1", runs=1,
+           notes="to the same with nothing connected; unmoved is about 1")  # fmt: skip
+    went = max(1, run.drained["went"])
+    for side, spent_s in (("near", run.drained["cpu_s"]), ("far", run.far_cpu_s)):
+        figure(BENCH, f"{side}_cpu_us{tail}", spent_s / went * 1e6, "us/record", runs=1,
+               notes="processor time while it drains, live results included")  # fmt: skip
+    uplink = run.near["uplink"]
+    figure(BENCH, f"sent_to_raw{tail}", uplink["sent_bytes"] / max(1, uplink["raw_bytes"]), "1",
+           runs=1, notes=f"payloads, resends included, to compact JSON; {uplink['publishes']} "
+           f"publishes, {uplink['resends']} envelopes again")  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())
