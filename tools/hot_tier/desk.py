@@ -1,6 +1,6 @@
 """Where payloads become records that are kept: opens bundles, asks `receiver`, writes, commits.
 
-Used by one thread. `take` is one transaction for everything that it is given: when it returns, all
+Used by one thread. `keep` is one transaction for everything that it is given: when it returns, all
 that its outcome says is durable, so that the outcome may be acknowledged; when it raises, nothing
 of it has happened. Nothing that comes from the wire raises: it is counted.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -58,6 +58,18 @@ class Outcome(msgspec.Struct):
     fresh_docs: set[str] = set()  # carriers of documents
 
 
+class Opened(NamedTuple):
+    """One envelope out of a bundle, or what it needs to be read."""
+
+    carrier: str
+    content: Envelope | Need
+
+    @property
+    def records(self) -> int:
+        is_records = isinstance(self.content, Envelope) and self.content.kind is Kind.RECORDS
+        return self.content.count if is_records else 0  # type: ignore[union-attr]
+
+
 class Desk:
     """Opens, decides, writes. nodes: whose envelopes are taken; none given: everybody's."""
 
@@ -75,7 +87,26 @@ class Desk:
         self.counts: Counter[str] = Counter(db.get("counts") or {})
 
     def take(self, payloads: Sequence[bytes]) -> Outcome:
-        """Everything in these bundles, in one transaction.
+        """`open` and `keep`."""
+        return self.keep(self.open(payloads))
+
+    def open(self, payloads: Sequence[bytes]) -> list[Opened]:
+        """Everything in these bundles, in their order; nothing of it has happened yet."""
+        found: list[Opened] = []
+        for payload in payloads:
+            self.counts["bundles"] += 1
+            self.counts["bytes"] += len(payload)
+            try:
+                bundle = armour.unpack(payload)
+            except WireError:
+                self.counts["corrupt"] += 1
+                continue
+            self.counts["envelopes"] += len(bundle.contents)
+            found += (Opened(bundle.carrier, content) for content in bundle.contents)
+        return found
+
+    def keep(self, opened: Iterable[Opened]) -> Outcome:
+        """All of this, in one transaction.
 
         Raises: Overloaded when the disk is full; Damaged. Nothing has happened then.
         """
@@ -83,8 +114,11 @@ class Desk:
         before = self.counts.copy()
         try:
             with self._db.transaction():
-                for payload in payloads:
-                    self._bundle(payload)
+                for carrier, content in opened:
+                    if isinstance(content, Need):
+                        self._lacks(carrier, content)
+                    else:
+                        self._envelope(carrier, content)
                 for log in self._staged.values():
                     self.logs.put(log)
                 if self._staged or self._out.fresh_docs:  # garbage alone is no reason to write
@@ -110,22 +144,7 @@ class Desk:
         self._opened = 0  # of these, new ones
         self._out = Outcome()
 
-    # ── one bundle ────────────────────────────────────────────────────────────────────────────
-
-    def _bundle(self, payload: bytes) -> None:
-        self.counts["bundles"] += 1
-        self.counts["bytes"] += len(payload)
-        try:
-            bundle = armour.unpack(payload)
-        except WireError:
-            self.counts["corrupt"] += 1
-            return
-        for content in bundle.contents:
-            self.counts["envelopes"] += 1
-            if isinstance(content, Need):
-                self._lacks(bundle.carrier, content)
-            else:
-                self._envelope(bundle.carrier, content)
+    # ── one envelope ──────────────────────────────────────────────────────────────────────────
 
     def _envelope(self, carrier: str, envelope: Envelope) -> None:
         actions: dict[Kind, Callable[[str, Envelope], None]] = {

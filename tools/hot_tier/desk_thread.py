@@ -19,7 +19,7 @@ import anyio
 
 from edge_agent.core.errors import Overloaded
 from tools.hot_tier.database import Database
-from tools.hot_tier.desk import Desk, Outcome
+from tools.hot_tier.desk import Desk, Opened, Outcome
 from tools.hot_tier.outputs import Form, Output
 from tools.hot_tier.sheet import MAX_SHOWN_LOGS
 from tools.hot_tier.store import Total
@@ -36,7 +36,7 @@ class Standing(NamedTuple):
     counts: Mapping[str, int]
 
 
-class Opened:
+class Parts:
     """The parts, made and used in the thread."""
 
     def __init__(self, path: Path, nodes: Sequence[str], files: Mapping[Form, Path | None]) -> None:
@@ -56,8 +56,8 @@ class Opened:
     def standing(self) -> Standing:
         return Standing(self.desk.logs.total, dict(self.desk.counts))
 
-    def take(self, payloads: Sequence[bytes]) -> tuple[Outcome, Standing]:
-        return self.desk.take(payloads), self.standing()
+    def keep(self, opened: Sequence[Opened]) -> tuple[Outcome, Standing]:
+        return self.desk.keep(opened), self.standing()
 
     def close(self) -> None:
         try:
@@ -69,7 +69,7 @@ class Opened:
 class DeskThread:
     """rx, opens, dicts: what acknowledgements say. opened, recent: as it was at the start."""
 
-    def __init__(self, thread: ThreadPoolExecutor, parts: Opened) -> None:
+    def __init__(self, thread: ThreadPoolExecutor, parts: Parts) -> None:
         self._thread = thread
         self._parts = parts
         self.rx = parts.db.rx
@@ -78,9 +78,12 @@ class DeskThread:
         self.opened = parts.standing()
         self.recent = parts.recent
 
-    async def take(self, payloads: Sequence[bytes]) -> tuple[Outcome, Standing]:
+    async def open(self, payloads: Sequence[bytes]) -> list[Opened]:
+        return await _in(self._thread, lambda: self._parts.desk.open(payloads))
+
+    async def keep(self, opened: Sequence[Opened]) -> tuple[Outcome, Standing]:
         """Raises: Overloaded, Damaged."""
-        return await _in(self._thread, lambda: self._parts.take(payloads))
+        return await _in(self._thread, lambda: self._parts.keep(opened))
 
     async def document(self, node: str, name: str) -> bytes:
         return await _in(self._thread, lambda: self._parts.desk.papers.newest(node, name))
@@ -99,7 +102,7 @@ async def at_desk(
     """Raises: ConfigError, Overloaded, Damaged."""
     thread = ThreadPoolExecutor(1, thread_name_prefix="hot-tier-desk")
     try:
-        parts = await _in(thread, lambda: Opened(path, nodes, files))
+        parts = await _in(thread, lambda: Parts(path, nodes, files))
         desk = DeskThread(thread, parts)
         try:
             yield desk

@@ -4,6 +4,8 @@
                                    └──▶ outputs (the same thread, after it)
 
 What comes while a transaction is being written is in the next one: group commit without waiting.
+Small envelopes are kept first, large ones a few hundred records at a time: what is live, and every
+question, never waits for more of somebody's backlog than that.
 A full inbox refuses what comes, counted: nodes send again what nobody acknowledged.
 """
 
@@ -27,7 +29,7 @@ from edge_agent.host import SystemClock
 from edge_agent.ports import Link, LinkSession
 from edge_agent.supervise import Health, rooms
 from tools.hot_tier.answers import Answers, Letter
-from tools.hot_tier.desk import Outcome
+from tools.hot_tier.desk import Opened, Outcome
 from tools.hot_tier.desk_thread import DeskThread, Standing, at_desk
 from tools.hot_tier.epochs import Epochs
 from tools.hot_tier.outputs import Form
@@ -35,7 +37,10 @@ from tools.hot_tier.receiver import Log
 from tools.hot_tier.sheet import MAX_SHOWN_LOGS, problems, sheet
 
 MAX_INBOX: Final = 256  # payloads; 64 MB at most
-MAX_GROUP: Final = 8  # payloads a transaction: the newest waits no longer than for these
+MAX_GROUP: Final = 8  # payloads that are opened at once
+SMALL_RECORDS: Final = 32  # of an envelope that is kept at once
+MAX_SLICE_RECORDS: Final = 300  # of large ones, a transaction
+MAX_LARGE: Final = 64  # envelopes that wait; then nothing more is opened
 MAX_OUTBOX: Final = 1024  # letters while the road is down; the oldest goes
 FULL_PAUSE_S: Final = 1.0
 OUTPUT_PAUSE_S: Final = 0.05
@@ -70,6 +75,7 @@ class HotTier:
         self._clock = SystemClock()
         self.health = Health(self._clock)
         self._inbox: deque[bytes] = deque()
+        self._large: deque[Opened] = deque()
         self._letters: deque[Letter] = deque(maxlen=MAX_OUTBOX)
         self._came = asyncio.Event()
         self._grew = asyncio.Event()  # the database
@@ -150,14 +156,28 @@ class HotTier:
         while True:
             await self._came.wait()
             self._came.clear()
-            while self._inbox:
-                taken = [self._inbox.popleft() for _ in range(min(MAX_GROUP, len(self._inbox)))]
-                await self._take(taken)
+            while self._inbox or self._large:
+                if self._inbox and len(self._large) < MAX_LARGE:
+                    taken = [self._inbox.popleft() for _ in range(min(MAX_GROUP, len(self._inbox)))]
+                    opened = await self._desk.open(taken)
+                    await self._keep([one for one in opened if one.records <= SMALL_RECORDS])
+                    self._large += (one for one in opened if one.records > SMALL_RECORDS)
+                else:
+                    await self._keep(self._slice())
             self._taken.set()
 
-    async def _take(self, payloads: list[bytes]) -> None:
+    def _slice(self) -> list[Opened]:
+        """The next of the large ones, and as many more as do not make it long."""
+        some = [self._large.popleft()]
+        records = some[0].records
+        while self._large and records + self._large[0].records <= MAX_SLICE_RECORDS:
+            records += self._large[0].records
+            some.append(self._large.popleft())
+        return some
+
+    async def _keep(self, opened: list[Opened]) -> None:
         try:
-            outcome, self._standing = await self._desk.take(payloads)
+            outcome, self._standing = await self._desk.keep(opened)
         except Overloaded as error:  # nothing of it was acknowledged: it comes again
             self._trouble["disk-full"] = error.what
             await anyio.sleep(FULL_PAUSE_S)
