@@ -3,7 +3,8 @@
 EdgeCore forwards 30 messages a second for the whole node, first come first served, and whatever is
 handed to it waits there. So: few publishes, all logs in one; alarms have a little extra; the
 backlog gets bytes a second, less in one publish where the road is slow, and half as much whenever
-the probe's round trip says that something queues. Pure: time is an argument, microseconds.
+the round trips of probes say that something queues: two in a row, for a queue delays them all, and
+one that is late by itself was late by chance. Pure: time is an argument, microseconds.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import msgspec
 SECOND_US: Final = 1_000_000
 MIN_SPACING_US: Final = 50_000
 BURST_US: Final = 15_000  # how long one publish may keep the road busy
-QUEUEING_US: Final = 25_000  # a round trip so much over the least one means a queue
+QUEUEING_US: Final = 25_000  # round trips so much over the least one mean a queue
+QUEUEING_TIMES: Final = 2  # in a row
+OUTAGE_US: Final = 2_000_000  # one so long was no queue: the road was cut under it
 LEAST_SHARE: Final = 1 / 64
 LEAST_BYTES: Final = 2_000  # of backlog in a publish, on the slowest road
 FIRST_RATE: Final = 1_000_000.0  # bytes a second, until one was measured
@@ -49,6 +52,7 @@ class Governor:
         self._share = 1.0
         self._least_us: tuple[int | None, int | None] = (None, None)  # earlier half, this half
         self._half_us = 0
+        self._late = 0  # round trips, in a row
         self.round_trip_us = 0  # smoothed; 0 while unknown
 
     # ── slots ─────────────────────────────────────────────────────────────────────────────────
@@ -117,10 +121,13 @@ class Governor:
         """A probe came back."""
         smoothed = self.round_trip_us or round_trip_us
         self.round_trip_us = smoothed + (round_trip_us - smoothed) // 4
-        least = self._least(now_us, round_trip_us)
-        if round_trip_us > least + QUEUEING_US:
+        if round_trip_us >= OUTAGE_US:
+            return
+        late = round_trip_us > self._least(now_us, round_trip_us) + QUEUEING_US
+        self._late = self._late + 1 if late else 0
+        if self._late >= QUEUEING_TIMES:
             self._share = max(LEAST_SHARE, self._share / 2)
-        else:
+        elif not late:
             self._share = min(1.0, self._share * 1.5)
 
     def _least(self, now_us: int, round_trip_us: int) -> int:
