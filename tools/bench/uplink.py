@@ -151,6 +151,7 @@ def say_live(run: Run, tail: str) -> None:
     ages = [(at, age) for at, age in run.far["ages"] if begun_us + GRACE_US / 5 <= at <= ended_us]
     clear = [age for at, age in ages if not any(a <= at <= b + GRACE_US for a, b in windows)]
     every = [age for _, age in ages]
+    clear = clear or every  # a drain that was all outage
     words = (
         f"{len(clear)} of {len(ages)} results, outside of {len(windows)} outages; p50 "
         f"{quantile_ms(clear, 0.5):.1f}, p90 {quantile_ms(clear, 0.9):.1f}, worst "
@@ -195,8 +196,8 @@ def say_sums(run: Run, tail: str) -> None:
     figure(BENCH, f"duplicates{tail}", far["doubled"], "records", goal=Goal(at_most=0), runs=1,
            notes=f"{far['repeated']} came again and were recognised")  # fmt: skip
     figure(BENCH, f"waiting_at_end{tail}", far["waiting"], "records", goal=Goal(at_most=0), runs=1,
-           notes=f"{wire['bundles']} bundles, {wire['corrupt']} corrupt, {wire['refused']} refused, "
-           f"{wire['overrun']} overrun; problems {far['problems'] or 'none'}")  # fmt: skip
+           notes=f"{wire['bundles']} bundles, {wire['corrupt']} corrupt, {wire['refused']} "
+           f"refused, {wire['overrun']} overrun; problems {far['problems'] or 'none'}")  # fmt: skip
     counts = {name: n for name, n in sorted(run.between["counts"].items()) if n}
     figure(BENCH, f"ack_bytes_max{tail}", near["ack_bytes"], "B", goal=Goal(at_most=32_000),
            runs=1, notes=f"the double: {counts}")  # fmt: skip

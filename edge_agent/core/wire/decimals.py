@@ -67,7 +67,8 @@ def _fit(values: Doubles, places: int) -> NDArray[np.bool_]:
     with np.errstate(all="ignore"):
         digits = np.rint(values * power if places >= 0 else values / power) + 0.0
         back = digits / power if places >= 0 else digits * power
-        return _same(back, values) & (np.abs(digits) < EXACT)
+        fits: NDArray[np.bool_] = _same(back, values) & (np.abs(digits) < EXACT)
+    return fits
 
 
 def _places_of(value: float) -> int:

@@ -9,7 +9,6 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_agent.core.frames import AnyRecord, ModelStats, Object, Result, Tally
 from edge_agent.core.wire import arrays, columns, measured, schema, tables
@@ -84,7 +83,7 @@ def _parts_of_masks(objects: Sequence[Object]) -> list[Table]:
 def _points(rings: Sequence[Sequence[int]]) -> Table:
     """X and y of all points; the commonest number of points is worth a try as a period."""
     numbers = list(chain.from_iterable(rings))
-    columns: dict[int, Sequence[Any] | NDArray[np.int64]] = {1: numbers[::2], 2: numbers[1::2]}
+    columns: dict[int, tables.Column] = {1: numbers[::2], 2: numbers[1::2]}
     with suppress(ValueError):
         both = arrays.ints_of(numbers).reshape(-1, 2)
         columns = {1: both[:, 0].copy(), 2: both[:, 1].copy()}
@@ -128,7 +127,7 @@ def _table(
     lags: tuple[int, ...] = (),
 ) -> Table:
     """groups: these columns are of `rows`, all others of `stored`."""
-    columns: dict[int, Sequence[Any] | NDArray[np.int64]] = {}
+    columns: dict[int, tables.Column] = {}
     for field in spec.fields if rows else ():
         values = field.get(rows if stored is None or field.number in groups else stored)
         if field.number in groups or not _is_default(values, field.default):

@@ -29,6 +29,9 @@ MAX_CELLS: Final = 1 << 22  # of a whole body
 FIELDS: Final = 1 << 16
 
 
+Column = Sequence[Any] | NDArray[np.int64]
+
+
 class Table(msgspec.Struct):
     """number: which table. columns: field to values, all in the stored order.
 
@@ -37,7 +40,7 @@ class Table(msgspec.Struct):
 
     number: int
     rows: int
-    columns: dict[int, Sequence[Any] | NDArray[np.int64]]
+    columns: dict[int, Column]
     groups: tuple[int, ...] = ()
     lags: tuple[int, ...] = ()
 
@@ -51,15 +54,15 @@ class Head(NamedTuple):
     codings: tuple[tuple[int, int], ...]
 
 
-def order(keys: Sequence[Sequence[Any]], rows: int) -> list[int]:
+def order(keys: Sequence[Column], rows: int) -> list[int]:
     """Row numbers so that rows alike in all keys stand together: sorted by when each value first
     occurs in its key, the first key first; else as they were.
     """
     ranks = [_ranks(key) for key in reversed(keys)]
-    return np.lexsort(ranks).tolist() if ranks else list(range(rows))  # type: ignore[no-any-return]
+    return list(np.lexsort(ranks).tolist()) if ranks else list(range(rows))
 
 
-def _ranks(values: Sequence[Any]) -> list[int]:
+def _ranks(values: Column) -> list[int]:
     """For each value the number of its kind, in the order of their coming."""
     kinds = {value: number for number, value in enumerate(dict.fromkeys(values))}
     return [kinds[value] for value in values]

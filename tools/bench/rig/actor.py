@@ -1,4 +1,4 @@
-"""A bench's other processes: started from here, told what to do by lines, answering by lines of JSON.
+"""A bench's other processes: told what to do by lines, answering by lines of JSON.
 
 Their processor time is their own, so that each side's cost can be told apart.
 """
@@ -10,13 +10,10 @@ import json
 import resource
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 END_S: Final = 20.0
@@ -54,7 +51,8 @@ class Actor:
 
     def end(self) -> None:
         """Closes its input, at which it ends."""
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
         try:
             self._process.wait(END_S)
@@ -74,6 +72,12 @@ def acting(*command: str) -> Iterator[Actor]:
 
 
 # ── inside of it ──────────────────────────────────────────────────────────────────────────────
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Looks fifty times a second."""
+    while not condition():  # noqa: ASYNC110 - of other threads
+        await asyncio.sleep(0.02)
 
 
 def say(**words: Any) -> None:

@@ -6,7 +6,6 @@ Counts every record that becomes durable, and how old the live ones are by then.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import gc
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Final
 from edge_agent.cli.daemon import run_loop
 from edge_agent.core.frames import AnyRecord
 from edge_agent.host import SystemClock
-from tools.bench.rig.actor import cpu_s, orders, say
+from tools.bench.rig.actor import cpu_s, orders, say, until
 from tools.hot_tier import HotTier, HttpRoad
 
 LIVE_BOOT: Final = "11111111"  # in records made while the bench runs
@@ -47,8 +46,7 @@ class Count:
 async def _serve(folder: Path) -> None:
     road, count = HttpRoad(0), Count()
     async with HotTier(folder / "tier.db", road, heard=count.heard) as tier:
-        while not road.port:
-            await asyncio.sleep(0.01)
+        await until(lambda: bool(road.port))
         gc.freeze()
         say(port=road.port)
         async for order in orders():

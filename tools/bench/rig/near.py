@@ -33,7 +33,7 @@ from edge_agent.links.mqtt import MqttLink
 from edge_agent.ports import LinkSession
 from edge_agent.services.uplink import Uplink, Words
 from edge_agent.stores.spool import DiskSpool, SpoolLimits, open_spool
-from tools.bench.rig.actor import cpu_s, orders, say
+from tools.bench.rig.actor import cpu_s, orders, say, until
 from tools.bench.rig.far import LIVE_BOOT
 from tools.record_series import Scene, Series
 
@@ -113,7 +113,7 @@ class Agent:
             document=lambda: {"node": node, "state": "ok"},
             twin=self._twin,
             state=lambda: "online",
-            on_event=lambda event: None,
+            on_event=lambda _: None,
             on_finding=self._find,
         )
         self.uplink = Uplink(
@@ -168,10 +168,9 @@ async def _fill(folder: Path, node: str, made: list[Made], seconds: float) -> No
     for number in range(round(seconds * FPS)):
         for stream in made:
             spool.append(stream.past(number))
-        while spool.health().waiting > MAX_WAITING:
-            await asyncio.sleep(0.01)
-    while spool.health().waiting:
-        await asyncio.sleep(0.01)
+        if spool.health().waiting > MAX_WAITING:
+            await until(lambda: spool.health().waiting < MAX_WAITING // 2)
+    await until(lambda: not spool.health().waiting)
     stats = spool.stats()
     await spool.aclose()
     size = (folder / "spool.db").stat().st_size
@@ -190,8 +189,9 @@ async def _drain(agent: Agent, group: TaskGroup, tail_s: float) -> None:
     cpu, begun_us = cpu_s(), agent.clock.boot_us()
     epoch, before = agent.spool.epoch, agent.spool.stats()
     agent.p99_append_ms()
-    while any(log.key.epoch != epoch and log.pending() for log in agent.spool.logs()):
-        await asyncio.sleep(0.02)
+    await until(
+        lambda: not any(log.key.epoch != epoch and log.pending() for log in agent.spool.logs())
+    )
     ended_us, p99_ms, spent_s = agent.clock.boot_us(), agent.p99_append_ms(), cpu_s() - cpu
     after = agent.spool.stats()
     await asyncio.sleep(tail_s)
@@ -201,12 +201,11 @@ async def _drain(agent: Agent, group: TaskGroup, tail_s: float) -> None:
     )  # fmt: skip
 
 
-async def _end(agent: Agent, stop: Callable[[], None]) -> None:
+async def _end(agent: Agent, stop: Callable[[], object]) -> None:
     """No more live results; until the spool is empty."""
     stop()
     with anyio.move_on_after(60):
-        while agent.spool.stats().records:
-            await asyncio.sleep(0.02)
+        await until(lambda: not agent.spool.stats().records)
     books, uplink = agent.spool.stats(), agent.uplink.stats()
     say(
         appended=books.appended, acked=books.acked, evicted=books.evicted, corrupt=books.corrupt,
