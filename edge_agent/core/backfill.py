@@ -16,12 +16,13 @@ from edge_agent.core.governor import Governor, Limits
 from edge_agent.core.lanes import Cargo, Flights, Span, ranges_by_log
 from edge_agent.core.ledger import Ledger
 from edge_agent.core.logbook import LogKey
-from edge_agent.core.ranges import Ranges, intersect, lowest, union
+from edge_agent.core.ranges import Ranges, intersect, lowest, of, subtract, union
 from edge_agent.core.retention import Position, next_offer
 
 MAX_BATCH_RECORDS: Final = 300
 MAX_BATCH_RANGES: Final = 16  # each becomes an envelope of its own
 MAX_ENVELOPES: Final = 20  # of backlog in one publish
+MAX_UNFIT_RANGES: Final = 256  # of one log; others are met, and left, again
 FIRST_RECORD_BYTES: Final = 150  # a guess, until some were encoded
 
 
@@ -50,6 +51,7 @@ class Backfill:
         self._last: LogKey | None = None  # whose backlog was read last
         self._sizes: dict[tuple[str, RecordClass], float] = {}  # payload bytes of a record
         self._loans: dict[int, Span] = {}
+        self._unfit: dict[LogKey, Ranges] = {}  # nobody can send these; for as long as we live
         self._numbers = 0
 
     def clear(self) -> None:
@@ -80,8 +82,14 @@ class Backfill:
         self._wanted = self._repeat(now_us, most_bytes) or self._next(live, most_bytes)
         return self._wanted
 
-    def fetched(self, want: Want, cargos: Sequence[Cargo]) -> None:
-        """The answer to a `Want`: without cargos, when the records are no longer there."""
+    def fetched(self, want: Want, cargos: Sequence[Cargo], unfit: Iterable[int] = ()) -> None:
+        """The answer to a `Want`: without cargos, when the records are no longer there.
+
+        unfit: seqs that are there and that no envelope can hold. They are not asked for again.
+        """
+        if bad := of(unfit):
+            known = union(self._unfit.get(want.key, ()), bad)
+            self._unfit[want.key] = known[:MAX_UNFIT_RANGES]
         if want.line != self._line:
             return
         self._wanted = None
@@ -119,6 +127,7 @@ class Backfill:
         """What was sent in vain. Not yet committed: the spool's books will show it."""
         while (retry := self._flights.next_retry(now_us)) is not None:
             wanted = intersect(self._ledger.pending(retry.key), retry.left)
+            wanted = subtract(wanted, self._unfit.get(retry.key, ()))
             if wanted:
                 wanted = self._cut(retry.key, wanted, most_bytes)
                 self._flights.put_back(retry, wanted)
@@ -148,8 +157,11 @@ class Backfill:
         ready = (cargo.span for cargo in self._ready)
         spans = [*live, *self._flights.spans(), *ready, *reading, *self._loans.values()]
         busy = ranges_by_log(spans)
-        for key, claimed in self._ledger.skips().items():
-            busy[key] = union(busy.get(key, ()), claimed)
+        logs = {log.key for log in self._ledger.logs()} if self._unfit else ()
+        self._unfit = {key: unfit for key, unfit in self._unfit.items() if key in logs}
+        for some in (self._ledger.skips(), self._unfit):
+            for key, claimed in some.items():
+                busy[key] = union(busy.get(key, ()), claimed)
         return busy
 
     # ── records that a peer carries ───────────────────────────────────────────────────────────

@@ -91,11 +91,14 @@ class Ack(Said, frozen=True, kw_only=True):
 
 
 class NeedSaid(Said, frozen=True, kw_only=True):
-    """The receiver could not read seqs a … b: it lacks a base, a dictionary or a version."""
+    """The receiver could not read seqs a … b: it lacks a base, a dictionary or a version.
+
+    kind: "" when even that is newer than the receiver.
+    """
 
     schema: Schema
     node: Name
-    kind: Annotated[str, Meta(pattern="^[a-z]{1,16}$" + _END)]
+    kind: Annotated[str, Meta(pattern="^[a-z]{0,16}$" + _END)]
     name: Annotated[str, Meta(pattern="^[a-z0-9/-]{0,127}$" + _END)]
     epoch: Counter
     a: Seq

@@ -71,13 +71,14 @@ class Outbox:
         self._probed_us = 0  # when the last one went
         self._asked_us: int | None = None  # the first question since the last answer
         self._owed_us: int | None = None  # since when an ack of data is owed
+        self._is_old = False  # the receiver; told once a connection
 
     # ── events ────────────────────────────────────────────────────────────────────────────────
 
     def up(self, logs: Iterable[Log], now_us: int) -> None:
         """A new connection: nothing is on its way, everything is told anew."""
         self.down()
-        self.is_up = True
+        self.is_up, self._is_old = True, False
         self.ledger.observe(logs)
         self.ledger.tell_all()
         self._probe_us = now_us
@@ -124,6 +125,10 @@ class Outbox:
 
     def needed(self, need: NeedSaid, now_us: int) -> bool:
         """Records could not be read there; True: they will go again, in another form."""
+        if need.why == "version" and not self._is_old:
+            self._is_old = True
+            what = need.name or need.kind or "what this agent sends"
+            self.witness.find("receiver-too-old", f"the receiver cannot read {what}")
         stream, _, name = need.name.partition("/")
         klass = KINDS.get(name)
         if need.kind != "records" or klass is None:
@@ -131,8 +136,6 @@ class Outbox:
         found = self.flights.touching(
             Span(LogKey(need.node, stream, klass, need.epoch), need.a, need.b)
         )
-        if need.why == "version" and found:
-            self.witness.find("receiver-too-old", f"the receiver cannot read {need.name}")
         _go_again(
             self.ledger,
             self.flights,

@@ -29,6 +29,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         "receivers-alternate",
         "lost-at-receiver",
         "receiver-too-old",
+        "record-unfit",
     ]
     what: str
     records: int = 0

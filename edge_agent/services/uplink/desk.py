@@ -37,7 +37,7 @@ class Desk:
         self.dicts: tuple[str, ...] = ()
         self.last_ack_us: int | None = None
         self.latency_us = Window()
-        self.counts = dict.fromkeys(("sent_bytes", "raw_bytes", "publishes", "refused"), 0)
+        self.counts = dict.fromkeys(("sent_bytes", "raw_bytes", "publishes", "refused", "unfit"), 0)
         self._changed = False
 
     def now_us(self) -> int:

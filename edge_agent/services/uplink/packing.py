@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 
 from edge_agent.core.backfill import Want
+from edge_agent.core.errors import Overloaded
 from edge_agent.core.frames import AnyRecord, unpack
 from edge_agent.core.lanes import Cargo, Span, key_of
+from edge_agent.core.logbook import LogKey
 from edge_agent.core.wire import envelope, records
 from edge_agent.core.wire.codec import Codecs
 from edge_agent.core.wire.dict_v1 import DICTIONARY_1
 
 _json = msgspec.json.Encoder()
 CLASS_BYTES = len(b',"class":""')
+MAX_CARGO_BYTES: Final = 120_000  # of payload; with as much of live records it fits into one
+
+
+class Packed(NamedTuple):
+    """raw_bytes: of the records' compact JSON. unfit: seqs that no envelope can hold."""
+
+    cargos: list[Cargo]
+    raw_bytes: int
+    unfit: list[int]
 
 
 class Packer:
@@ -25,33 +37,66 @@ class Packer:
         self._plain = Codecs()
 
     def live(self, runs: Sequence[Sequence[AnyRecord]], dicts: Iterable[str]) -> list[Cargo]:
-        """One envelope for each run, or a few. dicts: the dictionaries that may be used."""
+        """One envelope for each run, or a few. dicts: the dictionaries that may be used.
+
+        What no envelope can hold is left out: it is met again in the spool.
+        """
         self.codecs.allow(dicts)
-        return [cargo for run in runs for cargo in self._cargos(run, self.codecs, 1 << 20)]
+        return [c for run in runs for c in _cargos(run, self.codecs, MAX_CARGO_BYTES, [])]
 
     def backlog(
         self, rows: Sequence[tuple[int, bytes]], want: Want, dicts: Iterable[str]
-    ) -> tuple[list[Cargo], int]:
-        """What was read for a `Want`, and the bytes of its compact JSON. For a worker thread."""
+    ) -> Packed:
+        """What was read for a `Want`. For a worker thread."""
         self.codecs.allow(dicts)
         codecs = self._plain if want.plain else self.codecs
-        found = [unpack(body) for _, body in rows]
-        cargos = [
-            cargo for run in _runs(found) for cargo in self._cargos(run, codecs, want.max_bytes)
-        ]
-        return cargos, json_bytes(found)
+        unfit: list[int] = []
+        found = list(_readable(want.key, rows, unfit))
+        most = min(want.max_bytes, MAX_CARGO_BYTES)
+        cargos = [cargo for run in _runs(found) for cargo in _cargos(run, codecs, most, unfit)]
+        left = set(unfit)
+        return Packed(cargos, json_bytes(r for r in found if r.seq not in left), unfit)
 
-    def _cargos(self, run: Sequence[AnyRecord], codecs: Codecs, max_bytes: int) -> Iterator[Cargo]:
-        made = [(each, envelope.encode(each)) for each in records.encode_all(run, codecs)]
-        if len(run) > 1 and sum(map(_payload_bytes, (body for _, body in made))) > max_bytes:
-            half = len(run) // 2
-            yield from self._cargos(run[:half], codecs, max_bytes)
-            yield from self._cargos(run[half:], codecs, max_bytes)
-            return
-        for each, body in made:
-            span = Span(key_of(run[0]), each.first, each.last)
-            oldest_us = run[each.first - run[0].seq].at_us
-            yield Cargo(span, _payload_bytes(body), body, 0, oldest_us)
+
+def _readable(
+    key: LogKey, rows: Iterable[tuple[int, bytes]], unfit: list[int]
+) -> Iterator[AnyRecord]:
+    """Those that are what their row says; a newer agent may have written others."""
+    for seq, body in rows:
+        try:
+            record = unpack(body)
+        except msgspec.MsgspecError:
+            unfit.append(seq)
+            continue
+        if record.seq == seq and key_of(record) == key:
+            yield record
+        else:
+            unfit.append(seq)
+
+
+def _cargos(
+    run: Sequence[AnyRecord], codecs: Codecs, max_bytes: int, unfit: list[int]
+) -> Iterator[Cargo]:
+    """Halves until each fits; a single record may be larger than `max_bytes`, within reason."""
+    body = _envelope(run, codecs)
+    most = max_bytes if len(run) > 1 else MAX_CARGO_BYTES
+    if body and _payload_bytes(body) <= most:
+        span = Span(key_of(run[0]), run[0].seq, run[-1].seq)
+        yield Cargo(span, _payload_bytes(body), body, 0, run[0].at_us)
+    elif len(run) == 1:
+        unfit.append(run[0].seq)
+    else:
+        half = len(run) // 2
+        yield from _cargos(run[:half], codecs, max_bytes, unfit)
+        yield from _cargos(run[half:], codecs, max_bytes, unfit)
+
+
+def _envelope(run: Sequence[AnyRecord], codecs: Codecs) -> bytes:
+    """b"" when it would be beyond the bounds of one, or when it can't be said in one."""
+    try:
+        return envelope.encode(records.encode(run, codecs))
+    except (Overloaded, ValueError):
+        return b""
 
 
 def json_bytes(found: Iterable[AnyRecord]) -> int:

@@ -17,12 +17,13 @@ from edge_agent.core.outbox import Draft
 from edge_agent.core.wire import armour, envelope
 from edge_agent.ports import LinkSession
 from edge_agent.services.uplink.desk import Desk
-from edge_agent.services.uplink.packing import Packer, json_bytes
+from edge_agent.services.uplink.packing import Packed, Packer, json_bytes
 
 INLINE_RECORDS: Final = 24  # so many are encoded on the loop, in about a millisecond
 IDLE_S: Final = 1.0
 SPOOL_PAUSE_S: Final = 0.05  # after a read that found nothing
 READ_BYTES: Final = 1 << 20
+NOTHING: Final = Packed([], 0, [])
 
 log = logs.get("uplink")
 
@@ -33,6 +34,7 @@ class Speaking:
     def __init__(self, desk: Desk, *, node: str, topic: str) -> None:
         self._desk, self._outbox, self._node, self._topic = desk, desk.outbox, node, topic
         self._packer, self._worker = Packer(), Packer()
+        self._room_bytes = armour.room_bytes(node)
 
     async def publish(self, session: LinkSession) -> None:
         while True:
@@ -84,7 +86,8 @@ class Speaking:
         """One publish of these envelopes, and of the status document when it is due."""
         if not alone and self._outbox.cloud(now_us) == "up" and self._desk.document.is_due(now_us):
             paper = self._desk.document.envelope(now_us, self._packer.codecs)
-            parts = parts if paper is None else [*parts, paper]
+            if paper is not None and sum(map(len, parts)) + len(paper) <= self._room_bytes:
+                parts = [*parts, paper]
         if not parts:
             return
         payload = armour.pack(self._node, parts)
@@ -101,14 +104,14 @@ class Speaking:
                 await self._desk.room.wait()
                 self._desk.room = anyio.Event()
                 continue
-            cargos = await self._fetch(want)
-            self._outbox.backfill.fetched(want, cargos)
+            found = await self._fetch(want)
+            self._outbox.backfill.fetched(want, found.cargos, found.unfit)
             self._desk.news.set()
-            if not cargos:  # gone meanwhile: the books are about to say so
+            if not found.cargos:  # gone meanwhile: the books are about to say so
                 self._desk.changed()
                 await anyio.sleep(SPOOL_PAUSE_S)
 
-    async def _fetch(self, want: Want) -> list[Cargo]:
+    async def _fetch(self, want: Want) -> Packed:
         rows_wanted = sum(b - a + 1 for a, b in want.wanted)
         try:
             page = await self._desk.rooms.shelf.backlog.read(
@@ -117,9 +120,18 @@ class Speaking:
         except (Damaged, Overloaded) as trouble:
             log.warning("the spool could not be read", error=trouble.what)
             await anyio.sleep(IDLE_S)
-            return []
-        cargos, raw = await anyio.to_thread.run_sync(
+            return NOTHING
+        found = await anyio.to_thread.run_sync(
             self._worker.backlog, page.rows, want, self._desk.dicts
         )
-        self._desk.counts["raw_bytes"] += raw if want.attempt == 0 else 0
-        return cargos
+        self._desk.counts["raw_bytes"] += found.raw_bytes if want.attempt == 0 else 0
+        if found.unfit:
+            self._left(want, len(found.unfit))
+        return found
+
+    def _left(self, want: Want, records: int) -> None:
+        """They stay in the spool: a newer agent may know what they are."""
+        self._desk.counts["unfit"] += records
+        where = f"{want.key.stream or '-'}/{want.key.klass.value}/{want.key.epoch:x}"
+        what = f"{records} records of {where} that no envelope can hold stay in the spool"
+        self._outbox.witness.find("record-unfit", what, records)
