@@ -212,14 +212,11 @@ class Desk:
         self.rows.put(log.id, first, bodies, said.new)
         if said.freed:
             self.voids.cut(log.id, voids, said.new)
-        self._set_aside(carrier, log, [(seq, bodies[seq - first]) for seq in said.conflicts])
+        for seq in said.conflicts:
+            kept = self.rows.quarantine(log.id, seq, bodies[seq - first], carrier)
+            self.counts["quarantined" if kept else "unquarantined"] += 1
         self._stage(carrier, log)
         self._out.records += [found[i] for i in new]
-
-    def _set_aside(self, carrier: str, log: Log, odd: Iterable[tuple[int, bytes]]) -> None:
-        for seq, body in odd:
-            kept = self.rows.quarantine(log.id, seq, body, carrier)
-            self.counts["quarantined" if kept else "unquarantined"] += 1
 
     # ── probes and documents ──────────────────────────────────────────────────────────────────
 

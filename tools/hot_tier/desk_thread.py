@@ -78,6 +78,10 @@ class DeskThread:
         self.opened = parts.standing()
         self.recent = parts.recent
 
+    async def take(self, payloads: Sequence[bytes]) -> tuple[Outcome, Standing]:
+        """All of it, in one transaction. Raises: Overloaded, Damaged."""
+        return await _in(self._thread, lambda: self._parts.keep(self._parts.desk.open(payloads)))
+
     async def open(self, payloads: Sequence[bytes]) -> list[Opened]:
         return await _in(self._thread, lambda: self._parts.desk.open(payloads))
 
