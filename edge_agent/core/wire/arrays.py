@@ -74,7 +74,7 @@ class Trial(NamedTuple):
 def encode(values: Ints, lags: Sequence[int] = ()) -> bytes:
     """The shortest block that was found. lags: periods worth a try, such as points per contour."""
     if len(values) < SMALL:
-        return _encode_small(values.tolist())
+        return encode_few(values.tolist())
     with np.errstate(over="ignore"):
         trials = [(_promise(trial.residuals), trial) for trial in _trials(values, lags)]
         return _finish(min(trials, key=lambda pair: pair[0])[1])
@@ -150,8 +150,8 @@ def _unzigzag(words: Words) -> Ints:
     return found
 
 
-def _encode_small(values: list[int]) -> bytes:
-    """Plain or delta, varints or nothing: what a few numbers need."""
+def encode_few(values: list[int]) -> bytes:
+    """Fewer than `SMALL`: plain or delta, varints or nothing: what a few numbers need."""
     if not values:
         return bytes((Transform.PLAIN,))
     if min(values) == max(values):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edge_agent.core.wire import arrays
 from edge_agent.core.wire.cursor import Reader, signed, varint
-from edge_agent.core.wire.decimals import decimal_of, decimals_of, doubles_of
+from edge_agent.core.wire.decimals import decimal_of, decimals_of, doubles_of, few_decimals
 
 MAX_TEXT_BYTES: Final = 65_536
 MAX_PACKED_BYTES: Final = 1 << 20
@@ -69,18 +69,18 @@ def encode(
 ) -> tuple[Coding, bytes]:
     """At least one value; of one type, or None."""
     if isinstance(values, np.ndarray):
-        return _encode_ints(values, hints)
+        return _encode_many_ints(values, hints)
     kinds = set(map(type, values))
     if type(None) in kinds:
         return _encode_optional(values, hints)
     if kinds <= {int, bool} and min(values) >= arrays.LOWEST and max(values) <= arrays.HIGHEST:
-        return _encode_ints(np.array(values, np.int64), hints)
+        return _encode_ints(values, hints)
     if (
         kinds <= {int, float}
         and float in kinds
         and (kinds == {float} or all(map(_is_double, values)))
     ):
-        return _encode_floats(np.array(values, np.float64), hints)
+        return _encode_floats(values, hints)
     if kinds == {str} and max(map(len, values)) * 4 <= MAX_TEXT_BYTES:
         return _encode_texts(values, hints)
     packed = _pack(list(values))
@@ -91,7 +91,15 @@ def _is_double(value: Any) -> bool:
     return isinstance(value, float) or bool(-(1 << 53) <= value <= 1 << 53)
 
 
-def _encode_ints(values: NDArray[np.int64], hints: Hints) -> tuple[Coding, bytes]:
+def _encode_ints(values: Sequence[int], hints: Hints) -> tuple[Coding, bytes]:
+    if len(values) >= arrays.SMALL:
+        return _encode_many_ints(np.array(values, np.int64), hints)
+    if values.count(values[0]) == len(values):
+        return Coding.INT, signed(int(values[0]))
+    return Coding.INTS, arrays.encode_few(list(values))
+
+
+def _encode_many_ints(values: NDArray[np.int64], hints: Hints) -> tuple[Coding, bytes]:
     if (values == values[0]).all():
         return Coding.INT, signed(int(values[0]))
     return Coding.INTS, arrays.encode(values, hints.lags)
@@ -105,13 +113,33 @@ def _encode_optional(values: Sequence[Any], hints: Hints) -> tuple[Coding, bytes
     return Coding.OPTIONAL, arrays.encode(np.array(there, np.int64)) + bytes((coding,)) + payload
 
 
-def _encode_floats(values: NDArray[np.float64], hints: Hints) -> tuple[Coding, bytes]:
-    bits = values.view(np.int64)
-    if (bits == bits[0]).all():
+def _encode_floats(values: Sequence[float], hints: Hints) -> tuple[Coding, bytes]:
+    first = _DOUBLE.pack(values[0])
+    if all(value == values[0] and _DOUBLE.pack(value) == first for value in values):
         decimal = decimal_of(float(values[0]))
         if decimal is None:
-            return Coding.DOUBLE, _DOUBLE.pack(values[0])
+            return Coding.DOUBLE, first
         return Coding.DECIMAL, signed(decimal[0]) + signed(decimal[1])
+    few = len(values) < arrays.SMALL
+    return (few and _encode_few_floats(values, hints)) or _encode_many_floats(
+        np.array(values, np.float64), hints
+    )
+
+
+def _encode_few_floats(values: Sequence[float], hints: Hints) -> tuple[Coding, bytes] | None:
+    """None: not all of them are short decimals."""
+    groups = [0] * len(values) if hints.groups is None else hints.groups.tolist()
+    found = few_decimals(values, groups)
+    if found is None:
+        return None
+    places, digits = found
+    if min(places) == max(places):
+        return Coding.FIXED, signed(places[0]) + arrays.encode_few(digits)
+    payload = arrays.encode_few(places) + arrays.encode_few(digits) + varint(0)
+    return (Coding.DECIMALS, payload) if len(payload) <= 8 * len(values) else None
+
+
+def _encode_many_floats(values: NDArray[np.float64], hints: Hints) -> tuple[Coding, bytes]:
     groups = np.zeros(len(values), np.int64) if hints.groups is None else hints.groups
     places, digits, odd = decimals_of(values, groups)
     if not odd.any() and (places == places[0]).all():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Final
 
@@ -75,14 +76,31 @@ def _places_of(value: float) -> int:
     """By the shortest text that means this double."""
     if not value or not math.isfinite(value):
         return PLACES.start
-    exponent = Decimal(repr(value)).normalize().as_tuple().exponent
-    places = -int(exponent)
+    text = repr(float(value))
+    if "e" in text:
+        places = -int(Decimal(text).normalize().as_tuple().exponent)
+    elif text.endswith(".0"):
+        places = len(text[:-2].rstrip("0")) - len(text[:-2])
+    else:
+        places = len(text) - text.index(".") - 1
     return max(places, PLACES.start) if places < PLACES.stop else PLACES.start
 
 
-def decimal_of(value: float) -> tuple[int, int] | None:
-    """(places, digits) of one value, None when it is no short decimal."""
-    places = _places_of(value)
+def few_decimals(
+    values: Sequence[float], groups: Sequence[int]
+) -> tuple[list[int], list[int]] | None:
+    """(places, digits) as `decimals_of`; None when a value is odd."""
+    most: dict[int, int] = {}
+    for value, group in zip(values, groups, strict=True):
+        most[group] = max(most.get(group, PLACES.start), _places_of(value))
+    places = [most[group] for group in groups]
+    digits = [_digits_of(value, power) for value, power in zip(values, places, strict=True)]
+    whole = [digit for digit in digits if digit is not None]
+    return (places, whole) if len(whole) == len(digits) else None
+
+
+def _digits_of(value: float, places: int) -> int | None:
+    """At so many places; None when that is not this value."""
     power = 10.0 ** abs(places)
     scaled = value * power if places >= 0 else value / power
     if not abs(scaled) < EXACT:
@@ -90,7 +108,14 @@ def decimal_of(value: float) -> tuple[int, int] | None:
     digits = round(scaled)
     back = digits / power if places >= 0 else digits * power
     same = back == value and math.copysign(1.0, back) == math.copysign(1.0, value)
-    return (places, digits) if same else None
+    return digits if same else None
+
+
+def decimal_of(value: float) -> tuple[int, int] | None:
+    """(places, digits) of one value, None when it is no short decimal."""
+    places = _places_of(value)
+    digits = _digits_of(value, places)
+    return None if digits is None else (places, digits)
 
 
 def _digits(values: Doubles, places: Ints) -> Ints:
