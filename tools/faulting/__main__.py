@@ -1,0 +1,50 @@
+"""`python -m tools.faulting kill|flips|million`; `tools/faults` prepares what it needs.
+
+The last line of standard output is one of JSON; the exit code is 1 when its `ok` is false.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tools.faulting.children import Fell
+from tools.faulting.kill import Plan, ordeal
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code."""
+    parser = argparse.ArgumentParser(prog="tools/faults", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    kill = verbs.add_parser("kill", help="kill -9 at any moment, everything else falls over too")
+    kill.add_argument("--cycles", type=int, default=100, metavar="N")
+    kill.add_argument("--seed", type=int, default=1)
+    kill.set_defaults(run=_kill)
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="ea-faults-") as folder:
+        found = options.run(Path(folder), options)
+    print(json.dumps(found), flush=True)
+    return 0 if found["ok"] else 1
+
+
+def _kill(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    plan = Plan(cycles=options.cycles, seed=options.seed)
+    try:
+        return asyncio.run(ordeal(folder, plan))
+    except Fell as fell:
+        print(fell, file=sys.stderr)
+        return {
+            "cycles": options.cycles,
+            "seed": options.seed,
+            "ok": False,
+            "fell": str(fell)[:200],
+        }
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
