@@ -24,6 +24,7 @@ UNCOMMITTED: Final = 4096  # seqs that may have been sent live, but died with th
 MAX_CLAIMED: Final = 64
 MAX_SENT: Final = 256
 MAX_FORGOTTEN: Final = 1024
+MAX_DISOWNED: Final = 1024
 
 
 class Entry:
@@ -74,6 +75,7 @@ class Books:
         self._entries: dict[LogKey, Entry] = {}
         self._forgotten: dict[LogKey, Offer] = {}  # settled once, and gone from the books
         self._doubted: set[LogKey] = set()  # of these, to be told again
+        self._disowned: dict[LogKey, Offer] = {}  # asked for, and not here; on this connection
         self._round: list[LogKey] = []  # to be told in the probes that follow
         self.unsettled = False
 
@@ -145,6 +147,8 @@ class Books:
     def tell_all(self) -> None:
         """A new connection: nobody was told anything."""
         self._round = []
+        self._doubted -= self._disowned.keys()
+        self._disowned = {}
         for entry in self._entries.values():
             entry.told = None
         self._count_news()
@@ -196,6 +200,15 @@ class Ledger(Books):
         here = entry.log.pending() if entry.log else ()
         unsent = subtract(intersect(claims, union(here, above)), entry.sent)
         return f"nothing that was never sent, like seq {unsent[0][0]}" if unsent else ""
+
+    def disown(self, key: LogKey) -> None:
+        """A receiver waits for a log of ours that is not here, after a reset or a restore: it is
+        told so, once on each connection. Of this life nothing is ever disowned.
+        """
+        ours = key.node == self._node and key.epoch != self._epoch and key not in self._entries
+        if ours and key not in self._disowned and len(self._disowned) < MAX_DISOWNED:
+            self._disowned[key] = offer_of(Log(id=0, key=key), closed=True)
+            self._doubted.add(key)
 
     def join(self, ack: LogAck) -> None:
         """What it says is added. Less than is known may be old, or a loss: worth a question."""
@@ -256,7 +269,7 @@ class Ledger(Books):
         entry = self._entries.get(key)
         if entry is not None and entry.log is not None:
             return offer_of(entry.log, closed=key.epoch != self._epoch)
-        return self._forgotten.get(key)
+        return self._forgotten.get(key) or self._disowned.get(key)
 
 
 def key_of(ack: LogAck) -> LogKey:

@@ -109,6 +109,7 @@ class Witness:
         fault = self._ledger.fault(log, echoed=question is not None)
         if fault:
             self._refuse(log, fault)
+            self._ledger.disown(key_of(log))
             return None
         key = key_of(log)
         known = question.known.get(key, ()) if question else ()

@@ -117,6 +117,25 @@ def test_an_unknown_log_is_refused_and_audited_once() -> None:
     assert len(box.witness.findings) == 1
 
 
+def test_a_log_that_is_not_here_is_denied_once_and_one_of_this_life_never() -> None:
+    box = outbox(log_of(LIVE, 3))
+    publish(box, NOW_US)
+    young = LogKey("cart-1", "endo", RecordClass.EVENT, EPOCH)
+    guest = LogKey("cart-2", "us", RecordClass.EVENT, OLD)
+    waited_for = (said(PAST, 3), said(young, 3), said(guest, 3))
+    box.heard(ack(*waited_for, echo="n1"), NOW_US)
+    load = publish(box, NOW_US + 2_000_000, "n2")
+    assert load is not None
+    assert load.probe is not None
+    told = {offer.key: offer for offer in load.probe.logs}
+    assert told.keys() == {LIVE, PAST}
+    assert (told[PAST].floor, told[PAST].next, told[PAST].closed) == (1, 1, True)
+    box.heard(ack(said(PAST, 3), echo="n2"), NOW_US)
+    box.heard(ack(said(PAST, 3)), NOW_US)
+    offers, _ = box.ledger.page()
+    assert PAST not in {offer.key for offer in offers}
+
+
 def test_acks_join_in_any_order() -> None:
     box = outbox(log_of(PAST, 101))
     publish(box, NOW_US)

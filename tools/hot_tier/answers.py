@@ -105,6 +105,12 @@ class Answers:
         for carrier, need in outcome.needs:
             _put(self._addressee(carrier).needs, need, None, MAX_NEEDS)
 
+    def remind(self, node: str, logs: Iterable[Log]) -> None:
+        """A new life of a node is told what is still waited for; what it lacks it says."""
+        for log in logs:
+            _put(self._books, log.key, log, MAX_BOOKS)
+            _put(self._addressee(node).changed, log.key, None, MAX_KEYS)
+
     def wake_us(self) -> int | None:
         """When `due` has something to say next; None: never."""
         times = [one.wake_us() for one in self._addressees.values()]
