@@ -37,6 +37,7 @@ class Entry:
         self.sent: Ranges = ()
         self.told: Offer | None = None  # what the receiver is known to have been told last
         self.forfeits = False  # the books are about to take a step back
+        self.lost = 0  # so many the receiver says to have lost
 
     @property
     def next(self) -> int:
@@ -51,10 +52,12 @@ class Entry:
         if self.log is None or not self.claimed or self.forfeits:
             return None
         upto = self.upto()
-        news = min(upto, self.log.floor - 1) > self.log.upto
+        lost = min(self.lost, self.log.sheet().acked) if self.lost else 0
+        news = min(upto, self.log.floor - 1) > self.log.upto or lost > self.log.lost
         if not news and not intersect(self.log.pending(), self.claimed):
             return None
-        return logbook.Ack(self.key, upto, tuple(r for r in self.claimed if r[0] > upto))
+        above = tuple(r for r in self.claimed if r[0] > upto)
+        return logbook.Ack(self.key, upto, above, self.lost)
 
     def upto(self) -> int:
         return self.claimed[0][1] if self.claimed and self.claimed[0][0] <= 1 else 0
@@ -75,6 +78,7 @@ class Books:
         self._entries: dict[LogKey, Entry] = {}
         self._forgotten: dict[LogKey, Offer] = {}  # settled once, and gone from the books
         self._doubted: set[LogKey] = set()  # of these, to be told again
+        self._mourned: dict[LogKey, int] = {}  # of forgotten ones, lost at the receiver
         self._disowned: dict[LogKey, Offer] = {}  # asked for, and not here; on this connection
         self._round: list[LogKey] = []  # to be told in the probes that follow
         self.unsettled = False
@@ -103,7 +107,9 @@ class Books:
             over = msgspec.structs.replace(log, floor=log.next, void=())
             self._forgotten[key] = offer_of(over, closed=True)
             while len(self._forgotten) > MAX_FORGOTTEN:
-                del self._forgotten[next(iter(self._forgotten))]
+                oldest = next(iter(self._forgotten))
+                del self._forgotten[oldest]
+                self._mourned.pop(oldest, None)
 
     def applicable(self) -> tuple[logbook.Ack, ...]:
         """Acks for the spool, from everything that is known."""
@@ -221,6 +227,19 @@ class Ledger(Books):
         elif less:
             self._doubted.add(key)
 
+    def mourn(self, ack: LogAck) -> int:
+        """How many more it has lost than was known."""
+        key = key_of(ack)
+        entry = self._entries.get(key)
+        if entry is None:
+            more = ack.lost - self._mourned.get(key, 0) if key in self._forgotten else 0
+            if more > 0:
+                self._mourned[key] = ack.lost
+            return max(0, more)
+        before = max(entry.lost, entry.log.lost if entry.log else 0)
+        entry.lost = max(before, ack.lost)
+        return entry.lost - before
+
     def answered(self, offers: Iterable[Offer]) -> None:
         """These have reached the receiver, before it said what was joined after."""
         for offer in offers:
@@ -233,13 +252,17 @@ class Ledger(Books):
         """An ack has been taken in."""
         self._count_news()
 
-    def replace(self, ack: LogAck, more: Ranges) -> logbook.Ack | None:
-        """The receiver holds this and `more`, nothing else; None: the books know already."""
+    def replace(self, ack: LogAck, more: Ranges, lost: int) -> logbook.Ack | None:
+        """The receiver holds this and `more`, nothing else; None: the books know already.
+
+        lost: what of it was acknowledged before.
+        """
         entry = self._entries.get(key_of(ack))
         if entry is None or entry.forfeits:
             return None
         entry.claimed = union(claims_of(ack), more)[:MAX_CLAIMED]
         entry.forfeits = entry.log is not None
+        entry.lost = max(entry.lost, lost + (entry.log.lost if entry.log else 0))
         above = clip(entry.claimed, ack.upto + 1, MAX_SEQ)
         return logbook.Ack(entry.key, ack.upto, above) if entry.log else None
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+import msgspec
+
 from edge_agent.core import logbook, probe
 from edge_agent.core.edgecore import Ack, LogAck, NeedSaid
 from edge_agent.core.frames import Event, RecordClass
@@ -134,6 +136,21 @@ def test_a_log_that_is_not_here_is_denied_once_and_one_of_this_life_never() -> N
     box.heard(ack(said(PAST, 3)), NOW_US)
     offers, _ = box.ledger.page()
     assert PAST not in {offer.key for offer in offers}
+
+
+def test_a_loss_that_the_receiver_tells_of_is_raised_once_and_booked_by_the_ack() -> None:
+    box = outbox(log_of(PAST, 101))
+    publish(box, NOW_US)
+    mourned = msgspec.structs.replace(said(PAST, 100), lost=30)
+    for echo in ("n1", "", "n1"):
+        heard = box.heard(ack(mourned, echo=echo), NOW_US)
+    assert [(one.code, one.records) for one in box.witness.findings] == [("lost-at-receiver", 30)]
+    assert heard.apply == (logbook.Ack(PAST, 100, (), 30),)
+    log, _ = logbook.acknowledged(log_of(PAST, 101), heard.apply[0], 1000)
+    assert (log.lost, log.is_settled) == (30, True)
+    assert logbook.acknowledged(log, heard.apply[0], 1000) == (log, ())
+    more, _ = logbook.acknowledged(log, heard.apply[0]._replace(lost=5000), 1000)
+    assert more.lost == 100, "never more than were acknowledged"
 
 
 def test_acks_join_in_any_order() -> None:

@@ -102,13 +102,14 @@ async def cart(
     node: str = NODE,
     connect: schema.Connect = schema.connect,
     limits: SpoolLimits = LIMITS,
+    random32: Callable[[], int] = lambda: random.getrandbits(32),
     online: bool = True,
 ) -> AsyncIterator[Cart]:
     """An agent whose state is in `folder`; offline ones have no uplink running."""
     folder.mkdir(exist_ok=True)  # noqa: ASYNC240
     opened = functools.partial(
         open_spool, folder / "spool.db", node=node, clock=HurryClock(), limits=limits,
-        random32=lambda: random.getrandbits(32), connect=connect,
+        random32=random32, connect=connect,
     )  # fmt: skip
     spool = await anyio.to_thread.run_sync(opened)
     try:

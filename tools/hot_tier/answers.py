@@ -225,7 +225,7 @@ def _said_of(log: Log) -> edgecore.LogAck:
     node, stream, klass, epoch = log.key
     return edgecore.LogAck(
         node=node, stream=stream, klass=klass, epoch=epoch, upto=log.upto,
-        have=log.have[:MAX_RANGES],
+        have=log.have[:MAX_RANGES], lost=log.voided.lost,
     )  # fmt: skip
 
 
