@@ -8,12 +8,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from tools.faulting.children import Fell
+from tools.faulting.flips import flips
 from tools.faulting.kill import Plan, ordeal
 
 
@@ -25,11 +27,22 @@ def main(arguments: list[str] | None = None) -> int:
     kill.add_argument("--cycles", type=int, default=100, metavar="N")
     kill.add_argument("--seed", type=int, default=1)
     kill.set_defaults(run=_kill)
+    flip = verbs.add_parser("flips", help="bits flip in the spool's file, or it ends too soon")
+    flip.add_argument("--cycles", type=int, default=1000, metavar="N")
+    flip.add_argument("--seed", type=int, default=1)
+    flip.set_defaults(run=_flips)
     options = parser.parse_args(arguments)
+    logging.getLogger("edge_agent").setLevel(
+        logging.CRITICAL
+    )  # it tells of each fault that we make
     with tempfile.TemporaryDirectory(prefix="ea-faults-") as folder:
         found = options.run(Path(folder), options)
     print(json.dumps(found), flush=True)
     return 0 if found["ok"] else 1
+
+
+def _flips(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    return asyncio.run(flips(folder, options.cycles, options.seed))
 
 
 def _kill(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
