@@ -32,9 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     flip.add_argument("--seed", type=int, default=1)
     flip.set_defaults(run=_flips)
     options = parser.parse_args(arguments)
-    logging.getLogger("edge_agent").setLevel(
-        logging.CRITICAL
-    )  # it tells of each fault that we make
+    logging.getLogger("edge_agent").setLevel(logging.CRITICAL)  # all these faults are ours
     with tempfile.TemporaryDirectory(prefix="ea-faults-") as folder:
         found = options.run(Path(folder), options)
     print(json.dumps(found), flush=True)
