@@ -17,6 +17,7 @@ from typing import Any
 from tools.faulting.children import Fell
 from tools.faulting.flips import flips
 from tools.faulting.kill import Plan, ordeal
+from tools.faulting.million import million
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,12 +32,19 @@ def main(arguments: list[str] | None = None) -> int:
     flip.add_argument("--cycles", type=int, default=1000, metavar="N")
     flip.add_argument("--seed", type=int, default=1)
     flip.set_defaults(run=_flips)
+    many = verbs.add_parser("million", help="a million records: opened again, and acknowledged")
+    many.add_argument("--records", type=int, default=1_000_000, metavar="N")
+    many.set_defaults(run=_million)
     options = parser.parse_args(arguments)
     logging.getLogger("edge_agent").setLevel(logging.CRITICAL)  # all these faults are ours
     with tempfile.TemporaryDirectory(prefix="ea-faults-") as folder:
         found = options.run(Path(folder), options)
     print(json.dumps(found), flush=True)
     return 0 if found["ok"] else 1
+
+
+def _million(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    return asyncio.run(million(folder, options.records))
 
 
 def _flips(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
