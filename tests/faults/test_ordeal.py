@@ -14,8 +14,9 @@ import pytest
 
 from edge_agent.core.frames import Event, to_json
 from tools.faulting.content import NODE, content_of, is_right
-from tools.faulting.kill import Plan, ordeal
+from tools.faulting.kill import ordeal
 from tools.faulting.promises import Found, Told, read_told, verdict
+from tools.faulting.ward import Plan
 
 pytestmark = pytest.mark.anyio
 
@@ -75,6 +76,14 @@ def test_a_doubled_record_is_seen() -> None:
     found.files["live"].append(line(3))
     result = verdict(told, found)
     assert (result["doubled"], result["ok"]) == (1, False)
+
+
+@pytest.mark.parametrize("name", ["live", "ordered"])
+def test_a_record_that_is_in_no_file_is_seen(name: str) -> None:
+    told, found = all_well()
+    del found.files[name][1]
+    result = verdict(told, found)
+    assert (result["sheets_exact"], result["ok"]) == (False, False)
 
 
 def test_a_wrong_record_is_seen() -> None:

@@ -14,10 +14,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from tools.faulting.children import Fell
 from tools.faulting.flips import flips
-from tools.faulting.kill import Plan, ordeal
+from tools.faulting.kill import ordeal, whole_ordeal
 from tools.faulting.million import million
+from tools.faulting.ward import AGENT_LIFE_S, Plan
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,6 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", required=True)
     kill = verbs.add_parser("kill", help="kill -9 at any moment, everything else falls over too")
     kill.add_argument("--cycles", type=int, default=100, metavar="N")
+    kill.add_argument(
+        "--agent", action="store_true", help="the whole agent, not its spool and uplink alone"
+    )
     kill.add_argument("--seed", type=int, default=1)
     kill.set_defaults(run=_kill)
     flip = verbs.add_parser("flips", help="bits flip in the spool's file, or it ends too soon")
@@ -52,9 +58,11 @@ def _flips(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _kill(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    plan = Plan(cycles=options.cycles, seed=options.seed)
+    plan, suffer = Plan(cycles=options.cycles, seed=options.seed), ordeal
+    if options.agent:
+        plan, suffer = msgspec.structs.replace(plan, life_s=AGENT_LIFE_S), whole_ordeal
     try:
-        return asyncio.run(ordeal(folder, plan))
+        return asyncio.run(suffer(folder, plan))
     except Fell as fell:
         print(fell, file=sys.stderr)
         return {

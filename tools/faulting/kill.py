@@ -1,9 +1,6 @@
 """Kill -9 at any moment, while broker, EdgeCore, road and receiver fall over too.
 
-    agent ──▶ proxy (cuts) ──▶ broker ──▶ double of EdgeCore, all its faults ──Rule──▶ receiver
-          ◀──────────────────────────── down ◀───────────────────── Router ◀── acks ──┘
-
-Each cycle is one life of an agent, from its fork to its death, at a random moment between opening,
+Each cycle is one life of an agent, from its start to its death, at a random moment between opening,
 committing, sending, acknowledging. One more life drains what is left. Then promises are compared
 with what the receiver has.
 """
@@ -11,154 +8,57 @@ with what the receiver has.
 from __future__ import annotations
 
 import asyncio
-import random
 import statistics
 import time
-from collections import Counter
-from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, Final
 
-import msgspec
-
-from edge_agent.core.edgecore import Topics
-from tools.broker import free_port
-from tools.edgecore_double import EdgeCoreDouble, Faults, Rule
-from tools.faulting.broker import MOSQUITTO, Broker
-from tools.faulting.children import Children, Fell, nursery
-from tools.faulting.content import NODE
-from tools.faulting.promises import read_receiver, read_told, verdict
-from tools.faulting.proxy import Proxy, proxy
-from tools.hot_tier.roads import UP
+from tools.faulting.children import Fell
+from tools.faulting.promises import Told, differing, read_receiver, read_told, verdict
+from tools.faulting.ward import Plan, Ward
+from tools.faulting.whole import Whole
 
 DRAIN_S: Final = 120.0
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """life_s: the longest of an agent. The others: how likely within one life."""
-
-    cycles: int
-    seed: int
-    life_s: float = 0.6
-    cut: float = 0.35
-    broker: float = 0.05
-    edgecore: float = 0.08
-    cloud: float = 0.08  # EdgeCore's own link
-    receiver: float = 0.12
-
-
-@final
-class Ward:
-    """Everything around the agent that may fall over. deeds: what did, how often."""
-
-    def __init__(self, folder: Path, plan: Plan) -> None:
-        self.folder, self.plan = folder, plan
-        self.dice = random.Random(plan.seed)
-        self.deeds: Counter[str] = Counter()
-        self.told = folder / "told"
-        self._tier_port = free_port()
-        self._broker = Broker(folder, "mosquitto" if MOSQUITTO else "amqtt")
-        self._stack = AsyncExitStack()
-        self.children: Children
-        self._road: Proxy
-        self._edgecore: EdgeCoreDouble
-        self._receiver = 0
-
-    async def __aenter__(self) -> Ward:
-        try:
-            await self._set_up()
-        except BaseException:
-            await self._stack.aclose()
-            raise
-        return self
-
-    async def _set_up(self) -> None:
-        self._stack.callback(self._broker.stop)
-        await asyncio.to_thread(self._broker.start)
-        enter = self._stack.enter_async_context
-        self.children = await enter(nursery(self.folder / "log"))
-        self._road = await enter(proxy(self._broker.port))
-        up = Rule(
-            topic=Topics.of("default", NODE).up, url=f"http://127.0.0.1:{self._tier_port}{UP}"
-        )
-        self._edgecore = await enter(
-            EdgeCoreDouble(
-                port=self._broker.port, node=NODE, rules=(up,), rest=True,
-                faults=Faults(seed=self.plan.seed), devices=(f"default/{NODE}",),
-            )
-        )  # fmt: skip
-        await self._start_receiver()
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._stack.aclose()
-
-    @property
-    def port(self) -> int:
-        """Where an agent finds its broker."""
-        return self._road.port
-
-    async def upset(self) -> None:
-        """Some of it falls over, by chance, and comes back."""
-        deeds = {
-            "cut": self._cut, "broker": self._restart_broker, "edgecore": self._restart_edgecore,
-            "cloud": self._cut_cloud, "receiver": self._kill_receiver,
-        }  # fmt: skip
-        for name, deed in deeds.items():
-            if self.dice.random() < getattr(self.plan, name):
-                self.deeds[name] += 1
-                await deed()
-
-    async def rest(self) -> None:
-        """The receiver ends well, its files are whole."""
-        await self.children.stop(self._receiver)
-
-    async def _start_receiver(self) -> None:
-        self._receiver = await self.children.start(
-            "receiver",
-            folder=str(self.folder),
-            port=self._tier_port,
-            router=f"http://127.0.0.1:{self._edgecore.rest_port}",
-        )
-
-    async def _cut(self) -> None:
-        self._road.cut()
-
-    async def _restart_broker(self) -> None:
-        await asyncio.to_thread(self._broker.stop, kill=True)
-        await asyncio.to_thread(self._broker.start)
-
-    async def _restart_edgecore(self) -> None:
-        await self._edgecore.restart()
-
-    async def _cut_cloud(self) -> None:
-        self._edgecore.cut()
-        await asyncio.sleep(self.dice.random() * 0.1)
-        self._edgecore.restore()
-
-    async def _kill_receiver(self) -> None:
-        await self.children.kill(self._receiver)
-        await self._start_receiver()
-
-
 async def ordeal(folder: Path, plan: Plan) -> dict[str, Any]:
-    """The figures. Raises: Fell when a child ended by itself, TimeoutError when it never drains."""
+    """Of spool and uplink. Raises: Fell when a child ended by itself, or never drains."""
     start_s = time.monotonic()
     async with Ward(folder, plan) as ward:
         for _ in range(plan.cycles):
-            await _one_life(ward)
-        drain_s = time.monotonic()
-        last = await _agent(ward, drain=True)
-        try:
-            await asyncio.wait_for(ward.children.finished(last), DRAIN_S)
-        except asyncio.TimeoutError:
-            raise Fell(f"not drained within {DRAIN_S:.0f} s\n{ward.children.said()}") from None
-        drain_s = time.monotonic() - drain_s
-        await ward.rest()
+            agent = await _agent(ward, folder)
+            await _live(ward, ward.dice.random() * plan.life_s)
+            await ward.children.kill(agent)
+        drain_s = await _drain(ward, folder)
     told = read_told(ward.told)
+    found = verdict(told, read_receiver(folder))
+    return {**_figures(ward, told, start_s, drain_s), **found}
+
+
+async def whole_ordeal(folder: Path, plan: Plan) -> dict[str, Any]:
+    """Of the whole agent; at the end one that is stopped, and its spool drained. Raises: Fell."""
+    start_s = time.monotonic()
+    async with Ward(folder, plan) as ward:
+        whole = Whole(folder, ward.port)
+        for _ in range(plan.cycles):
+            agent = await whole.start()
+            await _live(ward, whole.life_s(ward.dice, plan.life_s))
+            await whole.kill(agent)
+        agent = await whole.start()
+        await asyncio.sleep(plan.life_s)
+        await whole.stop(agent)
+        drain_s = await _drain(ward, whole.state)
+    told = read_told(ward.told)
+    told.next = whole.next
+    told.closed = {**whole.next, **told.closed}
+    found = verdict(told, read_receiver(folder), wrong=differing(folder, whole.bodies))
+    return {**_figures(ward, told, start_s, drain_s), **found}
+
+
+def _figures(ward: Ward, told: Told, start_s: float, drain_s: float) -> dict[str, Any]:
     return {
-        "cycles": plan.cycles,
-        "seed": plan.seed,
-        **verdict(told, read_receiver(folder)),
+        "cycles": ward.plan.cycles,
+        "seed": ward.plan.seed,
         "opened": len(told.reopen_ms),
         "reopen_ms": {
             "p50": round(statistics.median(told.reopen_ms), 1),
@@ -170,17 +70,27 @@ async def ordeal(folder: Path, plan: Plan) -> dict[str, Any]:
     }
 
 
-async def _agent(ward: Ward, *, drain: bool = False) -> int:
+async def _agent(ward: Ward, state: Path, *, drain: bool = False) -> int:
     return await ward.children.start(
-        "agent", folder=str(ward.folder), told=str(ward.told), port=ward.port, drain=drain
+        "agent", folder=str(state), told=str(ward.told), port=ward.port, drain=drain
     )
 
 
-async def _one_life(ward: Ward) -> None:
-    agent = await _agent(ward)
-    life_s = ward.dice.random() * ward.plan.life_s
+async def _live(ward: Ward, life_s: float) -> None:
+    """Somewhere in it some of the others fall over."""
     before_s = ward.dice.random() * life_s
     await asyncio.sleep(before_s)
     await ward.upset()
     await asyncio.sleep(life_s - before_s)
-    await ward.children.kill(agent)
+
+
+async def _drain(ward: Ward, state: Path) -> float:
+    """Until nothing is held and nobody is waited for; how long that took."""
+    start_s = time.monotonic()
+    last = await _agent(ward, state, drain=True)
+    try:
+        await asyncio.wait_for(ward.children.finished(last), DRAIN_S)
+    except asyncio.TimeoutError:
+        raise Fell(f"not drained within {DRAIN_S:.0f} s\n{ward.children.said()}") from None
+    await ward.rest()
+    return time.monotonic() - start_s

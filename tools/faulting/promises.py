@@ -75,21 +75,37 @@ def read_receiver(folder: Path) -> Found:
     return Found(held=held, books=books, files=files)
 
 
-def verdict(told: Told, found: Found) -> dict[str, Any]:
-    """The figures; `ok` when nothing is lost, doubled, wrong, waited for, and all adds up."""
+def differing(folder: Path, bodies: dict[tuple[Key, int], bytes]) -> int:
+    """How many records at the receiver are other ones than those seen at the agent."""
+    with closing(sqlite3.connect(folder / "db")) as db:
+        logs = {(s, k, e): id_ for id_, s, k, e in
+                db.execute("SELECT id, stream, class, epoch FROM log")}  # fmt: skip
+        here = dict(db.execute("SELECT id, body FROM r"))
+    return sum(
+        here.get(logs[key] << SEQ_BITS | seq, body) != body
+        for (key, seq), body in bodies.items()
+        if key in logs
+    )
+
+
+def verdict(told: Told, found: Found, *, wrong: int | None = None) -> dict[str, Any]:
+    """The figures; `ok` when nothing is lost, doubled, wrong, waited for, and all adds up.
+
+    wrong: as found out already; None: to be told by the content.
+    """
     missing = [
         (key, seq)
         for key, end in told.next.items()
         for seq in range(1, end)
         if seq not in found.held.get(key, ())
     ]
-    doubled, wrong = 0, 0
+    doubled, strange = 0, 0
     for lines in found.files.values():
         records = [line for line in lines if line["kind"] != "void"]
         ids = Counter((r["stream"], r["class"], r["epoch"], r["seq"]) for r in records)
         doubled += len(records) - len(ids)
-        doubled += sum(len(found.held[key]) for key in found.held) != len(ids)
-        wrong += sum(not is_right(record) for record in records)
+        strange += sum(wrong is None and not is_right(record) for record in records)
+    wrong = strange if wrong is None else wrong
     books = found.books.items()
     waiting = sum(b["next"] - 1 - b["held"] - _void(b) for _, b in books)
     beyond = sum(b["next"] - told.closed.get(key, 1) for key, b in books)
@@ -112,6 +128,10 @@ def verdict(told: Told, found: Found) -> dict[str, Any]:
     return result
 
 
+def _ids(lines: list[dict[str, Any]]) -> set[tuple[Key, int]]:
+    return {((r["stream"], r["class"], r["epoch"]), r["seq"]) for r in lines if r["kind"] != "void"}
+
+
 def _void(book: dict[str, int]) -> int:
     return sum(book[name] for name in ("evicted", "corrupt", "lost", "other"))
 
@@ -126,6 +146,13 @@ def _flaws(told: Told, found: Found) -> list[str]:
         flaws.append(f"the agent gave records up, or holds some: {s}")
     if s and s["appended"] != sum(end - 1 for end in told.closed.values()):
         flaws.append(f"appended {s['appended']}, the logs say otherwise")
+    held_ids = {(key, seq) for key, seqs in found.held.items() for seq in seqs}
+    committed = {(key, seq) for key, seq in held_ids if seq < told.closed.get(key, 1)}
+    for name, lines in found.files.items():
+        ids = _ids(lines)
+        # what was never committed may lie above a gap for ever: then it is not in order
+        if not committed <= ids <= held_ids or (name == "live" and ids != held_ids):
+            flaws.append(f"{name} has {len(ids)} records, the database {len(held_ids)}")
     for key, end in told.next.items():
         if told.closed.get(key, 0) < end:
             flaws.append(f"{key} was promised up to {end}, and ends at {told.closed.get(key)}")
