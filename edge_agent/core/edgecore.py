@@ -55,7 +55,10 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LogAck(Said, frozen=True, kw_only=True, rename={"klass": "class"}):
-    """upto: everything up to it is durable at the receiver, or void. have: [a, b] held above it."""
+    """upto: everything up to it is durable at the receiver, or void. have: [a, b] held above it.
+
+    lost: so many were acknowledged once, and are not there: a database was restored or replaced.
+    """
 
     node: Name
     stream: StreamName
@@ -63,6 +66,7 @@ class LogAck(Said, frozen=True, kw_only=True, rename={"klass": "class"}):
     epoch: Counter
     upto: Seq
     have: Ranges = ()
+    lost: Seq = 0
 
 
 class Can(Said, frozen=True, kw_only=True, rename={"versions": "version", "dicts": "dict"}):

@@ -24,6 +24,7 @@ UNCOMMITTED: Final = 4096  # seqs that may have been sent live, but died with th
 MAX_CLAIMED: Final = 64
 MAX_SENT: Final = 256
 MAX_FORGOTTEN: Final = 1024
+MAX_DISOWNED: Final = 1024
 
 
 class Entry:
@@ -36,6 +37,7 @@ class Entry:
         self.sent: Ranges = ()
         self.told: Offer | None = None  # what the receiver is known to have been told last
         self.forfeits = False  # the books are about to take a step back
+        self.lost = 0  # so many the receiver says to have lost
 
     @property
     def next(self) -> int:
@@ -50,10 +52,12 @@ class Entry:
         if self.log is None or not self.claimed or self.forfeits:
             return None
         upto = self.upto()
-        news = min(upto, self.log.floor - 1) > self.log.upto
+        lost = min(self.lost, self.log.sheet().acked) if self.lost else 0
+        news = min(upto, self.log.floor - 1) > self.log.upto or lost > self.log.lost
         if not news and not intersect(self.log.pending(), self.claimed):
             return None
-        return logbook.Ack(self.key, upto, tuple(r for r in self.claimed if r[0] > upto))
+        above = tuple(r for r in self.claimed if r[0] > upto)
+        return logbook.Ack(self.key, upto, above, self.lost)
 
     def upto(self) -> int:
         return self.claimed[0][1] if self.claimed and self.claimed[0][0] <= 1 else 0
@@ -74,6 +78,8 @@ class Books:
         self._entries: dict[LogKey, Entry] = {}
         self._forgotten: dict[LogKey, Offer] = {}  # settled once, and gone from the books
         self._doubted: set[LogKey] = set()  # of these, to be told again
+        self._mourned: dict[LogKey, int] = {}  # of forgotten ones, lost at the receiver
+        self._disowned: dict[LogKey, Offer] = {}  # asked for, and not here; on this connection
         self._round: list[LogKey] = []  # to be told in the probes that follow
         self.unsettled = False
 
@@ -101,7 +107,9 @@ class Books:
             over = msgspec.structs.replace(log, floor=log.next, void=())
             self._forgotten[key] = offer_of(over, closed=True)
             while len(self._forgotten) > MAX_FORGOTTEN:
-                del self._forgotten[next(iter(self._forgotten))]
+                oldest = next(iter(self._forgotten))
+                del self._forgotten[oldest]
+                self._mourned.pop(oldest, None)
 
     def applicable(self) -> tuple[logbook.Ack, ...]:
         """Acks for the spool, from everything that is known."""
@@ -145,6 +153,8 @@ class Books:
     def tell_all(self) -> None:
         """A new connection: nobody was told anything."""
         self._round = []
+        self._doubted -= self._disowned.keys()
+        self._disowned = {}
         for entry in self._entries.values():
             entry.told = None
         self._count_news()
@@ -197,6 +207,15 @@ class Ledger(Books):
         unsent = subtract(intersect(claims, union(here, above)), entry.sent)
         return f"nothing that was never sent, like seq {unsent[0][0]}" if unsent else ""
 
+    def disown(self, key: LogKey) -> None:
+        """A receiver waits for a log of ours that is not here, after a reset or a restore: it is
+        told so, once on each connection. Of this life nothing is ever disowned.
+        """
+        ours = key.node == self._node and key.epoch != self._epoch and key not in self._entries
+        if ours and key not in self._disowned and len(self._disowned) < MAX_DISOWNED:
+            self._disowned[key] = offer_of(Log(id=0, key=key), closed=True)
+            self._doubted.add(key)
+
     def join(self, ack: LogAck) -> None:
         """What it says is added. Less than is known may be old, or a loss: worth a question."""
         key = key_of(ack)
@@ -207,6 +226,19 @@ class Ledger(Books):
             entry.claimed = union(entry.claimed, claims_of(ack))[:MAX_CLAIMED]
         elif less:
             self._doubted.add(key)
+
+    def mourn(self, ack: LogAck) -> int:
+        """How many more it has lost than was known."""
+        key = key_of(ack)
+        entry = self._entries.get(key)
+        if entry is None:
+            more = ack.lost - self._mourned.get(key, 0) if key in self._forgotten else 0
+            if more > 0:
+                self._mourned[key] = ack.lost
+            return max(0, more)
+        before = max(entry.lost, entry.log.lost if entry.log else 0)
+        entry.lost = max(before, ack.lost)
+        return entry.lost - before
 
     def answered(self, offers: Iterable[Offer]) -> None:
         """These have reached the receiver, before it said what was joined after."""
@@ -220,13 +252,17 @@ class Ledger(Books):
         """An ack has been taken in."""
         self._count_news()
 
-    def replace(self, ack: LogAck, more: Ranges) -> logbook.Ack | None:
-        """The receiver holds this and `more`, nothing else; None: the books know already."""
+    def replace(self, ack: LogAck, more: Ranges, lost: int) -> logbook.Ack | None:
+        """The receiver holds this and `more`, nothing else; None: the books know already.
+
+        lost: what of it was acknowledged before.
+        """
         entry = self._entries.get(key_of(ack))
         if entry is None or entry.forfeits:
             return None
         entry.claimed = union(claims_of(ack), more)[:MAX_CLAIMED]
         entry.forfeits = entry.log is not None
+        entry.lost = max(entry.lost, lost + (entry.log.lost if entry.log else 0))
         above = clip(entry.claimed, ack.upto + 1, MAX_SEQ)
         return logbook.Ack(entry.key, ack.upto, above) if entry.log else None
 
@@ -256,7 +292,7 @@ class Ledger(Books):
         entry = self._entries.get(key)
         if entry is not None and entry.log is not None:
             return offer_of(entry.log, closed=key.epoch != self._epoch)
-        return self._forgotten.get(key)
+        return self._forgotten.get(key) or self._disowned.get(key)
 
 
 def key_of(ack: LogAck) -> LogKey:

@@ -51,11 +51,15 @@ class Sheet(NamedTuple):
 
 
 class Ack(NamedTuple):
-    """What the receiver has of one log: everything up to `upto`, and the ranges `have`."""
+    """What the receiver has of one log: everything up to `upto`, and the ranges `have`.
+
+    lost: so many it acknowledged once, and has no more.
+    """
 
     key: LogKey
     upto: int
     have: Ranges = ()
+    lost: int = 0
 
 
 class Log(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,7 +131,8 @@ def acknowledged(log: Log, ack: Ack, limit: int) -> tuple[Log, Ranges]:
     log, below = _taken(log, ((1, ack.upto),), limit)
     log, above = _taken(log, ack.have, limit - count(below))
     upto = max(log.upto, min(ack.upto, log.floor - 1))
-    return tidy(msgspec.structs.replace(log, upto=upto)), union(below, above)
+    lost = max(log.lost, min(ack.lost, log.sheet().acked)) if ack.lost else log.lost
+    return tidy(msgspec.structs.replace(log, upto=upto, lost=lost)), union(below, above)
 
 
 def forfeited(log: Log, ack: Ack) -> Log:

@@ -110,18 +110,22 @@ class Witness:
         fault = self._ledger.fault(log, echoed=question is not None)
         if fault:
             self._refuse(log, fault)
+            self._ledger.disown(key_of(log))
             return None
         key = key_of(log)
         known = question.known.get(key, ()) if question else ()
         gone = less_than(known, log)
+        more = self._ledger.mourn(log) if question is not None else 0
+        if more or gone:
+            name = f"{log.stream or 'the agent'}/{log.klass.value}"
+            number = max(more, count(gone))
+            what = f"the receiver no longer has {number} records of {name} that it acknowledged"
+            self.find("lost-at-receiver", what, number)
         if not gone:
             self._ledger.join(log)
             return None
         self._receivers.forget(key)
-        name = f"{log.stream or 'the agent'}/{log.klass.value}"
-        what = f"the receiver no longer has {count(gone)} records of {name} that it acknowledged"
-        self.find("lost-at-receiver", what, count(gone))
-        return self._ledger.replace(log, subtract(known, gone))
+        return self._ledger.replace(log, subtract(known, gone), count(gone))
 
     def _refuse(self, log: LogAck, fault: str) -> None:
         self.refused += 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+import msgspec
+
 from edge_agent.core import logbook, probe
 from edge_agent.core.edgecore import Ack, LogAck, NeedSaid
 from edge_agent.core.frames import Event, RecordClass
@@ -115,6 +117,40 @@ def test_an_unknown_log_is_refused_and_audited_once() -> None:
         box.heard(ack(said(PAST, 3), echo="n1"), NOW_US)
     assert box.witness.refused == 3
     assert len(box.witness.findings) == 1
+
+
+def test_a_log_that_is_not_here_is_denied_once_and_one_of_this_life_never() -> None:
+    box = outbox(log_of(LIVE, 3))
+    publish(box, NOW_US)
+    young = LogKey("cart-1", "endo", RecordClass.EVENT, EPOCH)
+    guest = LogKey("cart-2", "us", RecordClass.EVENT, OLD)
+    waited_for = (said(PAST, 3), said(young, 3), said(guest, 3))
+    box.heard(ack(*waited_for, echo="n1"), NOW_US)
+    load = publish(box, NOW_US + 2_000_000, "n2")
+    assert load is not None
+    assert load.probe is not None
+    told = {offer.key: offer for offer in load.probe.logs}
+    assert told.keys() == {LIVE, PAST}
+    assert (told[PAST].floor, told[PAST].next, told[PAST].closed) == (1, 1, True)
+    box.heard(ack(said(PAST, 3), echo="n2"), NOW_US)
+    box.heard(ack(said(PAST, 3)), NOW_US)
+    offers, _ = box.ledger.page()
+    assert PAST not in {offer.key for offer in offers}
+
+
+def test_a_loss_that_the_receiver_tells_of_is_raised_once_and_booked_by_the_ack() -> None:
+    box = outbox(log_of(PAST, 101))
+    publish(box, NOW_US)
+    mourned = msgspec.structs.replace(said(PAST, 100), lost=30)
+    for echo in ("n1", "", "n1"):
+        heard = box.heard(ack(mourned, echo=echo), NOW_US)
+    assert [(one.code, one.records) for one in box.witness.findings] == [("lost-at-receiver", 30)]
+    assert heard.apply == (logbook.Ack(PAST, 100, (), 30),)
+    log, _ = logbook.acknowledged(log_of(PAST, 101), heard.apply[0], 1000)
+    assert (log.lost, log.is_settled) == (30, True)
+    assert logbook.acknowledged(log, heard.apply[0], 1000) == (log, ())
+    more, _ = logbook.acknowledged(log, heard.apply[0]._replace(lost=5000), 1000)
+    assert more.lost == 100, "never more than were acknowledged"
 
 
 def test_acks_join_in_any_order() -> None:

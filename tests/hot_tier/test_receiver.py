@@ -27,6 +27,7 @@ class Model:
         self.held: set[int] = set()
         self.void: dict[int, str] = {}
         self.next = 1
+        self.end = 0
 
     def come(self, first: int, count: int, odd: set[int]) -> None:
         seqs = range(first, first + count)
@@ -47,8 +48,14 @@ class Model:
             assert (n in said.conflicts) == (n in before and n in odd)
         self.next = max(self.next, first + count)
 
-    def told(self, floor: int, following: int, void: tuple[Void, ...]) -> None:
-        said = offer(floor, following, void=void)
+    def told(
+        self, floor: int, following: int, void: tuple[Void, ...], *, closed: bool = False
+    ) -> None:
+        said = offer(floor, following, void=void, closed=closed)
+        if closed:
+            self.end = max(self.end, following)
+        elif following > self.end:
+            self.end = 0
         self.log, fresh = receiver.offered(self.log, said)
         for n in range(1, following):
             why = next((why for a, b, why in void if a <= n <= b), "")
@@ -67,8 +74,10 @@ class Model:
         reasons = Reasons()
         for why in self.void.values():
             reasons = reasons.plus(why, 1)
-        assert log.voided == reasons
-        assert log.waiting == len([n for n in every if n not in settled])
+        open_seqs = [n for n in every if n not in settled]
+        gone = [n for n in open_seqs if self.end and n >= self.end]
+        assert log.voided == reasons.plus("other", len(gone))
+        assert log.waiting == len(open_seqs) - len(gone)
         above = {n for n in self.held if n > upto}
         assert {n for a, b in log.have for n in range(a, b + 1)} == above
         assert all(log.have[i][1] + 1 < log.have[i + 1][0] for i in range(len(log.have) - 1))
@@ -79,19 +88,19 @@ voids = st.lists(st.tuples(st.integers(1, MOST), st.integers(0, 9), st.integers(
 probes = st.tuples(st.integers(1, MOST), st.integers(0, MOST), voids)
 
 
-@given(st.lists(batches | probes, max_size=30))
+@given(st.lists(batches | probes, max_size=30), st.sets(st.integers(0, 29)))
 def test_each_seq_is_held_void_or_waiting_whatever_comes_in_which_order(
-    steps: list[tuple[int, int, set[int] | list[tuple[int, int, int]]]],
+    steps: list[tuple[int, int, set[int] | list[tuple[int, int, int]]]], closed: set[int]
 ) -> None:
     model = Model()
-    for one, other, third in steps:
+    for number, (one, other, third) in enumerate(steps):
         if isinstance(third, set):
             model.come(one, other, third)
         else:
             following = one + other
             given = ((a, a + width, WHY[why]) for a, width, why in third)
             void = tuple((a, b, w) for a, b, w in given if b < following)
-            model.told(one, following, void)
+            model.told(one, following, void, closed=number in closed)
         model.check()
 
 
@@ -107,6 +116,25 @@ def test_what_lies_below_the_floor_without_a_reason_was_lost_here() -> None:
     assert log.upto == 499
     assert log.voided == Reasons(evicted=3, lost=496)
     assert (7, 9, "evicted") in fresh
+
+
+def test_what_was_sent_and_never_committed_is_waited_for_until_the_log_is_over() -> None:
+    log, _ = receiver.offered(Log(id=1, key=KEY), offer(1, 4))
+    log, _ = receiver.taken(log, 1, [Incoming.NEW] * 3, ())
+    log, _ = receiver.taken(log, 6, [Incoming.NEW], ())  # 4 and 5 were lost on the road
+    assert (log.upto, log.waiting) == (3, 2)
+    log, _ = receiver.offered(log, offer(4, 4, closed=True))  # and died with the agent
+    assert (log.upto, log.waiting, log.voided.other) == (3, 0, 2)
+    log, _ = receiver.taken(log, 4, [Incoming.NEW], ())
+    assert (log.upto, log.waiting, log.voided.other) == (4, 0, 1)
+
+
+def test_a_log_that_is_denied_by_one_and_written_by_another_is_waited_for() -> None:
+    log, _ = receiver.offered(Log(id=1, key=KEY), offer(1, 9))
+    log, _ = receiver.offered(log, offer(1, 1, closed=True))
+    assert (log.upto, log.waiting, log.voided.other) == (0, 0, 8)
+    log, _ = receiver.offered(log, offer(1, 9))
+    assert (log.upto, log.waiting, log.voided.other) == (0, 8, 0)
 
 
 def test_words_of_an_older_probe_take_nothing_back() -> None:

@@ -202,6 +202,43 @@ async def test_a_broken_header_or_a_torn_end_costs_no_sound_record(
     spool.close()
 
 
+@pytest.mark.parametrize("page", [0, 2], ids=["schema", "books"])
+async def test_a_letter_that_flipped_in_schema_or_books_costs_no_record(
+    tmp_path: Path, page: int
+) -> None:
+    path = tmp_path / "spool.db"
+    key = fill(path, 500)
+    words = {0: b"CREATE TABLE log", 2: b"us0result"}[page]
+    content = bytearray(path.read_bytes())
+    at = content.index(words, page * 4096)
+    assert at < (page + 1) * 4096
+    content[at + 5] ^= 4
+    path.write_bytes(content)
+    spool = open_small(path)
+    found = await wait_for_salvage(spool)
+    assert found[key] == list(range(1, 501))
+    assert (spool.stats().records, spool.stats().corrupt) == (500, 0)
+    assert is_balanced(spool)
+    spool.close()
+
+
+async def test_pages_that_changed_places_give_no_record_twice(tmp_path: Path) -> None:
+    path = tmp_path / "spool.db"
+    key = fill(path, 500)
+    content = path.read_bytes()
+    pages = [content[at : at + 4096] for at in range(0, len(content), 4096)]
+    leaves = [n for n, page in enumerate(pages) if n > 2 and page[0] == 13]
+    one, other = leaves[2], leaves[7]
+    pages[one], pages[other] = pages[other], pages[one]
+    path.write_bytes(b"".join(pages))
+    spool = open_small(path)
+    found = (await wait_for_salvage(spool)).get(key, [])
+    assert len(found) == len(set(found)) > 250
+    assert len(found) + spool.stats().corrupt == 500
+    assert is_balanced(spool)
+    spool.close()
+
+
 async def test_a_salvage_that_was_cut_off_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "spool.db"
     key = fill(path, 3000)

@@ -105,6 +105,12 @@ class Answers:
         for carrier, need in outcome.needs:
             _put(self._addressee(carrier).needs, need, None, MAX_NEEDS)
 
+    def remind(self, node: str, logs: Iterable[Log]) -> None:
+        """A new life of a node is told what is still waited for; what it lacks it says."""
+        for log in logs:
+            _put(self._books, log.key, log, MAX_BOOKS)
+            _put(self._addressee(node).changed, log.key, None, MAX_KEYS)
+
     def wake_us(self) -> int | None:
         """When `due` has something to say next; None: never."""
         times = [one.wake_us() for one in self._addressees.values()]
@@ -219,7 +225,7 @@ def _said_of(log: Log) -> edgecore.LogAck:
     node, stream, klass, epoch = log.key
     return edgecore.LogAck(
         node=node, stream=stream, klass=klass, epoch=epoch, upto=log.upto,
-        have=log.have[:MAX_RANGES],
+        have=log.have[:MAX_RANGES], lost=log.voided.lost,
     )  # fmt: skip
 
 

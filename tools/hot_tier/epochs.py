@@ -29,16 +29,21 @@ class Epochs:
     def __init__(self) -> None:
         self._nodes: OrderedDict[str, _Node] = OrderedDict()
 
-    def heard(self, node: str, live: frozenset[int], now_us: int) -> None:
-        """A probe of this node. live: the epochs that it says are still written."""
+    def heard(self, node: str, live: frozenset[int], now_us: int) -> bool:
+        """A probe of this node; whether another epoch is written than before.
+
+        live: the epochs that it says are still written.
+        """
         one = self._nodes.get(node) or _Node()
         one.seen_us = now_us
         self._nodes[node] = one
         self._nodes.move_to_end(node)
         while len(self._nodes) > MAX_NODES:
             self._nodes.popitem(last=False)
+        before = one.live
         if len(live) == 1:
             self._turn(one, next(iter(live)), now_us)
+        return one.live != before
 
     def _turn(self, one: _Node, live: int, now_us: int) -> None:
         if live == one.live:

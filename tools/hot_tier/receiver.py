@@ -7,6 +7,11 @@ A log is (node, stream, class, epoch): the origin's, whoever carried it. Invaria
 - `have` are the ranges held above `upto`, `void` those void above it; they share no number;
 - what is held stays held, and `upto`, `next` and `floor` never go back.
 
+A node that says a log is over has no seq from its end on: what did not come by then is gone, and
+counted as void. That is no word to acknowledge: it moves no `upto`, and the next word of a node
+that still writes the log takes it back. So neither a crash before a commit nor a state folder that
+is lost keeps anybody waiting, and a clone costs the other one nothing.
+
 A void seq that comes after all is held from then on. One that is here with other content is a
 conflict: never dropped, never counted as a duplicate.
 """
@@ -46,15 +51,15 @@ class Reasons(NamedTuple):
 class Log(msgspec.Struct, frozen=True, kw_only=True):
     """One log. id: its number in the database; bytes: of the bodies held.
 
-    floor: the lowest seq that is still offered, as far as we were told. emitted: up to where the
-    ordered output was written.
+    floor: the lowest seq that is still offered, as far as we were told. end: the `next` of a log
+    that is over; 0 while it is written. emitted: up to where the ordered output was written.
     """
 
     id: int
     key: LogKey
     floor: int = 1
     next: int = 1
-    closed: bool = False
+    end: int = 0
     upto: int = 0
     have: Ranges = ()
     void: tuple[Void, ...] = ()
@@ -68,6 +73,14 @@ class Log(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def waiting(self) -> int:
         return self.next - 1 - self.held - sum(self.voided)
+
+    @property
+    def gone(self) -> int:
+        """Seqs that did not come, of a part that its node does not have."""
+        if not self.end:
+            return 0
+        tail = ((max(self.end, self.upto + 1), self.next - 1),)
+        return count(subtract(tail, self.settled()))
 
     def settled(self) -> Ranges:
         """Held or void: nobody waits for these."""
@@ -113,15 +126,15 @@ def offered(log: Log, offer: Offer) -> tuple[Log, tuple[Void, ...]]:
     voided = log.voided
     for a, b, why in fresh:
         voided = voided.plus(why, b - a + 1)
-    log = msgspec.structs.replace(
+    after = msgspec.structs.replace(
         log,
         floor=max(log.floor, offer.floor),
         next=max(log.next, offer.next),
-        closed=log.closed or offer.closed,
+        end=_end(log, offer),
         void=merged((*log.void, *fresh)),
         voided=voided,
     )
-    return _advanced(log), tuple(fresh)
+    return _counted(log, _advanced(after)), tuple(fresh)
 
 
 def taken(
@@ -144,7 +157,7 @@ def taken(
     voided = log.voided
     for a, b, why in freed:
         voided = voided.plus(why, a - b - 1)
-    log = msgspec.structs.replace(
+    after = msgspec.structs.replace(
         log,
         next=max(log.next, last + 1),
         have=have,
@@ -155,7 +168,7 @@ def taken(
         conflicts=log.conflicts + verdicts.count(Incoming.CONFLICT),
     )
     conflicts = tuple(first + i for i, one in enumerate(verdicts) if one is Incoming.CONFLICT)
-    return _advanced(log), Verdicts(new, conflicts, freed)
+    return _counted(log, _advanced(after)), Verdicts(new, conflicts, freed)
 
 
 def may_be_here(log: Log, first: int, last: int) -> bool:
@@ -180,6 +193,19 @@ def _advanced(log: Log) -> Log:
         have=clip(log.have, upto + 1, MAX_SEQ),
         void=tuple(v for v in log.void if v[1] > upto),
     )
+
+
+def _end(log: Log, offer: Offer) -> int:
+    """After this word; one that was overtaken on its way takes nothing back."""
+    if offer.closed:
+        return max(log.end, offer.next)
+    return log.end if offer.next <= log.end else 0
+
+
+def _counted(before: Log, after: Log) -> Log:
+    """With what is gone among what is void."""
+    more = after.gone - before.gone
+    return msgspec.structs.replace(after, voided=after.voided.plus(OTHER, more)) if more else after
 
 
 def merged(void: tuple[Void, ...]) -> tuple[Void, ...]:

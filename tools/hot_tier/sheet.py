@@ -37,7 +37,7 @@ def log_sheet(log: Log) -> dict[str, Any]:
         "epoch": epoch,
         "floor": log.floor,
         "next": log.next,
-        "closed": log.closed,
+        "closed": log.end > 0,
         "upto": log.upto,
         "held": log.held,
         "void": dict(zip(REASONS, log.voided, strict=True)),

@@ -103,7 +103,7 @@ class Logs:
     def put(self, log: Log) -> None:
         node, stream, klass, epoch = log.key
         self._db.write(
-            _PUT, log.id, node, stream, klass.value, epoch, log.floor, log.next, log.closed,
+            _PUT, log.id, node, stream, klass.value, epoch, log.floor, log.next, log.end,
             log.upto, msgspec.msgpack.encode(log.have), log.held, *log.voided, log.duplicates,
             log.conflicts, log.bytes,
         )  # fmt: skip
@@ -128,12 +128,12 @@ class Logs:
         return log
 
     def _opened(self, row: tuple[Any, ...]) -> Log:
-        id_, node, stream, klass, epoch, floor, next_, closed, upto, have, held, *rest = row
+        id_, node, stream, klass, epoch, floor, next_, end, upto, have, held, *rest = row
         evicted, corrupt, lost, other, duplicates, conflicts, size = rest
         void = self._db.rows("SELECT a, b, why FROM void WHERE log=? AND b>? ORDER BY a", id_, upto)
         return Log(
             id=id_, key=LogKey(node, stream, RecordClass(klass), epoch), floor=floor, next=next_,
-            closed=bool(closed), upto=upto, have=_have.decode(have), void=tuple(void), held=held,
+            end=end, upto=upto, have=_have.decode(have), void=tuple(void), held=held,
             voided=Reasons(evicted, corrupt, lost, other), duplicates=duplicates,
             conflicts=conflicts, bytes=size,
         )  # fmt: skip

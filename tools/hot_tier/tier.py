@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -29,7 +29,7 @@ from edge_agent.host import SystemClock
 from edge_agent.ports import Link, LinkSession
 from edge_agent.supervise import Health, rooms
 from tools.hot_tier.answers import Answers, Letter
-from tools.hot_tier.desk import Opened, Outcome
+from tools.hot_tier.desk import Asked, Opened, Outcome
 from tools.hot_tier.desk_thread import DeskThread, Standing, at_desk
 from tools.hot_tier.epochs import Epochs
 from tools.hot_tier.outputs import Form
@@ -193,7 +193,8 @@ class HotTier:
         while len(self._books) > MAX_SHOWN_LOGS:
             self._books.popitem(last=False)
         for asked in outcome.asked:
-            self._epochs.heard(asked.node, asked.live, now_us)
+            if self._epochs.heard(asked.node, asked.live, now_us):
+                self._answers.remind(asked.carrier, _waited_for(self._books.values(), asked))
         self._answers.took(outcome)
         self._said.set()
         if outcome.logs:
@@ -250,3 +251,12 @@ class HotTier:
             wait_s = None if wake_us is None else max(0.0, (wake_us - self._clock.boot_us()) / 1e6)
             with anyio.move_on_after(wait_s):
                 await self._said.wait()
+
+
+def _waited_for(logs: Iterable[Log], asked: Asked) -> list[Log]:
+    """Of earlier lives of this node. It may have lost them."""
+    return [
+        log
+        for log in logs
+        if log.waiting and log.key.node == asked.node and log.key.epoch not in asked.live
+    ]

@@ -115,5 +115,6 @@ def joined(said: Iterable[LogAck]) -> list[Ack]:
     for one in said:
         key = LogKey(one.node, one.stream, one.klass, one.epoch)
         old = found.get(key, Ack(key, 0))
-        found[key] = Ack(key, max(old.upto, one.upto), union(old.have, one.have))
+        upto, lost = max(old.upto, one.upto), max(old.lost, one.lost)
+        found[key] = Ack(key, upto, union(old.have, one.have), lost)
     return list(found.values())

@@ -141,8 +141,9 @@ class Disk:
 
     def logs(self) -> list[Log]:
         """Raises: FileBroken, DiskFailing."""
-        with translated():
-            return [schema.read_log(row) for row in self.connection.execute(schema.GET_LOGS)]
+        with translated():  # read to its end: a cursor half-way would keep the file open and locked
+            rows = self.connection.execute(schema.GET_LOGS).fetchall()
+        return [schema.read_log(row) for row in rows]
 
     def rows(self, log: int, first: int, last: int, limit: int) -> list[Row]:
         """Not checked, only of the right types. Raises: FileBroken, DiskFailing."""

@@ -99,7 +99,8 @@ class Front:
             for ack in acks:
                 old = self.claims.get(ack.key, Ack(ack.key, 0))
                 have = union(old.have, ack.have)[:MAX_CLAIMED_RANGES]
-                self.claims[ack.key] = Ack(ack.key, max(old.upto, ack.upto), have)
+                upto, lost = max(old.upto, ack.upto), max(old.lost, ack.lost)
+                self.claims[ack.key] = Ack(ack.key, upto, have, lost)
             self.claims_fresh = True
             self.lock.notify()
 

@@ -15,6 +15,7 @@ from edge_agent.stores.spool.disk import Disk, translated
 from edge_agent.stores.spool.front import Front
 from edge_agent.stores.spool.limits import Change, Notice, Page
 from edge_agent.stores.spool.queue import MAX_BYTES_PER_COMMIT, MAX_ROWS_PER_COMMIT
+from edge_agent.stores.spool.schema import FileBroken
 
 
 class Reader:
@@ -67,6 +68,9 @@ class Reader:
         with translated():
             cursor = self._disk.cursor(log.id, *one)
             for identity, crc, body in cursor:
+                if not schema.row_id(log.id, looked) < identity <= schema.row_id(log.id, one[1]):
+                    cursor.close()
+                    raise FileBroken("spool: rows out of order", healable=True)
                 is_good = is_sound(identity, crc, body)
                 more = len(body) if is_good else 0
                 full = len(found) >= max_rows or (found and size + more > max_bytes)

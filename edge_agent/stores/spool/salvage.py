@@ -30,29 +30,44 @@ SLICE_ROWS = 256
 MAX_SLICE_BYTES = 1 << 20
 MAX_LOOKS = 64  # records tried to learn whose log it is
 KEPT_ASIDE = 2  # broken files kept for a look, besides the one in work
-
-
-HEADER = (  # what stands where in the first page of any file of ours
-    (0, b"SQLite format 3\0\x10\x00\x02\x02\x00\x40\x20\x20"),
-    (44, b"\x00\x00\x00\x04"),  # schema format
-    (56, b"\x00\x00\x00\x01"),  # UTF-8
-)
-PAGES_AT, CHANGES_AT, VALID_FOR_AT = 28, 24, 92
+PAGES_AT, CHANGES_AT, VALID_FOR_AT, FREE_AT = 28, 24, 92, slice(32, 40)
 
 
 def mend_header(path: Path) -> None:
     """So that a hit there, or a torn end, costs no more than the pages that are gone."""
     with contextlib.suppress(OSError), path.open("r+b") as file:
         pages = os.fstat(file.fileno()).st_size // schema.PAGE_BYTES
-        header = bytearray(file.read(schema.PAGE_BYTES))
+        old = file.read(schema.PAGE_BYTES)
         if pages == 0:
             return
-        for at, content in HEADER:
-            header[at : at + len(content)] = content
+        header = bytearray(old)
+        with contextlib.suppress(OSError, DiskFailing):  # as on a full disk: then as it is
+            header[:] = first_page(path.with_name(f"{path.name}.blank"))
+        header[CHANGES_AT : CHANGES_AT + 4] = old[CHANGES_AT : CHANGES_AT + 4]
+        header[FREE_AT] = old[FREE_AT]
         header[PAGES_AT : PAGES_AT + 4] = pages.to_bytes(4, "big")
         header[VALID_FOR_AT : VALID_FOR_AT + 4] = header[CHANGES_AT : CHANGES_AT + 4]
         file.seek(0)
         file.write(header)
+
+
+def first_page(beside: Path) -> bytes:
+    """Of an empty file of ours: header and schema, the same in every one, compacted or not.
+
+    beside: a name for a file that exists meanwhile. Raises: OSError, DiskFailing.
+    """
+    on_disk.remove(beside)
+    try:
+        with contextlib.closing(schema.connect(beside)) as connection:
+            schema.configure(connection, on_disk.MIN_PAGES)
+            schema.prepare(connection)
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        with beside.open("rb") as file:
+            return file.read(schema.PAGE_BYTES)
+    except sqlite3.Error as error:
+        raise DiskFailing(f"salvage {beside.name}: {error}", healable=True) from error
+    finally:
+        on_disk.remove(beside)
 
 
 class Source:
@@ -79,7 +94,12 @@ class Source:
                 rows = self._query(schema.GET_ROWS, *_bounds(log, a, b), -1)
             except (FileBroken, DiskFailing, DiskFull):
                 rows = [row for seq in range(a, b + 1) for row in self._single(log, seq)]
-            found |= {row[0] & schema.MAX_SEQ: row for row in rows if is_sound(*row)}
+            low, high = _bounds(log, a, b)
+            found |= {
+                row[0] & schema.MAX_SEQ: row
+                for row in rows
+                if is_sound(*row) and low <= row[0] <= high
+            }
         return found
 
     def logs(self) -> list[Log]:

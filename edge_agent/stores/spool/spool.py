@@ -273,7 +273,7 @@ def checked(front: Front, ack: Ack) -> Ack:
         raise Rejected(f"{name}: expected seqs below {allocated}, got {top}")
     if allocated is None and log is not None:
         have = tuple((a, min(b, log.next - 1)) for a, b in ack.have if a < log.next)
-        return Ack(ack.key, min(ack.upto, log.next - 1), have)
+        return Ack(ack.key, min(ack.upto, log.next - 1), have, ack.lost)
     return ack
 
 

@@ -1,0 +1,77 @@
+"""`python -m tools.faulting kill|flips|million`; `tools/faults` prepares what it needs.
+
+The last line of standard output is one of JSON; the exit code is 1 when its `ok` is false.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tools.faulting.children import Fell
+from tools.faulting.flips import flips
+from tools.faulting.kill import ordeal, whole_ordeal
+from tools.faulting.million import million
+from tools.faulting.ward import AGENT_LIFE_S, Plan
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code."""
+    parser = argparse.ArgumentParser(prog="tools/faults", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    kill = verbs.add_parser("kill", help="kill -9 at any moment, everything else falls over too")
+    kill.add_argument("--cycles", type=int, default=100, metavar="N")
+    kill.add_argument(
+        "--agent", action="store_true", help="the whole agent, not its spool and uplink alone"
+    )
+    kill.add_argument("--seed", type=int, default=1)
+    kill.set_defaults(run=_kill)
+    flip = verbs.add_parser("flips", help="bits flip in the spool's file, or it ends too soon")
+    flip.add_argument("--cycles", type=int, default=1000, metavar="N")
+    flip.add_argument("--seed", type=int, default=1)
+    flip.set_defaults(run=_flips)
+    many = verbs.add_parser("million", help="a million records: opened again, and acknowledged")
+    many.add_argument("--records", type=int, default=1_000_000, metavar="N")
+    many.set_defaults(run=_million)
+    options = parser.parse_args(arguments)
+    logging.getLogger("edge_agent").setLevel(logging.CRITICAL)  # all these faults are ours
+    with tempfile.TemporaryDirectory(prefix="ea-faults-") as folder:
+        found = options.run(Path(folder), options)
+    print(json.dumps(found), flush=True)
+    return 0 if found["ok"] else 1
+
+
+def _million(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    return asyncio.run(million(folder, options.records))
+
+
+def _flips(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    return asyncio.run(flips(folder, options.cycles, options.seed))
+
+
+def _kill(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    plan, suffer = Plan(cycles=options.cycles, seed=options.seed), ordeal
+    if options.agent:
+        plan, suffer = msgspec.structs.replace(plan, life_s=AGENT_LIFE_S), whole_ordeal
+    try:
+        return asyncio.run(suffer(folder, plan))
+    except Fell as fell:
+        print(fell, file=sys.stderr)
+        return {
+            "cycles": options.cycles,
+            "seed": options.seed,
+            "ok": False,
+            "fell": str(fell)[:200],
+        }
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
