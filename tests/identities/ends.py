@@ -61,7 +61,7 @@ class Cart:
             words = f"{random.getrandbits(64):x}"
             fields: dict[str, Any] = {"node": self.node, "stream": stream, field: words}
             record = self.spool.append(kind(at_us=self.clock.boot_us(), **fields))
-            self.uplink.on_record(record)  # type: ignore[arg-type]
+            self.uplink.on_record(record)
 
     async def run(self) -> None:
         """As the supervisor does, without patience."""

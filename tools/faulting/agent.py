@@ -123,7 +123,7 @@ async def _produce(spool: DiskSpool, uplink: Uplink, clock: SystemClock) -> None
             record = spool.append(
                 content_of(kind, stream, epoch=spool.epoch, seq=seq, at_us=clock.boot_us())
             )
-            uplink.on_record(record)  # type: ignore[arg-type]
+            uplink.on_record(record)
         await anyio.sleep(dice.random() * PAUSE_S)
 
 

@@ -139,7 +139,7 @@ class Agent:
                 began_us = self.clock.boot_us()
                 record = self.spool.append(stream.now(self.appended, began_us))
                 self.took_us.append(self.clock.boot_us() - began_us)
-                self.uplink.on_record(record)  # type: ignore[arg-type]
+                self.uplink.on_record(record)
                 self.appended += number + 1 == len(self._made)
 
     async def connected(self) -> None:
