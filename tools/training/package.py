@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any, cast
 
@@ -55,12 +56,17 @@ def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        return f"{value:.4f}"
+        short = f"{value:.4f}"
+        return short if float(short) == value else repr(value)
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_toml(one) for one in value) + "]"
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + " }"
+        return "{ " + ", ".join(f"{_key(k)} = {_toml(v)}" for k, v in value.items()) + " }"
     return json.dumps(value, ensure_ascii=False)
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
 
 
 def to_toml(fields: dict[str, Any]) -> str:
@@ -69,7 +75,9 @@ def to_toml(fields: dict[str, Any]) -> str:
     tables: list[str] = []
     for key, value in fields.items():
         if isinstance(value, dict):
-            tables.append(f"\n[{key}]\n" + "".join(f"{k} = {_toml(v)}\n" for k, v in value.items()))
+            tables.append(
+                f"\n[{key}]\n" + "".join(f"{_key(k)} = {_toml(v)}\n" for k, v in value.items())
+            )
         elif isinstance(value, list) and value and isinstance(value[0], dict):
             tables.extend(
                 f"\n[[{key}]]\n" + "".join(f"{k} = {_toml(v)}\n" for k, v in one.items())
