@@ -1,7 +1,7 @@
 """`python -m tools.hot_tier receive`: the hot tier as a process of its own.
 
 Prints one line of JSON when it is ready, `{"rx","road"}`, and stops at SIGINT and SIGTERM. What it
-acknowledged is in the database, however it ends.
+acknowledged is in the database, however it ends. `pack` makes a package of a foreign model.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from edge_agent.ports import Link
 from edge_agent.stores.files import write_atomic
 from tools.hot_tier import HotTier, HttpRoad, MqttRoad, Pair
 from tools.hot_tier.carried import take_in
+from tools.hot_tier.packing import command as packing
 
 SHEET_EVERY_S: Final = 1.0
 MQTT_PORT: Final = 1883
@@ -33,7 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", required=True)
     _add_receive(verbs.add_parser("receive", help="take records, acknowledge what is durable"))
     _add_import(verbs.add_parser("import", help="take an export that was carried here by hand"))
+    packing.add(verbs.add_parser("pack", help="make a package of a foreign ONNX file"))
     options = parser.parse_args(arguments)
+    if options.verb == "pack":
+        return int(options.run(options))
     if options.verb == "receive" and options.mqtt is None and options.http is None:
         parser.error("receive: give --mqtt, --http, or both")
     logs.setup(LogConfig(level="warning"), sys.stderr)

@@ -1,0 +1,139 @@
+"""`python -m tools.hot_tier pack`: its arguments, and what it prints."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from edge_agent.cli.exits import ERROR, OK, REFUSED
+from edge_agent.core.errors import EdgeAgentError, Rejected
+
+if TYPE_CHECKING:
+    from tools.hot_tier.packing.make import Packed
+
+BYTES = "B", "kB", "MB", "GB"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=run)
+    more = parser.add_argument
+    more("model", type=Path, metavar="MODEL.onnx")
+    more("--manifest", type=Path, required=True, metavar="M.toml", help="the pack manifest")
+    more("--frames", type=Path, required=True, metavar="DIR", help="images as the edge sees them")
+    more(
+        "-o", "--out", type=Path, metavar="OUT.eam", help="default: NAME-VERSION.eam, unless --dir"
+    )
+    more("--dir", type=Path, metavar="DIR", help="also unpacked, as DIR/NAME/VERSION")
+    more("--roi", type=_roi, metavar="X,Y,W,H", help="part of each frame, in px")
+    more("--sequence", action="store_true", help="the frames follow one another: measure flicker")
+    more("--max-frames", type=int, default=500, metavar="N", help="look at so many (500)")
+    more("--limit-mb", type=int, default=1024, metavar="N", help="refuse larger models (1024)")
+    half = parser.add_mutually_exclusive_group()
+    half.add_argument("--require-fp16", action="store_true", help="refuse a model that fp16 spoils")
+    half.add_argument("--no-fp16", action="store_true", help="make no fp16 variant")
+    more("--fp16-limit", type=float, default=0.02, metavar="SHARE", help="of an output's span "
+         "that fp16 may differ (0.02)")  # fmt: skip
+    more("--json", action="store_true", help="one JSON document, also when refused")
+
+
+def _roi(given: str) -> tuple[int, int, int, int]:
+    parts = given.split(",")
+    if len(parts) != 4 or not all(part.strip().isdigit() for part in parts):
+        raise argparse.ArgumentTypeError(f"expected X,Y,W,H in px, got {given}")
+    x, y, width, height = map(int, parts)
+    return x, y, width, height
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit code."""
+    if importlib.util.find_spec("onnx") is None:
+        print(
+            "hot_tier pack: needs the Python package onnx, which is not installed -> "
+            "pip install --require-hashes -r requirements.lock, or pip install onnx",
+            file=sys.stderr,
+        )
+        return ERROR
+    from tools.hot_tier.packing import make  # noqa: PLC0415 - needs onnx, as only this verb does
+
+    try:
+        packed = make.pack(_asked(options))
+    except Rejected as error:
+        if options.json:
+            said = {"schema": 1, "refused": {"what": error.what, "hint": error.hint}}
+            print(msgspec.json.encode(said).decode())
+        print(f"refused: {error}", file=sys.stderr)
+        return REFUSED
+    except EdgeAgentError as error:
+        print(f"hot_tier pack: {error}", file=sys.stderr)
+        return ERROR
+    if options.json:
+        print(msgspec.json.encode(packed).decode())
+    else:
+        print("\n".join(lines(packed)))
+    return OK
+
+
+def _asked(options: argparse.Namespace) -> Any:
+    from tools.hot_tier.packing.make import Options  # noqa: PLC0415 - as above
+    from tools.hot_tier.packing.wish import read_wish  # noqa: PLC0415
+
+    out = options.out
+    if out is None and options.dir is None:
+        wish = read_wish(options.manifest).wish
+        out = Path(f"{wish.name}-{wish.version}.eam")
+    return Options(
+        model=options.model,
+        manifest=options.manifest,
+        frames=options.frames,
+        out=out,
+        folder=options.dir,
+        roi=options.roi,
+        sequence=options.sequence,
+        half="require" if options.require_fp16 else "no" if options.no_fp16 else "try",
+        half_limit=options.fp16_limit,
+        most_frames=max(1, options.max_frames),
+        limit_bytes=options.limit_mb << 20,
+    )
+
+
+def lines(packed: Packed) -> list[str]:
+    """The report for people."""
+    told = [f"{packed.name} {packed.version}"]
+    told += [f"  {one}" for one in packed.did]
+    for one in packed.variants:
+        told.append(
+            f"  {one.precision} {one.file} {_size(one.bytes)} for {', '.join(one.backends)}; "
+            "measured and tolerated: "
+            + ", ".join(
+                f"{name} {one.measured[name]:.2g} / {allowed:.2g}"
+                for name, allowed in one.tolerances.items()
+            )
+        )
+    figures = packed.reference
+    told += [
+        f"  golden samples: {packed.golden_samples}, checked on {packed.runtime}",
+        f"  on {packed.frames} frames: {packed.objects} findings",
+        f"  frames with a finding: {figures['findings_per_100']:g} of 100",
+        f"  part of such a frame that is covered: {figures['mean_area']:.1%}",
+        "  best score of a frame, 0 to 1: "
+        + " ".join(f"{share:.0%}" for share in figures["scores"]),
+    ]
+    told += [f"  {label}: {count}" for label, count in packed.found_by_label.items()]
+    if "flicker" in figures:
+        told.append(f"  flicker: {figures['flicker']:.1%} of neighbouring frames")
+    told += [f"warning: {one}" for one in packed.warnings]
+    places = " and ".join(place for place in (packed.out, packed.folder) if place)
+    return [*told, f"{places}: {_size(packed.bytes)}, sha256 {packed.sha256}"]
+
+
+def _size(count: float) -> str:
+    for unit in BYTES:
+        if count < 1000 or unit == BYTES[-1]:
+            break
+        count /= 1000
+    return f"{count:.3g} {unit}"

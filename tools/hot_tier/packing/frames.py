@@ -1,0 +1,46 @@
+"""The frames that a package is proven on: a folder of images, read as a stream reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from edge_agent.config.structs import ImagesSource
+from edge_agent.core.errors import BadFrame, Rejected, SourceEnded, SourceLost
+from edge_agent.core.frames import Frame
+from edge_agent.host import SystemClock
+from edge_agent.sources.images import ImageFrames
+
+MAX_FRAMES = 10_000
+
+
+def frames_of(folder: Path, most: int) -> Iterator[Frame]:
+    """Frames in the order of their names, at most `most`.
+
+    Raises: Rejected for an empty folder or an image that is none.
+    """
+    source = ImageFrames(ImagesSource(path=str(folder), pace="fast"), SystemClock())
+    hint = "give --frames a folder of images of the stream, without names of patients"
+    try:
+        source.open()
+        for _ in range(most):
+            frame = source.read(1.0)
+            if frame is not None:
+                yield frame
+    except SourceEnded:
+        return
+    except (SourceLost, BadFrame) as error:
+        raise Rejected(f"read frames: {error.what}", hint=error.hint or hint) from error
+    finally:
+        source.close()
+
+
+def how_many(folder: Path, most: int) -> int:
+    """Raises: Rejected."""
+    return sum(1 for _ in frames_of(folder, most))
+
+
+def spread(count: int, wanted: int) -> set[int]:
+    """Indices of `wanted` of `count` frames, evenly spread."""
+    wanted = min(count, wanted)
+    return {index * count // wanted for index in range(wanted)}

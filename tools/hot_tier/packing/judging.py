@@ -1,0 +1,196 @@
+"""What the outputs and the findings say of whether manifest and model fit each other. Pure.
+
+Wrong by far is refused: it would be wrong on every frame of every edge. What may be meant so is a
+warning to the person who packs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.core.decode import classes_named
+from edge_agent.core.errors import Rejected
+from edge_agent.core.frames import Object
+from edge_agent.core.manifest import HeadSpec, Manifest
+from edge_agent.inference.interpret import Findings
+
+SLACK = 1e-3  # of a probability
+BINS = 10
+SMALL_PX = 2.0  # boxes that all are smaller than this are no pixels
+PROBABILITIES = ("boxes", "yolo", "probs")
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+def refuse_numbers(outputs: Arrays, title: str) -> None:
+    """NaN and infinity in any output, also in one that is fed back.
+
+    Raises: Rejected.
+    """
+    for name, array in outputs.items():
+        wrong = 0 if array.dtype.kind != "f" else array.size - int(np.isfinite(array).sum())
+        if wrong:
+            raise Rejected(
+                f"{title}: output {name}: expected finite numbers, got {wrong} of {array.size} "
+                "nan or inf",
+                hint="check scale, mean and std under [foreign]; then the model itself",
+            )
+
+
+def refuse_meaning(manifest: Manifest, outputs: Arrays, title: str) -> None:
+    """Scores that are none, boxes in another unit.
+
+    Raises: Rejected.
+    """
+    for head in manifest.heads:
+        scores = _scores(head, outputs)
+        if scores is not None and scores.size:
+            low, high = float(scores.min()), float(scores.max())
+            if low < -SLACK or high > 1 + SLACK:
+                raise Rejected(
+                    f"{title}: head {head.name}: decoder {head.decoder} expects scores of 0 to 1, "
+                    f"got {low:.4g} to {high:.4g}",
+                    hint="put the sigmoid or softmax into the graph, or choose another decoder",
+                )
+        _refuse_boxes(manifest, head, outputs, title)
+
+
+def _scores(head: HeadSpec, outputs: Arrays) -> NDArray[Any] | None:
+    if head.decoder not in PROBABILITIES:
+        return None
+    if head.decoder == "yolo":
+        return _yolo_rows(head, outputs)[4:]
+    return outputs[head.outputs[1 if head.decoder == "boxes" else 0]]
+
+
+def _yolo_rows(head: HeadSpec, outputs: Arrays) -> NDArray[Any]:
+    """[4 + C, N], with the same rule as the decoder's."""
+    array = outputs[head.outputs[0]][0]
+    exact = 4 + classes_named(head)
+    rows, columns = array.shape
+    first = rows == exact if (rows == exact) != (columns == exact) else rows <= columns
+    turned: NDArray[Any] = array if first else array.T
+    return turned
+
+
+def _refuse_boxes(manifest: Manifest, head: HeadSpec, outputs: Arrays, title: str) -> None:
+    """Raises: Rejected."""
+    if head.decoder == "detr":
+        boxes = outputs[head.outputs[1]]
+        wrong = boxes.size and float(np.abs(boxes).max()) > 2 * SMALL_PX
+        unit, got = "parts of the picture, 0 to 1", "px"
+    elif head.decoder in {"boxes", "yolo"}:
+        rows = _yolo_rows(head, outputs)[:4] if head.decoder == "yolo" else outputs[head.outputs[0]]
+        boxes = rows
+        large = min(manifest.input.size) > 8 * SMALL_PX
+        wrong = boxes.size and large and 0 < float(np.abs(boxes).max()) <= SMALL_PX
+        unit, got = "px of the input", "parts of the picture"
+    else:
+        return
+    if wrong:
+        raise Rejected(
+            f"{title}: head {head.name}: decoder {head.decoder} expects boxes in {unit}, got "
+            f"numbers up to {float(np.abs(boxes).max()):.4g}, as of {got}",
+            hint="scale the boxes in the graph, or choose another decoder",
+        )
+
+
+class Sight:
+    """Counts what is found on the frames: figures that need no truth to compare with.
+
+    As an edge counts them, so that it may compare its own: presence per frame, the best score of a
+    frame, the share of the picture that its findings cover, presence that flips between neighbours.
+    """
+
+    def __init__(self) -> None:
+        self.frames = self.found = self.pairs = self.flips = self.objects = 0
+        self.truncated = 0
+        self.scores = [0] * BINS
+        self.labels: dict[str, int] = {}
+        self._area = 0.0
+        self._inputs: list[tuple[float, float]] = []
+        self._last: bool | None = None
+
+    def add(self, findings: Findings, size: tuple[int, int], pixels: NDArray[np.uint8]) -> None:
+        """size: [w, h] px of the frame. pixels: what the model was given."""
+        scores = [one.score for one in (findings.objects or findings.labels)]
+        best = max(scores, default=0.0)
+        self.frames += 1
+        self.objects += len(scores)
+        self.truncated += "truncated" in findings.flags
+        self.scores[min(BINS - 1, int(best * BINS))] += 1
+        keys = [f"{one.head}/{one.label}" for one in findings.objects]
+        for key in keys + [f"{one.head}/{one.label}" for one in findings.labels]:
+            self.labels[key] = self.labels.get(key, 0) + 1
+        if scores:
+            self.found += 1
+            covered = sum(_area_px(one) for one in findings.objects)
+            self._area += min(1.0, covered / (size[0] * size[1]))
+        if self._last is not None:
+            self.pairs += 1
+            self.flips += self._last != bool(scores)
+        self._last = bool(scores)
+        self._inputs.append(
+            (float(pixels.mean()), float(np.square(pixels, dtype=np.float64).mean()))
+        )
+
+    def reference(self, *, sequence: bool) -> dict[str, Any]:
+        """For `[reference]` of the manifest. flicker is told of neighbouring frames alone."""
+        mean, square = np.mean(self._inputs, axis=0).tolist()
+        figures = {
+            "frames": self.frames,
+            "findings_per_100": round(100 * self.found / self.frames, 2),
+            "scores": [round(count / self.frames, 4) for count in self.scores],
+            "mean_area": round(self._area / self.found, 6) if self.found else 0.0,
+            "input_mean": round(mean, 2),
+            "input_sd": round(max(0.0, square - mean * mean) ** 0.5, 2),
+        }
+        if sequence and self.pairs:
+            figures["flicker"] = round(self.flips / self.pairs, 4)
+        return figures
+
+
+def _area_px(found: Object) -> float:
+    if found.mask is not None:
+        return float(found.mask.area_px)
+    x0, y0, x1, y1 = found.box
+    return max(0.0, x1 - x0) * max(0.0, y1 - y0)
+
+
+def warnings_of(manifest: Manifest, shapes: Mapping[str, Sequence[int]], sight: Sight) -> list[str]:
+    """What the person should look at."""
+    told = []
+    if not sight.found:
+        told.append(
+            f"nothing was found on {sight.frames} frames: check [foreign], the thresholds and "
+            "whether the frames show what the model was made for"
+        )
+    elif sight.found == sight.frames and sight.frames > 1:
+        told.append("something was found on every frame: add frames where there is nothing")
+    if sight.truncated:
+        told.append(f"{sight.truncated} frames had more findings than a record holds")
+    for head in manifest.heads:
+        has, named = _classes(head, shapes), len(head.labels)
+        if head.labels and has > named:
+            told.append(
+                f"head {head.name}: the model has {has} classes, {named} are named; findings of "
+                "the others are left out"
+            )
+        missing = [one.key for one in head.labels if f"{head.name}/{one.key}" not in sight.labels]
+        if sight.found and missing and head.decoder != "heatmaps":
+            told.append(f"head {head.name}: never found on the frames: {', '.join(missing[:20])}")
+    return told
+
+
+def _classes(head: HeadSpec, shapes: Mapping[str, Sequence[int]]) -> int:
+    """How many classes the outputs have; 0 where their shape does not tell."""
+    shape = shapes[head.outputs[0]]
+    if head.decoder == "yolo":
+        return int(min(shape[1:])) - 4
+    if head.decoder == "detr":
+        return int(shape[2])
+    return int(shape[1]) if head.decoder in {"mask_sigmoid", "probs", "heatmaps"} else 0
