@@ -17,8 +17,9 @@ from onnx import TensorProto, helper
 from edge_agent.core.errors import Rejected
 from tests.packing.foreign import finish
 from tools.hot_tier.packing.opset import lower
+from tools.hot_tier.packing.outputs import keep_outputs
 from tools.hot_tier.packing.sessions import by_hand
-from tools.hot_tier.packing.shaping import keep_outputs, settle
+from tools.hot_tier.packing.shaping import settle
 from tools.hot_tier.packing.wish import Asked, read_wish
 from tools.hot_tier.packing.wrapping import wrap
 

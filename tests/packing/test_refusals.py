@@ -191,6 +191,17 @@ def test_a_batch_of_four_and_a_clip_are_no_single_pictures(desk: Desk) -> None:
     assert "expected 4 axes" in desk.refuse(model, foreign.MANIFESTS["yolo"]).what
 
 
+def test_a_size_that_the_net_cannot_take_is_refused_with_what_to_try(desk: Desk) -> None:
+    net = Net()
+    low = net.conv("x", 3, 4, stride=2)
+    net.add("Add", net.conv("x", 3, 4), net.add("Concat", low, low, axis=3), out="y")
+    model = net.model([("x", TensorProto.FLOAT, ["n", 3, "h", "w"])], OUT)
+    del model.graph.output[0].type.tensor_type.shape.dim[:]
+    text = above("z") + '[input]\nsize = [33, 32]\nfit = "stretch"\n' + MASK.partition("\n[")[2]
+    said = desk.refuse(model, text.replace('stretch"\nfore', 'stretch"\n[fore'))
+    assert said.hint.startswith("choose another size under [input]")
+
+
 def test_an_input_of_whole_numbers_that_are_no_pixels_is_refused(desk: Desk) -> None:
     model = foreign.yolo()
     model.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64

@@ -7,6 +7,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -58,6 +59,30 @@ def test_outputs_that_mean_something_else_are_refused(
     net = one_conv(out="y0")
     fault(net)
     assert why in desk.refuse(net.model(IN, outputs), above("w") + manifest).what
+
+
+@pytest.mark.parametrize(
+    ("decoder", "kind", "more"),
+    [("mask_sigmoid", "Sigmoid", {}), ("mask_softmax", "Softmax", {"axis": 1})],
+)
+def test_a_last_squashing_goes_where_the_decoder_takes_logits(
+    desk: Desk, decoder: str, kind: str, more: dict[str, int]
+) -> None:
+    net = one_conv(out="y0")
+    net.add(kind, "y0", out="y", **more)
+    manifest = '[input]\nfit = "stretch"\n' + SCALED + head(decoder, "y")
+    packed = desk.pack(net.model(IN, OUT), above("q") + manifest, folder=desk.folder)
+    assert f"last {kind} of output y left out: decoder {decoder} takes logits" in packed.did
+    kinds = [one.op_type for one in onnx.load(desk.folder / "q/1.0.0/q.onnx").graph.node]
+    assert kind not in kinds
+
+
+def test_probabilities_that_cannot_be_undone_are_refused_where_logits_are_read(desk: Desk) -> None:
+    net = one_conv(out="y0")
+    net.add("HardSigmoid", "y0", out="y")
+    said = desk.refuse(net.model(IN, OUT), above("q") + MASK)
+    assert "decoder mask_sigmoid expects logits, got 0." in said.what
+    assert "as of probabilities" in said.what
 
 
 def test_boxes_in_px_are_no_detr_boxes(desk: Desk) -> None:
@@ -131,7 +156,7 @@ def test_a_model_without_products_gets_no_fp16_variant(desk: Desk) -> None:
     net = Net()
     net.add("MaxPool", "x", out="y", kernel_shape=[8, 8], strides=[8, 8])
     model = net.model(IN, [("y", TensorProto.FLOAT, [1, 3, 8, 12])])
-    packed = desk.pack(model, above("p") + MASK)
+    packed = desk.pack(model, above("p") + MASK.replace('"1/255"', "1.0"))
     assert any("expected convolutions or matrix products" in one for one in packed.warnings)
 
 

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_agent.core.errors import Rejected
+from tools.hot_tier.packing.outputs import reads
 from tools.hot_tier.packing.reading import opset_of
-from tools.hot_tier.packing.shaping import reads
 from tools.hot_tier.packing.wrapping import PREFIX
 
 PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})

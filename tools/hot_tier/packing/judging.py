@@ -77,6 +77,21 @@ def _yolo_rows(head: HeadSpec, outputs: Arrays) -> NDArray[Any]:
     return turned
 
 
+def refuse_squashed(manifest: Manifest, ranges: Mapping[str, tuple[float, float]]) -> None:
+    """Masks of probabilities for a decoder that takes logits. ranges: of all frames, by output.
+
+    Raises: Rejected.
+    """
+    for head in manifest.heads:
+        low, high = ranges[head.outputs[0]]
+        if head.decoder in {"mask_sigmoid", "mask_softmax"} and 0 <= low < high <= 1:
+            raise Rejected(
+                f"look at the outputs: head {head.name}: decoder {head.decoder} expects logits, "
+                f"got {low:.4g} to {high:.4g} on all frames, as of probabilities",
+                hint="export the model without its last sigmoid or softmax",
+            )
+
+
 def _refuse_boxes(manifest: Manifest, head: HeadSpec, outputs: Arrays, title: str) -> None:
     """Raises: Rejected."""
     if head.decoder == "detr":

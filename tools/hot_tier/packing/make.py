@@ -19,10 +19,11 @@ from tools.hot_tier.packing import judging, sessions
 from tools.hot_tier.packing.frames import frames_of, how_many, spread
 from tools.hot_tier.packing.halving import halve
 from tools.hot_tier.packing.opset import limit_ir, lower
+from tools.hot_tier.packing.outputs import keep_outputs, unsquash
 from tools.hot_tier.packing.proving import GOLDEN, Gaps, Proof, Prover, alike, interpreter, look
 from tools.hot_tier.packing.proving import rounded as rounded_golden
 from tools.hot_tier.packing.reading import graphs, read_model
-from tools.hot_tier.packing.shaping import Picture, keep_outputs, settle
+from tools.hot_tier.packing.shaping import Picture, settle
 from tools.hot_tier.packing.storing import check_golden, write_folder, write_tar
 from tools.hot_tier.packing.wish import Asked, read_wish
 from tools.hot_tier.packing.wrapping import wrap
@@ -95,6 +96,7 @@ def pack(options: Options) -> Packed:
     limit_ir(model, did)
     picture = settle(model, asked.wish, did)
     keep_outputs(model, asked.wish, did)
+    unsquash(model, asked.wish, did)
     foreign = model.SerializeToString()
     model = lower(model, did)
     wrap(model, picture, asked.wish.foreign, did)
@@ -147,6 +149,7 @@ class _Job:
         chosen = spread(how_many(self._options.frames, self._options.most_frames), GOLDEN)
         self._each(lambda i, frame, roi: prover.see(frame, roi, golden=i in chosen))
         self._proof = prover.proof
+        judging.refuse_squashed(manifest, self._proof.ranges)
         gaps = self._proof.gaps
         self._variants = [
             msgspec.structs.replace(

@@ -80,8 +80,16 @@ class Proof(msgspec.Struct, kw_only=True):
     gaps: Gaps
     sight: judging.Sight
     shapes: dict[str, tuple[int, ...]]
+    ranges: dict[str, tuple[float, float]]  # lowest and highest number of each output
     golden: Arrays
     findings: list[Findings]
+
+    def widen(self, said: Arrays) -> None:
+        for name, array in said.items():
+            low, high = self.ranges.get(name, (np.inf, -np.inf))
+            if array.size:
+                low, high = min(low, float(array.min())), max(high, float(array.max()))
+            self.ranges[name] = low, high
 
 
 class Prover:
@@ -110,8 +118,9 @@ class Prover:
         self._interpreter = interpreter(manifest)
         self._kept = {name for head in manifest.heads for name in head.outputs}
         self._kept |= {state.output for state in manifest.states}
-        self._first = True
-        self.proof = Proof(gaps=Gaps(), sight=judging.Sight(), shapes={}, golden={}, findings=[])
+        self.proof = Proof(
+            gaps=Gaps(), sight=judging.Sight(), shapes={}, ranges={}, golden={}, findings=[]
+        )
 
     def see(self, frame: Frame, roi: tuple[int, int, int, int], *, golden: bool) -> None:
         """Frames come in order; golden: also a sample, from zeroed states.
@@ -136,6 +145,13 @@ class Prover:
         self.proof.findings.append(findings)
         self.proof.sight.add(findings, frame.size, pixels)
         self.proof.shapes = {name: array.shape for name, array in said.items()}
+        for name, array in said.items():
+            low, high = self.proof.ranges.get(name, (np.inf, -np.inf))
+            numbers = array if array.size else np.zeros(1)
+            self.proof.ranges[name] = (
+                min(low, float(numbers.min())),
+                max(high, float(numbers.max())),
+            )
         if golden:
             self._sample(pixels, said)
 

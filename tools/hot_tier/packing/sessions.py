@@ -23,6 +23,8 @@ from edge_agent.ports import Bound
 from tools.hot_tier.packing.shaping import Picture
 from tools.hot_tier.packing.wish import Foreign, scale_of
 
+SIZES_HINT = "choose another size under [input]: many nets want multiples of 32"
+
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -64,7 +66,7 @@ class Plain:
         except self._errors as error:
             raise Rejected(
                 f"pack model: ONNX Runtime {vendor.__version__} does not load it: {_brief(error)}",
-                hint="export the model again with opset 17",
+                hint=SIZES_HINT if "imension" in str(error) else "export it again with opset 17",
             ) from error
         self._specs = states
         self._kinds = {one.name: one for one in self._session.get_inputs()}
@@ -84,7 +86,7 @@ class Plain:
         except self._errors as error:
             raise Rejected(
                 f"pack model: it does not run: {_brief(error)}",
-                hint="check the sizes under [input], and run the file by itself",
+                hint=SIZES_HINT,
             ) from error
         found = dict(zip(self._names, values, strict=True))
         for state in self._specs:

@@ -189,60 +189,6 @@ def _infer(model: Any) -> None:
     model.CopyFrom(inferred)
 
 
-def keep_outputs(model: Any, wish: Wish, did: list[str]) -> None:
-    """Leaves out what no head and no state reads, and the nodes that only it needs.
-
-    Raises: Rejected when an output is missing.
-    """
-    wanted = {name for head in wish.heads for name in head.outputs}
-    wanted |= {state.output for state in wish.states}
-    there = [one.name for one in model.graph.output]
-    missing = sorted(wanted - set(there))
-    if missing:
-        raise Rejected(
-            f"pack model: expected outputs {missing}, the file has {there}",
-            hint="correct outputs of [[heads]] in the pack manifest",
-        )
-    kept = [one for one in model.graph.output if one.name in wanted]
-    left_out = [name for name in there if name not in wanted]
-    if left_out:
-        del model.graph.output[:]
-        model.graph.output.extend(kept)
-        did.append(f"outputs that no head reads left out: {', '.join(left_out)}")
-    _drop_dead(model.graph)
-
-
-def reads(node: Any) -> set[str]:
-    """Everything that a node needs, also inside its branches."""
-    names = {name for name in node.input if name}
-    for attribute in node.attribute:
-        inner = [attribute.g] if attribute.HasField("g") else []
-        for graph in [*inner, *attribute.graphs]:
-            made = {name for inside in graph.node for name in inside.output}
-            made |= {one.name for one in [*graph.input, *graph.initializer]}
-            wanted = {name for inside in graph.node for name in reads(inside)}
-            wanted |= {one.name for one in graph.output}
-            names |= wanted - made
-    return names
-
-
-def _drop_dead(graph: Any) -> None:
-    needed = {one.name for one in graph.output}
-    alive = []
-    for node in reversed(graph.node):
-        if needed & set(node.output):
-            alive.append(node)
-            needed |= reads(node)
-    replace(graph.node, list(reversed(alive)))
-    replace(graph.initializer, [one for one in graph.initializer if one.name in needed])
-
-
-def replace(field: Any, kept: list[Any]) -> None:
-    """The content of a repeated field by another."""
-    del field[:]
-    field.extend(kept)
-
-
 def rename(model: Any, old: str, new: str) -> None:
     """Wherever a value is read or made."""
     for graph in graphs(model.graph):
