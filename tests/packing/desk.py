@@ -11,7 +11,8 @@ from onnx import TensorProto
 from edge_agent.core.errors import Rejected
 from tests.packing import foreign
 from tests.packing.foreign import SIZE, Net, head
-from tools.hot_tier.packing.make import Options, Packed, pack
+from tools.hot_tier.packing.make import pack
+from tools.hot_tier.packing.report import Options, Packed
 
 IN = [("x", TensorProto.FLOAT, [1, 3, SIZE[1], SIZE[0]])]
 SCALED = '[foreign]\nscale = "1/255"\n'

@@ -60,12 +60,6 @@ def test_without_a_place_the_package_gets_its_own_name_here(
     assert not list(tmp_path.glob(".*")), "nothing half written is left"
 
 
-def test_the_same_model_gives_the_same_package(arguments: list[str], tmp_path: Path) -> None:
-    for name in ("a.eam", "b.eam"):
-        assert main([*arguments, "-o", str(tmp_path / name)]) == exits.OK
-    assert (tmp_path / "a.eam").read_bytes() == (tmp_path / "b.eam").read_bytes()
-
-
 def test_a_refusal_is_six_and_says_why_in_json_too(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -78,8 +72,20 @@ def test_a_refusal_is_six_and_says_why_in_json_too(
     assert " -> correct outputs of [[heads]]" in said.err
 
 
-def test_a_place_that_cannot_be_written_is_refused(arguments: list[str], tmp_path: Path) -> None:
-    assert main([*arguments, "-o", str(tmp_path / "none" / "y.eam")]) == exits.REFUSED
+def test_a_file_that_ends_the_process_that_reads_it_is_refused(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Found by turning over bytes: a pad so negative that onnx.shape_inference aborts on it."""
+    model = foreign.unet()
+    pads = model.graph.initializer[0]
+    assert model.graph.node[0].input[1] == pads.name
+    pads.raw_data = pads.raw_data[:-1] + bytes([0xCC])
+    (tmp_path / "yolo.onnx").write_bytes(model.SerializeToString())
+    (tmp_path / "yolo.toml").write_text(foreign.MANIFESTS["unet"])
+    assert main([*arguments, "-o", str(tmp_path / "y.eam")]) == exits.REFUSED
+    said = capsys.readouterr().err
+    assert "refused: pack model: reading or running yolo.onnx ended the process with SIG" in said
+    assert not (tmp_path / "y.eam").exists()
 
 
 def test_a_region_that_is_none_is_wrong_usage(arguments: list[str]) -> None:

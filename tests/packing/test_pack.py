@@ -18,7 +18,8 @@ from edge_agent.core.manifest import Manifest
 from edge_agent.ports import Bound
 from edge_agent.stores.models import Models
 from tests.packing import foreign
-from tools.hot_tier.packing.make import Options, Packed, pack
+from tools.hot_tier.packing.make import pack
+from tools.hot_tier.packing.report import Options, Packed
 
 Made = tuple[Packed, Manifest, Path, Any]
 

@@ -12,7 +12,8 @@ from edge_agent.core.errors import Rejected
 from tests.packing import foreign
 from tests.packing.desk import IN, MASK, OUT, SCALED, Desk, changed, one_conv
 from tests.packing.foreign import SIZE, Net, above
-from tools.hot_tier.packing.make import Options, pack
+from tools.hot_tier.packing.make import pack
+from tools.hot_tier.packing.report import Options
 
 
 def test_the_base_of_these_tests_is_packed(desk: Desk) -> None:

@@ -119,6 +119,19 @@ def test_a_version_that_is_there_already_is_not_written_over(desk: Desk) -> None
     assert {path: path.read_bytes() for path in before} == before
 
 
+def test_the_same_model_gives_the_same_package(desk: Desk) -> None:
+    places = [desk.folder / name for name in ("a.eam", "b.eam")]
+    for place in places:
+        desk.pack(foreign.yolo(), foreign.MANIFESTS["yolo"], out=place)
+    first, second = (place.read_bytes() for place in places)
+    assert first == second
+
+
+def test_a_place_that_cannot_be_written_is_refused(desk: Desk) -> None:
+    with pytest.raises(Rejected, match=r"write y\.eam: No such file or directory"):
+        desk.pack(foreign.yolo(), foreign.MANIFESTS["yolo"], out=desk.folder / "none" / "y.eam")
+
+
 # ── fp16 ──────────────────────────────────────────────────────────────────────────────────────
 
 

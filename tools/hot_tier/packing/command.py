@@ -6,15 +6,14 @@ import argparse
 import importlib.util
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from edge_agent.cli.exits import ERROR, OK, REFUSED
 from edge_agent.core.errors import EdgeAgentError, Rejected
-
-if TYPE_CHECKING:
-    from tools.hot_tier.packing.make import Packed
+from tools.hot_tier.packing.apart import pack_apart
+from tools.hot_tier.packing.report import HALF_LIMIT, Options, Packed
+from tools.hot_tier.packing.wish import read_wish
 
 BYTES = "B", "kB", "MB", "GB"
 
@@ -36,8 +35,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     half = parser.add_mutually_exclusive_group()
     half.add_argument("--require-fp16", action="store_true", help="refuse a model that fp16 spoils")
     half.add_argument("--no-fp16", action="store_true", help="make no fp16 variant")
-    more("--fp16-limit", type=float, default=0.02, metavar="SHARE", help="of an output's span "
-         "that fp16 may differ (0.02)")  # fmt: skip
+    more("--fp16-limit", type=float, default=HALF_LIMIT, metavar="SHARE",
+         help="of an output's span that fp16 may differ (0.02)")  # fmt: skip
     more("--json", action="store_true", help="one JSON document, also when refused")
 
 
@@ -58,10 +57,8 @@ def run(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return ERROR
-    from tools.hot_tier.packing import make  # noqa: PLC0415 - needs onnx, as only this verb does
-
     try:
-        packed = make.pack(_asked(options))
+        packed = pack_apart(_asked(options))
     except Rejected as error:
         if options.json:
             said = {"schema": 1, "refused": {"what": error.what, "hint": error.hint}}
@@ -78,10 +75,8 @@ def run(options: argparse.Namespace) -> int:
     return OK
 
 
-def _asked(options: argparse.Namespace) -> Any:
-    from tools.hot_tier.packing.make import Options  # noqa: PLC0415 - as above
-    from tools.hot_tier.packing.wish import read_wish  # noqa: PLC0415
-
+def _asked(options: argparse.Namespace) -> Options:
+    """Raises: Rejected."""
     out = options.out
     if out is None and options.dir is None:
         wish = read_wish(options.manifest).wish

@@ -5,12 +5,12 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import msgspec
 import numpy as np
 
-from edge_agent.backends.onnx import MAX_FILE_BYTES, runtime
+from edge_agent.backends.onnx import runtime
 from edge_agent.core.errors import Rejected
 from edge_agent.core.frames import Frame
 from edge_agent.core.manifest import Manifest
@@ -23,69 +23,18 @@ from tools.hot_tier.packing.outputs import keep_outputs, unsquash
 from tools.hot_tier.packing.proving import GOLDEN, Gaps, Proof, Prover, alike, interpreter, look
 from tools.hot_tier.packing.proving import rounded as rounded_golden
 from tools.hot_tier.packing.reading import graphs, read_model
+from tools.hot_tier.packing.report import Options, Packed, Precision, Variant
 from tools.hot_tier.packing.shaping import Picture, settle
 from tools.hot_tier.packing.storing import check_golden, write_folder, write_tar
 from tools.hot_tier.packing.wish import Asked, read_wish
 from tools.hot_tier.packing.wrapping import wrap
 from tools.training.package import write_manifest
 
-HALF_LIMIT = 0.02  # of an output's span
 HALF_ALIKE = 0.95  # of the findings of both
 HALF_MARGIN = 4.0
 GOLDEN_FILE = "golden.npz"
 GOLDEN_BYTES = 64 << 20  # in memory; a large model gets fewer samples
 TRAIN_TYPES = ("QuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
-
-Precision = Literal["fp32", "fp16", "int8"]
-
-
-class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """out, folder: at least one. roi: x, y, w, h px of the frames. half: the FP16 variant."""
-
-    model: Path
-    manifest: Path
-    frames: Path
-    out: Path | None = None
-    folder: Path | None = None
-    roi: tuple[int, int, int, int] | None = None
-    sequence: bool = False
-    half: Literal["try", "require", "no"] = "try"
-    half_limit: float = HALF_LIMIT
-    most_frames: int = 500
-    limit_bytes: int = MAX_FILE_BYTES
-
-
-class Variant(msgspec.Struct, frozen=True, kw_only=True):
-    """measured: largest difference by output; of fp16 to fp32, else to the foreign file."""
-
-    name: str
-    file: str
-    precision: Precision
-    bytes: int
-    backends: tuple[str, ...]
-    measured: dict[str, float]
-    tolerances: dict[str, float]
-
-
-class Packed(msgspec.Struct, frozen=True, kw_only=True):
-    """The report; what `--json` prints."""
-
-    schema: int = 1
-    name: str
-    version: str
-    sha256: str
-    bytes: int
-    out: str
-    folder: str
-    runtime: str
-    did: list[str]
-    warnings: list[str]
-    variants: list[Variant]
-    golden_samples: int
-    frames: int
-    objects: int
-    found_by_label: dict[str, int]
-    reference: dict[str, Any]
 
 
 def pack(options: Options) -> Packed:

@@ -43,7 +43,7 @@ def lower(model: Any, did: list[str]) -> Any:
     model.opset_import.extend(plain[:1])
     try:
         onnx.checker.check_model(model)
-    except onnx.checker.ValidationError as error:
+    except (onnx.checker.ValidationError, ValueError) as error:
         raise Rejected(
             f"pack model: it is no valid ONNX at opset {opset_of(model)}: {_brief(error)}",
             hint="export the model again",
@@ -80,7 +80,8 @@ def _converted(model: Any, had: int) -> Any:
 
 def _brief(error: Exception) -> str:
     """What the vendor says, without the place in its source."""
-    return str(error).strip().splitlines()[0].rpartition("failed: ")[2][:200]
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rpartition("failed: ")[2][:200]
 
 
 def _split(node: Any, graph: Any, shapes: dict[str, list[int]]) -> None:
@@ -88,7 +89,8 @@ def _split(node: Any, graph: Any, shapes: dict[str, list[int]]) -> None:
     if len(node.input) > 1 and node.input[1]:
         return
     axis = next((one.i for one in node.attribute if one.name == "axis"), 0)
-    size = (shapes.get(node.input[0]) or [0])[axis]
+    sizes_known = shapes.get(node.input[0], [])
+    size = sizes_known[axis] if -len(sizes_known) <= axis < len(sizes_known) else 0
     parts = len(node.output)
     kept = [one for one in node.attribute if one.name != "num_outputs"]
     del node.attribute[:]

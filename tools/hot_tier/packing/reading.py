@@ -37,9 +37,14 @@ def read_model(path: Path, limit_bytes: int) -> Any:
             f"read model {path.name}: expected a graph with operators, got none",
             hint="export it again",
         )
+    if not all(isinstance(name, str) for name in _names(model)):
+        raise Rejected(
+            f"read model {path.name}: expected names in UTF-8, got others",
+            hint="the file is damaged: export it again",
+        )
     _take_external(model, path, limit_bytes)
     if model.functions:
-        model = inliner.inline_local_functions(model)
+        model = _inlined(path.name, model)
     _check_operators(path.name, model)
     return model
 
@@ -52,6 +57,28 @@ def graphs(graph: Any) -> Iterator[Any]:
             inner = [attribute.g] if attribute.HasField("g") else []
             for one in [*inner, *attribute.graphs]:
                 yield from graphs(one)
+
+
+def _names(model: Any) -> Iterator[Any]:
+    """Every name that is read below; such as are no text come as bytes."""
+    for graph in graphs(model.graph):
+        for node in graph.node:
+            yield from (node.op_type, node.domain, node.name, *node.input, *node.output)
+            yield from (one.name for one in node.attribute)
+        for one in [*graph.input, *graph.output, *graph.initializer, *graph.value_info]:
+            yield one.name
+    yield from (one.domain for one in model.opset_import)
+
+
+def _inlined(name: str, model: Any) -> Any:
+    """Raises: Rejected."""
+    try:
+        return inliner.inline_local_functions(model)
+    except (RuntimeError, ValueError) as error:
+        raise Rejected(
+            f"read model {name}: its functions: {str(error)[:200]}",
+            hint="export the model without functions",
+        ) from error
 
 
 def _tensors(model: Any) -> Iterator[Any]:
