@@ -42,6 +42,11 @@ def test_a_scale_that_is_no_number_above_0_is_refused(desk: Desk, scale: str) ->
     assert "foreign.scale — wrong" in said.what
 
 
+def test_an_agent_version_that_is_none_is_refused(desk: Desk) -> None:
+    text = 'min_agent_version = "soon"\n' + foreign.MANIFESTS["yolo"]
+    assert "m.toml:1: min_agent_version — wrong" in desk.refuse(foreign.yolo(), text).what
+
+
 def test_a_float_model_whose_scale_nobody_said_is_refused(desk: Desk) -> None:
     said = desk.refuse(foreign.yolo(), changed("yolo", 'scale = "1/255"\n', ""))
     assert "foreign.scale: expected what the model multiplies pixels" in said.what

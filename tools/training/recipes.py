@@ -106,6 +106,8 @@ because the phantoms look like that; nobody has marked the truth there, so no ac
 
 Each folder `<name>/<version>/` holds a `manifest.toml`, one ONNX file (opset 17, uint8 in, under
 1 MB) and `golden.npz`: {golden} inputs with the outputs that every runtime must give.
+[docs/models.md](../docs/models.md) says what each key means, what the edge checks, and how a model
+of your own becomes such a folder.
 
 {tables}How it was measured, with ONNX Runtime on one thread, probability 0.5:
 

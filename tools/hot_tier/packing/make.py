@@ -53,9 +53,9 @@ def pack(options: Options) -> Packed:
         job = _Job(options, asked, picture, Path(root))
         job.did = did
         job.prove(model, foreign)
+        job.write_golden()
         if options.half != "no":
             job.add_half(model)
-        job.write_golden()
         return job.finish()
 
 
@@ -161,6 +161,7 @@ class _Job:
             tolerances=gaps.tolerances("fp16", HALF_MARGIN),
         )
         self._variants = [done, *self._variants[1:]]
+        check_golden(self._folder, self._manifest(), done.name)
 
     def _judge_half(self, gaps: Gaps, shared: list[float]) -> None:
         """Raises: Rejected with the figure."""
@@ -199,8 +200,7 @@ class _Job:
         Raises: Rejected.
         """
         manifest = self._manifest(last=True)
-        for variant in manifest.variants:
-            check_golden(self._folder, manifest, variant.name)
+        check_golden(self._folder, manifest, self._main)
         store = Models([self._root], shipped=False)
         sha = store.identity(self._folder)
         if self._options.out is not None:

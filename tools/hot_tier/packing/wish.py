@@ -80,7 +80,7 @@ class Wish(Section, frozen=True, kw_only=True):
     foreign: Foreign = Foreign()
     states: tuple[StateSpec, ...] = ()
     provenance: Provenance = Provenance()
-    min_agent_version: str = "0.1.0"
+    min_agent_version: Version = "0.1.0"
     latency_budget_ms: Annotated[float, Meta(gt=0)] = 100.0
     agreement: dict[str, bool | float | str] = {}
 
