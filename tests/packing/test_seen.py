@@ -151,6 +151,13 @@ def test_a_model_that_half_cannot_hold_goes_on_in_single_and_says_so(desk: Desk)
     assert any("no fp16 variant: " in one and "nan or inf" in one for one in packed.warnings)
 
 
+def test_findings_that_are_not_there_are_no_agreement(desk: Desk) -> None:
+    packed = desk.pack(one_conv().model(IN, OUT), above("n") + MASK.replace("0.5", "0.999"))
+    assert packed.objects == 0
+    assert "fp16 variant made; no frame had a finding to compare" in packed.did
+    assert packed.warnings[0].startswith("nothing was found on 3 frames: check [foreign]")
+
+
 def test_it_is_refused_where_fp16_is_required(desk: Desk) -> None:
     said = desk.refuse(out_of_range(), above("r") + MASK, half="require")
     assert "expected finite numbers" in said.what

@@ -179,8 +179,9 @@ class _Job:
                 f"{len(shared)} frames, expected at least {HALF_ALIKE:g}",
                 hint="go on with fp32, or train with half precision in mind",
             )
+        words = f"findings agree with fp32 to {mean:.3f} on {len(shared)} frames"
         self.did.append(
-            f"fp16 variant made; findings agree with fp32 to {mean:.3f} on {len(shared)} frames"
+            f"fp16 variant made; {words if shared else 'no frame had a finding to compare'}"
         )
 
     def write_golden(self) -> None:
