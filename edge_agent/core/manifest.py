@@ -75,7 +75,11 @@ class InputSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class VariantSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One file of the same model. tolerance: max |difference| to golden outputs, by output."""
+    """One file of the same model.
+
+    tolerance: how far an output may be from its golden one (`golden.difference`). tolerances: by
+    output, where one number does not fit all: boxes in px stand beside scores of 0 to 1.
+    """
 
     name: Name
     file: str
@@ -83,6 +87,10 @@ class VariantSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     backends: tuple[Literal["onnx", "tensorrt"], ...] = ("onnx", "tensorrt")
     golden: str = "golden.npz"
     tolerance: Annotated[float, Meta(gt=0)] = 1e-3
+    tolerances: dict[str, Annotated[float, Meta(gt=0)]] = {}
+
+    def tolerance_of(self, output: str) -> float:
+        return self.tolerances.get(output, self.tolerance)
 
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
