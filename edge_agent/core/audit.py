@@ -27,6 +27,8 @@ MAX_DETAILS = 16
 MAX_FAULTS = 20  # told of one log; the first is the one that matters
 GENESIS = "0" * 64
 
+_BEFORE, _BEHIND = len('{"entry":'), len(f',"hash":"{GENESIS}"}}')  # what stands around an entry
+
 Value = str | int | bool | None
 
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -108,7 +110,7 @@ def line_of(entry: Draft, head: Head) -> tuple[bytes, Head]:
         "object": entry.object,
         "detail": dict(entry.detail),
     }
-    after = _follow(head, fields)
+    after = _follow(head, _json(fields))
     return _json({"entry": fields, "hash": after.hash}) + b"\n", after
 
 
@@ -159,7 +161,7 @@ def follow(line: bytes, head: Head) -> tuple[Head, str]:
         return says, f"expected entry {head.entries + 1}, got entry {seq}"
     if line != _json(fields) or set(fields) != {"entry", "hash"}:
         return says, "expected JSON in the one form, got another"
-    after = _follow(head, entry)
+    after = _follow(head, line[_BEFORE:-_BEHIND])
     if after.hash != stated:
         return says, f"expected hash {after.hash[:16]}, got {stated[:16]}: changed after writing"
     return after, ""
@@ -219,8 +221,8 @@ class Check:
 # ── one way to write ──────────────────────────────────────────────────────────────────────────
 
 
-def _follow(head: Head, entry: Mapping[str, Any]) -> Head:
-    digest = hashlib.sha256(bytes.fromhex(head.hash) + _json(entry))
+def _follow(head: Head, entry: bytes) -> Head:
+    digest = hashlib.sha256(bytes.fromhex(head.hash) + entry)
     return Head(head.entries + 1, digest.hexdigest())
 
 

@@ -234,9 +234,10 @@ class Installed(Shelf):
         """What has no name that counts; nothing when it is not there."""
         if path.is_dir() and not path.is_symlink():
             return remove_tree(path, disk=self._disk)
+        if not os.path.lexists(path):
+            return 0
         size = _size(path)
-        with contextlib.suppress(FileNotFoundError):
-            self._disk.unlink(path)
+        self._disk.unlink(path)
         return size
 
     @contextmanager

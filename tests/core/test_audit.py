@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.core import audit
@@ -108,7 +108,6 @@ def test_a_fault_names_its_place_and_one_can_read_on() -> None:
     assert (check.head, check.entries) == (heads[-1], 30)
 
 
-@settings(max_examples=200)
 @given(st.data())
 def test_whatever_happens_to_a_log_is_found(data: st.DataObject) -> None:
     lines, heads = a_log(6)

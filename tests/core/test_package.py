@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Callable, Iterable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.core import package
@@ -61,7 +61,6 @@ def test_it_is_a_tar_for_everybody_else_too(files: dict[str, bytes]) -> None:
         assert {m.name: tar.extractfile(m).read() for m in tar.getmembers()} == files  # type: ignore[union-attr]
 
 
-@settings(max_examples=300)
 @given(FILES, st.data())
 def test_a_bit_that_is_turned_anywhere_is_refused_or_read_as_content(
     files: dict[str, bytes], data: st.DataObject
