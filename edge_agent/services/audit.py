@@ -58,15 +58,24 @@ class Trouble(NamedTuple):
     fix: str
 
 
+def stamper(clock: Clock, boot: str) -> Callable[[], Stamp]:
+    """Now, for entries of this start of the machine."""
+
+    def stamp() -> Stamp:
+        boot_us, (offset_us, _) = clock.boot_us(), clock.utc_offset_us()
+        return Stamp(boot_us, None if offset_us is None else boot_us + offset_us, boot)
+
+    return stamp
+
+
 class Auditor:
     """who: `agent`, `hot tier`, or a user of this machine as `uid 1000`."""
 
     def __init__(
-        self, ledger: Ledger, *, clock: Clock, boot: str, again_s: float = AGAIN_S
+        self, ledger: Ledger, *, stamp: Callable[[], Stamp], again_s: float = AGAIN_S
     ) -> None:
         self._ledger = ledger
-        self._clock = clock
-        self._boot = boot
+        self._stamp = stamp
         self._again_s = again_s
         self._waiting: deque[_Waiting] = deque()
         self._wake = anyio.Event()
@@ -109,9 +118,7 @@ class Auditor:
                 await anyio.to_thread.run_sync(self._ledger.close)
 
     def _draft(self, who: str, what: str, obj: str, detail: dict[str, object]) -> Draft:
-        boot_us, (offset_us, _) = self._clock.boot_us(), self._clock.utc_offset_us()
-        utc_us = None if offset_us is None else boot_us + offset_us
-        return audit.draft(Stamp(boot_us, utc_us, self._boot), who, what, obj, detail)
+        return audit.draft(self._stamp(), who, what, obj, detail)
 
     def _put(self, one: _Waiting) -> bool:
         if len(self._waiting) >= MAX_WAITING:

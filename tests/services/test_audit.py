@@ -6,11 +6,13 @@ from pathlib import Path
 import anyio
 import pytest
 
+from edge_agent.config.structs import SuperviseConfig
 from edge_agent.core.audit import Draft, Head
 from edge_agent.core.errors import Damaged
 from edge_agent.host import SystemClock
-from edge_agent.services.audit import MAX_WAITING, Auditor
+from edge_agent.services.audit import MAX_WAITING, Auditor, stamper
 from edge_agent.stores.audit import AuditLog, check
+from edge_agent.supervise import Health, rooms
 from tests.core.test_audit import STAMP
 from tests.faults.power import QuickDisk
 
@@ -42,7 +44,7 @@ class Slow:
 
 
 def an_auditor(ledger: Slow) -> Auditor:
-    return Auditor(ledger, clock=SystemClock(), boot="0badc0de", again_s=0.05)
+    return Auditor(ledger, stamp=stamper(SystemClock(), "0badc0de"), again_s=0.05)
 
 
 @pytest.mark.usefixtures("quiet_loop")
@@ -124,3 +126,26 @@ async def test_the_queue_is_written_out_at_shutdown(tmp_path: Path) -> None:
 
 async def _run(auditor: Auditor, *, task_status: anyio.abc.TaskStatus[None]) -> None:
     await auditor.run(task_status.started)
+
+
+class Unset(SystemClock):
+    def utc_offset_us(self) -> tuple[int | None, int | None]:
+        return None, None
+
+
+def test_without_a_wall_clock_the_boot_clock_tells_the_order() -> None:
+    stamp = stamper(Unset(), "0badc0de")
+    one, two = stamp(), stamp()
+    assert (one.utc_us, one.boot) == (None, "0badc0de")
+    assert one.boot_us <= two.boot_us
+
+
+async def test_the_room_is_drained_by_the_house(tmp_path: Path) -> None:
+    ledger = Slow(tmp_path)
+    auditor = an_auditor(ledger)
+    health = Health(SystemClock())
+    async with rooms("house", config=SuperviseConfig(), on_state=health.note) as house:
+        await house.start("audit", auditor.run)
+        auditor.note("agent", "stopped")
+    found = await anyio.to_thread.run_sync(check, tmp_path)
+    assert (found.entries, found.faults) == (1, [])
