@@ -16,7 +16,7 @@ from edge_agent.cli.settings import config_of
 from edge_agent.cli.tables import NOTHING, duration, plain, table
 from edge_agent.core import audit
 from edge_agent.core.audit import Head
-from edge_agent.stores.audit import check, lines_of, log_files
+from edge_agent.stores.audit import check, files_of, lines_of, log_files
 
 
 def run(args: argparse.Namespace) -> int:
@@ -96,8 +96,8 @@ def run_show(args: argparse.Namespace, folder: Path) -> int:
         )
     newest: deque[dict[str, Any]] = deque(maxlen=args.limit)
     skipped = 0
-    for path in log_files(folder):
-        for number, (line, is_whole) in enumerate(lines_of(path)):
+    for _, file in files_of(folder):
+        for number, (line, is_whole) in enumerate(lines_of(file)):
             entry = audit.parse_entry(line) if number and is_whole else None
             if entry is not None:
                 newest.append(entry)

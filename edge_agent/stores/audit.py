@@ -22,6 +22,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -60,14 +61,33 @@ def promised(folder: Path) -> Head | None:
     return None
 
 
-def lines_of(path: Path) -> Iterator[tuple[bytes, bool]]:
+def files_of(folder: Path) -> Iterator[tuple[str, BinaryIO]]:
+    """Every file of a log as it was at one moment, oldest first, also while it is written.
+
+    Raises: OSError.
+    """
+    with contextlib.ExitStack() as held:
+        live: BinaryIO | None = None
+        with contextlib.suppress(FileNotFoundError):  # none, or just between two
+            live = held.enter_context((folder / LIVE).open("rb"))
+        for path in log_files(folder):
+            if path.name == LIVE:
+                continue
+            with path.open("rb") as file:
+                yield path.name, file
+                if live is not None and os.path.sameopenfile(file.fileno(), live.fileno()):
+                    return  # it has filled up meanwhile; what comes after it is of a later moment
+        if live is not None:
+            yield LIVE, live
+
+
+def lines_of(file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
     """The lines of a file without their ends, and whether each had one. Bounded, whatever is there.
 
     Raises: OSError.
     """
-    with path.open("rb") as file:
-        while line := file.readline(audit.MAX_LINE_BYTES + 1):
-            yield line.removesuffix(b"\n"), line.endswith(b"\n")
+    while line := file.readline(audit.MAX_LINE_BYTES + 1):
+        yield line.removesuffix(b"\n"), line.endswith(b"\n")
 
 
 def check(folder: Path, known: Sequence[Head] = ()) -> audit.Check:
@@ -77,11 +97,11 @@ def check(folder: Path, known: Sequence[Head] = ()) -> audit.Check:
     """
     found = promised(folder)  # first: the log only grows
     checking = audit.Check([*known, *([found] if found else [])])
-    for path in log_files(folder):
-        for number, (line, is_whole) in enumerate(lines_of(path)):
+    for name, file in files_of(folder):
+        for number, (line, is_whole) in enumerate(lines_of(file)):
             if number == 0:
-                checking.begin(path.name, line)
-            elif is_whole or path.name != LIVE:
+                checking.begin(name, line)
+            elif is_whole or name != LIVE:
                 checking.entry(line)
     checking.end()
     return checking
@@ -275,7 +295,11 @@ def _scan(path: Path, known: Head | None) -> _Scan:
 
     Raises: OSError.
     """
-    lines = lines_of(path)
+    with path.open("rb") as file:
+        return _scanned(lines_of(file), known)
+
+
+def _scanned(lines: Iterator[tuple[bytes, bool]], known: Head | None) -> _Scan:
     first, is_whole = next(lines, (b"", False))
     begins = audit.parse_first(first) if is_whole else None
     if begins is None:

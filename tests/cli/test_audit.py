@@ -79,7 +79,7 @@ def test_archived_files_are_a_warning(
 
 
 def test_it_verifies_while_it_is_written(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    log, stop = a_log(state, file_bytes=1 << 20), threading.Event()
+    log, stop = a_log(state, file_bytes=10 * SMALL), threading.Event()
     log.open()
 
     def write() -> None:

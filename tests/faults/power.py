@@ -14,6 +14,8 @@ from typing import BinaryIO, NamedTuple
 
 from edge_agent.stores.files import Disk
 
+Left = tuple[tuple[Path, bytes | None], ...]  # paths, with the content of files; None: a folder
+
 
 class Effect(NamedTuple):
     """what: the method. other: the new name, or what was written."""
@@ -123,13 +125,13 @@ class World:
         else:
             self._into_file(self._at(path), what, other)
 
-    def leave(self, folder: Path, choose: Choose) -> None:
-        """Writes what is there after a cut."""
+    def left(self, choose: Choose) -> Left:
+        """What is there after a cut."""
         names = {node: dict(held) for node, held in self._start.items()}
         for change in self._changes:
             if not change.unflushed or choose.keeps(change):
                 _apply(change, names)
-        _write(self._top, folder, names, choose)
+        return tuple(_left(self._top, Path(), names, choose))
 
     def _change(
         self, node: Node, gone: tuple[Node, str] | None, come: tuple[Node, str] | None
@@ -208,10 +210,14 @@ def cuts(
         last = (
             f"{effects[length - 1].what} {effects[length - 1].path.name}" if length else "nothing"
         )
+        seen: set[Left] = set()
         for number, (how, choose) in enumerate(outcomes(length)):
+            left = world.left(choose)
+            if left in seen:
+                continue  # nothing was unflushed that could make a difference
+            seen.add(left)
             folder = scratch / f"{length:04}-{number}"
-            folder.mkdir()
-            world.leave(folder, choose)
+            _write(left, folder)
             yield f"cut after effect {length} ({last}), {how}", folder
 
 
@@ -233,13 +239,21 @@ def _apply(change: Change, names: dict[Node, dict[str, Node]]) -> None:
         names.setdefault(change.come[0], {})[change.come[1]] = change.node
 
 
-def _write(node: Node, path: Path, names: dict[Node, dict[str, Node]], choose: Choose) -> None:
+def _left(
+    node: Node, path: Path, names: dict[Node, dict[str, Node]], choose: Choose
+) -> Iterable[tuple[Path, bytes | None]]:
     for name, child in names.get(node, {}).items():
-        if child.is_folder:
-            (path / name).mkdir()
-            _write(child, path / name, names, choose)
+        yield path / name, None if child.is_folder else choose.torn(child)
+        yield from _left(child, path / name, names, choose)
+
+
+def _write(left: Left, folder: Path) -> None:
+    folder.mkdir()
+    for path, content in left:
+        if content is None:
+            (folder / path).mkdir()
         else:
-            (path / name).write_bytes(choose.torn(child))
+            (folder / path).write_bytes(content)
 
 
 def _seen(path: Path) -> Node:

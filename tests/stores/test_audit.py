@@ -3,13 +3,14 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from edge_agent.core import audit
 from edge_agent.core.audit import Head
 from edge_agent.core.errors import Damaged, Overloaded
-from edge_agent.stores.audit import AuditLog, check, lines_of, log_files, promised
+from edge_agent.stores.audit import AuditLog, check, files_of, lines_of, log_files, promised
 from edge_agent.stores.files import Disk
 from tests.core.test_audit import STAMP, a_draft
 from tests.faults.power import QuickDisk, RecordingDisk, cuts
@@ -39,7 +40,7 @@ def filled(folder: Path, count: int, file_bytes: int = 1 << 20) -> Head:
 
 def said(folder: Path) -> list[str]:
     """What the log says of itself."""
-    lines = [line for path in log_files(folder) for line, _ in list(lines_of(path))[1:]]
+    lines = [line for _, file in files_of(folder) for line, _ in list(lines_of(file))[1:]]
     entries = [audit.parse_entry(line) or {"what": "?", "who": ""} for line in lines]
     return [entry["what"] for entry in entries if entry["who"] == "edge-agent"]
 
@@ -204,9 +205,36 @@ def test_a_disk_that_fails_promises_nothing_and_is_tried_again(tmp_path: Path) -
     assert said(tmp_path) == ["audit-torn"]
 
 
+def test_a_disk_that_is_full_between_two_files_is_gone_on_from(tmp_path: Path) -> None:
+    class Full(QuickDisk):
+        is_full = False
+
+        def create(self, path: Path, *, mode: int = 0o600) -> BinaryIO:
+            if self.is_full:
+                raise OSError(28, os.strerror(28), path)
+            return super().create(path, mode=mode)
+
+    disk = Full()
+    log = a_log(tmp_path, disk=disk, file_bytes=SMALL)
+    head = log.append([a_draft()])
+    while log.bytes < SMALL:
+        head = log.append([a_draft()])
+    disk.is_full = True
+    for _ in range(2):
+        with pytest.raises(Overloaded, match="No space left"):
+            log.append([a_draft()])
+    assert not (tmp_path / "audit.log").exists()
+    assert faults(tmp_path, head) == []
+    disk.is_full = False
+    assert log.append([a_draft()]).entries == head.entries + 1
+    log.close()
+    assert faults(tmp_path) == []
+    assert said(tmp_path) == []
+
+
 @pytest.fixture
-def busy(tmp_path: Path) -> tuple[Path, Path]:
-    folder, before = tmp_path / "state", tmp_path / "before"
+def busy(quick_place: Path) -> tuple[Path, Path]:
+    folder, before = quick_place / "state", quick_place / "before"
     folder.mkdir()
     filled(folder, 6, file_bytes=SMALL)
     shutil.copytree(folder, before)
@@ -214,7 +242,7 @@ def busy(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_what_was_promised_survives_a_power_cut_anywhere(
-    busy: tuple[Path, Path], tmp_path: Path
+    busy: tuple[Path, Path], quick_place: Path
 ) -> None:
     folder, before = busy
     disk = RecordingDisk()
@@ -225,8 +253,8 @@ def test_what_was_promised_survives_a_power_cut_anywhere(
         promises.append((len(disk.effects), head))
     log.close()
     assert len(log_files(folder)) > len(log_files(before))
-    (tmp_path / "cut").mkdir()
-    for how, left in cuts(folder, before, disk.effects, tmp_path / "cut"):
+    (quick_place / "cut").mkdir()
+    for how, left in cuts(folder, before, disk.effects, quick_place / "cut"):
         length = int(left.name.split("-")[0])
         promise = max(head for at, head in promises if at <= length)
         again = a_log(left, file_bytes=SMALL)

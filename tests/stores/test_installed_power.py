@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -74,19 +72,8 @@ def is_whole(store: Installed, how: str, *allowed: Pointers) -> None:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Path]:
-    """In memory where there is such a place: some thousand files come and go here."""
-    memory = Path("/dev/shm")
-    if not os.access(memory, os.W_OK):
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(dir=memory) as folder:
-        yield Path(folder)
-
-
-@pytest.fixture
-def cutting(place: Path) -> Cutting:
-    return Cutting(place)
+def cutting(quick_place: Path) -> Cutting:
+    return Cutting(quick_place)
 
 
 def test_an_install_that_is_cut_off_anywhere_is_old_or_new(cutting: Cutting) -> None:
@@ -100,9 +87,9 @@ def test_an_install_that_is_cut_off_anywhere_is_old_or_new(cutting: Cutting) -> 
     cutting.cut_everywhere(lambda store: store.admit(one.tar, one.sha), check)
 
 
-def test_the_first_install_of_all_makes_its_folders_durable_too(place: Path) -> None:
-    one = packed(place / "made")
-    root, before, scratch = (place / name for name in ("models", "before", "cut"))
+def test_the_first_install_of_all_makes_its_folders_durable_too(quick_place: Path) -> None:
+    one = packed(quick_place / "made")
+    root, before, scratch = (quick_place / name for name in ("models", "before", "cut"))
     for folder in (root, before, scratch):
         folder.mkdir()
     disk = RecordingDisk()
