@@ -182,7 +182,7 @@ class ModelStore(Protocol):
     def resolve(self, name: str, version: str) -> Path:
         """The folder of a package; version "" is `current`, or the only one there is.
 
-        Raises: Rejected, naming what is there.
+        Raises: Rejected, naming what is there; Damaged.
         """
         ...
 
@@ -191,7 +191,10 @@ class ModelStore(Protocol):
         ...
 
     def identity(self, folder: Path) -> str:
-        """sha256 hex of the canonical tar."""
+        """sha256 hex of the canonical tar.
+
+        Raises: Rejected; Damaged when it is not what was installed.
+        """
         ...
 
     def versions(self) -> dict[str, list[str]]: ...

@@ -1,35 +1,32 @@
-"""Model packages on disk: `<dir>/<name>/<version>/` with a manifest, ONNX files and golden samples.
+"""Model packages by name and version: installed ones, folders of the operator, shipped ones.
 
     <dir>/us-chamber/current          the version that "" means, one line
     <dir>/us-chamber/1.0.0/manifest.toml, model.onnx, golden.npz
 
-The id of a package is the sha256 of its canonical tar: names sorted, no times, no owners. Folders
-are searched in order, those that ship with the agent last. Reads only; installing comes by rollout.
+What a rollout installed goes before everything: its `current` is what "" means, for as long as it
+has one. Then the folders in their order, those that ship with the agent last. Whenever a stream is
+ordered, every byte of its package is read and hashed; an installed one that is no longer what was
+installed is not run. Reads only.
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib
 import re
-import sys
-import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import edge_agent
-from edge_agent.core.errors import Rejected
-from edge_agent.core.manifest import NAME_PATTERN, VERSION_PATTERN, Manifest, parse_manifest
+from edge_agent.core.errors import Damaged, Rejected
+from edge_agent.core.manifest import NAME_PATTERN, VERSION_PATTERN, Manifest
+from edge_agent.core.package import MANIFEST, is_sha
+from edge_agent.stores import package
 from edge_agent.stores.files import read_bounded
+from edge_agent.stores.shelf import Shelf, changed
 
-_toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-
-MANIFEST = "manifest.toml"
 CURRENT = "current"
-MAX_MANIFEST_BYTES = 1 << 20
 MAX_CURRENT_BYTES = 256
 MAX_FOLDERS = 4096  # names, and versions of a name, that one folder may hold
-CHUNK_BYTES = 1 << 20
+MAX_REMEMBERED = 64  # packages whose hash is known while their files stay as they are
 
 _name = re.compile(NAME_PATTERN)
 _version = re.compile(VERSION_PATTERN)
@@ -43,17 +40,27 @@ def shipped_folder() -> Path:
 
 
 class Models:
-    """The read side of the store. dirs: searched in order; shipped: the agent's own come last."""
+    """dirs: searched in order; shipped: the agent's own come last; installed: goes before all."""
 
-    def __init__(self, dirs: Sequence[Path], *, shipped: bool) -> None:
+    def __init__(
+        self, dirs: Sequence[Path], *, shipped: bool, installed: Shelf | None = None
+    ) -> None:
         self._dirs = [*dirs, *([shipped_folder()] if shipped else [])]
+        self._installed = installed
+        self._hashes: dict[Path, tuple[object, str]] = {}
 
     def resolve(self, name: str, version: str) -> Path:
-        """The folder of a package; version "" is `current`, or the only one there is.
+        """The folder of a package; version "" is the installed current, the folders' `current`, or
+        the only one there is. Of the installed ones only current and previous are looked at.
 
-        Raises: Rejected, naming what is there.
+        Raises: Rejected, naming what is there; Damaged when the installed current can't be read.
         """
-        there = self._folders(name) if _name.match(name) else {}
+        if not _name.match(name):
+            there = {}
+        elif not version and (current := self._installed_current(name)) is not None:
+            return current
+        else:
+            there = self._folders(name)
         if not there:
             known = ", ".join(sorted(self.versions())) or "none"
             raise Rejected(
@@ -74,59 +81,98 @@ class Models:
 
     def manifest(self, folder: Path) -> Manifest:
         """Raises: Rejected."""
-        origin = f"{folder.parent.name}/{folder.name}/{MANIFEST}"
-        try:
-            fields = _toml.loads(read_bounded(folder / MANIFEST, MAX_MANIFEST_BYTES).decode())
-        except OSError as error:
-            raise Rejected(
-                f"read manifest {origin}: {error.strerror}", hint="install the package again"
-            ) from error
-        except (_toml.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise Rejected(f"read manifest {origin}: {error}", hint="repack the model") from error
-        manifest = parse_manifest(fields, origin=origin)
-        if (manifest.name, manifest.version) != (folder.parent.name, folder.name):
-            raise Rejected(
-                f"read manifest {origin}: expected the name and version of its folders, "
-                f"got {manifest.name} {manifest.version}",
-                hint=f"move the package to {manifest.name}/{manifest.version}",
-            )
-        return manifest
+        return package.read_manifest(folder)
 
     def identity(self, folder: Path) -> str:
-        """sha256 hex of the canonical tar.
+        """sha256 hex of the package's tar. Reads every byte, unless this object has done so and
+        no file has changed since.
 
-        Raises: Rejected.
+        Raises: Rejected; Damaged when it is installed and no longer what was installed.
         """
-        digest = hashlib.sha256()
-        for chunk in self.pack(folder):
-            digest.update(chunk)
-        return digest.hexdigest()
+        try:
+            sha = self._hash(folder)
+        except Rejected as error:
+            if is_sha(folder.name):
+                raise Damaged(error.what, hint=error.hint) from error
+            raise
+        if is_sha(folder.name) and folder.name != sha:
+            raise changed(folder, sha)
+        return sha
 
     def pack(self, folder: Path) -> Iterator[bytes]:
-        """The package as a canonical tar, in chunks: the manifest and every file that it names.
+        """The package as its tar, in pieces.
 
         Raises: Rejected.
         """
-        manifest = self.manifest(folder)
-        named = {MANIFEST}
-        for variant in manifest.variants:
-            named |= {variant.file, variant.golden}
-        return _tar([folder / name for name in sorted(named)])
+        return package.pack(folder, package.read_manifest(folder))
+
+    def previous(self, name: str) -> Path | None:
+        """The installed version before the current one; None: there is none to read."""
+        if self._installed is None or not _name.match(name):
+            return None
+        try:
+            sha = self._installed.pointers(name).previous
+        except Damaged:
+            return None
+        return self._installed.folder(sha)
 
     def versions(self) -> dict[str, list[str]]:
         """Every model that is there, with its versions in ascending order."""
-        names = {name for folder in self._dirs for name in _children(folder) if _name.match(name)}
+        folders = [*self._dirs, *([self._installed.root] if self._installed else [])]
+        names = {name for folder in folders for name in _children(folder) if _name.match(name)}
         found = {name: sorted(self._folders(name), key=version_key) for name in sorted(names)}
         return {name: versions for name, versions in found.items() if versions}
 
     def _folders(self, name: str) -> dict[str, Path]:
-        """Version to folder; the first folder that has a version wins."""
-        found: dict[str, Path] = {}
+        """Version to folder; installed ones win, then the first folder that has a version."""
+        found = self._pointed(name)
         for folder in self._dirs:
             for version in _children(folder / name):
-                package = folder / name / version
-                if _version.match(version) and (package / MANIFEST).is_file():
-                    found.setdefault(version, package)
+                place = folder / name / version
+                if _version.match(version) and (place / MANIFEST).is_file():
+                    found.setdefault(version, place)
+        return found
+
+    def _hash(self, folder: Path) -> str:
+        manifest = package.read_manifest(folder)
+        facts = package.facts_of(folder, manifest)
+        known, sha = self._hashes.pop(folder, (None, ""))
+        if not facts or known != facts:
+            sha = package.identity(folder, manifest)
+        while len(self._hashes) >= MAX_REMEMBERED:
+            del self._hashes[next(iter(self._hashes))]
+        self._hashes[folder] = facts, sha
+        return sha
+
+    def _installed_current(self, name: str) -> Path | None:
+        """None: nothing is installed, or it was rolled back to what the folders say.
+
+        Raises: Damaged.
+        """
+        current = self._installed.pointers(name).current if self._installed else ""
+        if self._installed is None or not current:
+            return None
+        folder = self._installed.folder(current)
+        if folder is None:
+            raise Damaged(
+                f"find model {name}: its current package {current[:16]} is gone",
+                hint=f"install {name} again, or roll it back",
+            )
+        return folder
+
+    def _pointed(self, name: str) -> dict[str, Path]:
+        """Of the installed versions those that were committed: current and previous."""
+        found: dict[str, Path] = {}
+        if self._installed is None:
+            return found
+        try:
+            pointers = self._installed.pointers(name)
+            for sha in (pointers.previous, pointers.current):
+                folder = self._installed.folder(sha)
+                if folder is not None:
+                    found[package.read_manifest(folder).version] = folder
+        except (Damaged, Rejected):
+            return found  # told by whoever asks for the current one
         return found
 
     def _current(self, name: str) -> str:
@@ -161,35 +207,3 @@ def _children(folder: Path) -> list[str]:
     except OSError:
         return []
     return names[:MAX_FOLDERS]
-
-
-def _tar(files: Sequence[Path]) -> Iterator[bytes]:
-    """Raises: Rejected."""
-    total = 0
-    for path in files:
-        try:
-            size = path.stat().st_size
-            header = _header(path.name, size)
-            yield header
-            sent = 0
-            with path.open("rb") as file:
-                while chunk := file.read(min(CHUNK_BYTES, size - sent)):
-                    sent += len(chunk)
-                    yield chunk
-        except OSError as error:
-            raise Rejected(
-                f"pack model: file {path.name}: {error.strerror}", hint="install the package again"
-            ) from error
-        if sent != size:
-            raise Rejected(f"pack model: file {path.name}: expected {size} bytes, got {sent}")
-        padding = -size % tarfile.BLOCKSIZE
-        yield bytes(padding)
-        total += len(header) + size + padding
-    end = 2 * tarfile.BLOCKSIZE
-    yield bytes(end + -(total + end) % tarfile.RECORDSIZE)
-
-
-def _header(name: str, size: int) -> bytes:
-    entry = tarfile.TarInfo(name)
-    entry.size, entry.mode, entry.mtime = size, 0o644, 0
-    return entry.tobuf(format=tarfile.PAX_FORMAT)

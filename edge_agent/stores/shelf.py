@@ -1,0 +1,149 @@
+"""What is installed, read: packages by their content, and which of each model is current.
+
+    <root>/us-chamber/<sha256>/manifest.toml ...   complete, or not there
+    <root>/us-chamber/pointers.json                current and previous, replaced in one write
+
+Never changes anything: that is `stores.installed`, which says how it stays whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from edge_agent.core.errors import Damaged, EdgeAgentError, Rejected
+from edge_agent.core.manifest import NAME_PATTERN
+from edge_agent.core.package import is_sha
+from edge_agent.stores import package
+from edge_agent.stores.files import read_bounded
+
+POINTERS = "pointers.json"
+MAX_POINTERS_BYTES = 4096
+MAX_NAMES = 4096  # names in one folder
+
+_NAME = re.compile(NAME_PATTERN)
+
+
+class Pointers(NamedTuple):
+    """Ids of packages. current "": what the folders of the configuration say. previous "": none."""
+
+    current: str = ""
+    previous: str = ""
+
+
+class Package(NamedTuple):
+    """bytes: of its tar."""
+
+    name: str
+    version: str
+    sha: str
+    bytes: int
+
+
+class Shelf:
+    """The read side: no method changes anything, and any process may call it at any time."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def names(self) -> list[str]:
+        """The models that were ever installed."""
+        return [name for name in children(self.root) if _NAME.match(name)]
+
+    def shas(self, name: str) -> list[str]:
+        """The packages of a model."""
+        return [sha for sha in children(self.root / name) if is_sha(sha)]
+
+    def folder(self, sha: str) -> Path | None:
+        """Where a package lies; None: not installed."""
+        if not is_sha(sha):
+            return None
+        places = (self.root / name / sha for name in self.names())
+        return next((place for place in places if place.is_dir()), None)
+
+    def pointers(self, name: str) -> Pointers:
+        """Raises: Damaged."""
+        path = self.root / name / POINTERS
+        try:
+            fields = json.loads(read_bounded(path, MAX_POINTERS_BYTES))
+            return Pointers(_sha_or_none(fields["current"]), _sha_or_none(fields["previous"]))
+        except (FileNotFoundError, NotADirectoryError):
+            return Pointers()
+        except (OSError, EdgeAgentError, ValueError, KeyError, TypeError) as error:
+            raise Damaged(
+                f"read which version of model {name} is current: {POINTERS}: {error}",
+                hint=f"install {name} again; that names its version anew",
+            ) from error
+
+    def have(self) -> list[Package]:
+        """Every package whose manifest can be read."""
+        found = []
+        for name in self.names():
+            for sha in self.shas(name):
+                folder = self.root / name / sha
+                try:
+                    manifest = package.read_manifest(folder)
+                    size = package.size_of(folder, manifest)
+                except (OSError, Rejected):
+                    continue  # `models verify` says what is wrong with it
+                found.append(Package(name, manifest.version, sha, size))
+        return found
+
+    def pack(self, sha: str) -> Iterator[bytes]:
+        """The tar of a package again. It is right only when the last piece has come.
+
+        Raises: Rejected when it is not installed, Damaged.
+        """
+        folder, digest = self._folder(sha), hashlib.sha256()
+        try:
+            for content in package.pack(folder, package.read_manifest(folder)):
+                digest.update(content)
+                yield content
+        except Rejected as error:
+            raise Damaged(error.what, hint=error.hint) from error
+        if digest.hexdigest() != sha:
+            raise changed(folder, digest.hexdigest())
+
+    def check(self, sha: str) -> None:
+        """Reads every byte of a package.
+
+        Raises: Rejected when it is not installed, Damaged when it is no longer what was installed.
+        """
+        for _ in self.pack(sha):
+            pass
+
+    def _folder(self, sha: str) -> Path:
+        folder = self.folder(sha)
+        if folder is None:
+            raise Rejected(
+                f"find package {sha[:16]}: it is not installed", hint="edge-agent models list"
+            )
+        return folder
+
+
+def changed(folder: Path, got: str) -> Damaged:
+    """What is said of a package that is no longer what was installed."""
+    return Damaged(
+        f"read model {folder.parent.name}: package {folder.name[:16]} is no longer what was "
+        f"installed, its sha256 is now {got[:16]}",
+        hint=f"check the disk (dmesg), then install {folder.parent.name} again",
+    )
+
+
+def children(folder: Path) -> list[str]:
+    """Names in a folder; none where it can't be looked into."""
+    try:
+        return sorted(os.listdir(folder))[:MAX_NAMES]  # noqa: PTH208 - names are wanted, not paths
+    except OSError:  # whoever looks for one that has to be there says so
+        return []
+
+
+def _sha_or_none(word: Any) -> str:
+    if not isinstance(word, str) or not (is_sha(word) or not word):
+        raise ValueError(f"expected the sha256 of a package, got {str(word)[:80]!r}")
+    return word
