@@ -53,6 +53,8 @@ class Agent:
                 self.rooms.notes.forget(name)
             for name, why in rejected.items():
                 self.rooms.notes.tell(name, "model-rejected", why.what, why.hint)
+            for name, why in self._orders.fell_back.items():
+                self.rooms.notes.tell(name, "model-damaged", why.what, why.hint)
             self.views.config = config
             ages = {name: round(s.max_age_ms * 1000) for name, s in config.streams.items()}
             self.rooms.pipeline.configure(ages)
@@ -87,8 +89,10 @@ class Agent:
                 "changed": changes.changed, "restart": changes.restart + changes.child}  # fmt: skip
 
     def tell(self, name: str, what: str = "") -> None:
-        """An event record."""
+        """An event record, and an entry of the audit log."""
         log.info(name, what=what)
+        if self.views.auditor is not None:
+            self.views.auditor.note("edge-agent", name, words=what)
         rooms = self.rooms
         event = Event(node=self.views.config.node, boot=rooms.host.boot_id(), stream="",
                       at_us=rooms.clock.boot_us(), name=name, what=what)  # fmt: skip

@@ -23,12 +23,15 @@ from edge_agent.keeping import Store, open_store
 from edge_agent.metrics import Metrics
 from edge_agent.orders import Begin
 from edge_agent.ports import Clock, Host
+from edge_agent.services.audit import Auditor, stamper
 from edge_agent.services.console import Console
 from edge_agent.services.engine import Engine, Launch, launch_child
 from edge_agent.services.pipeline import Pipeline, Scribe
 from edge_agent.services.uplink import Uplink
 from edge_agent.services.vitals import Vitals
+from edge_agent.stores.audit import AuditLog
 from edge_agent.stores.models import Models
+from edge_agent.stores.shelf import Shelf
 from edge_agent.stores.spool import Courier
 from edge_agent.supervise import Health, rooms
 from edge_agent.upward import Upward, uplink_of
@@ -77,6 +80,7 @@ async def inhabited(house: House, config: Config, host: Host) -> AsyncIterator[N
     agent, policy = house.agent, config.supervise
     views, note = agent.views, agent.rooms.health.note
     async with rooms("house", config=policy, on_state=note) as ground_floor:
+        await ground_floor.start("audit", house.auditor.run, vital=False)
         await ground_floor.start("vitals", house.vitals.run)
         await ground_floor.start("console", house.console.run)
         if house.store.disk is not None:
@@ -108,6 +112,7 @@ class House(NamedTuple):
     agent: Agent
     console: Console
     vitals: Vitals
+    auditor: Auditor
     store: Store
     uplink: Uplink | None
 
@@ -119,7 +124,7 @@ def build(
     health = Health(clock)
     notes, events = Notes(clock.boot_us), Events()
     metrics = Metrics(clock=clock, version=__version__)
-    orders = Orders(Models([Path(d) for d in config.models.dirs], shipped=config.models.shipped))
+    orders = Orders(models_of(config, ground.state_dir))
     begin = Begin(
         engine=config.engine, lanes=lanes_of(config), node=config.node, boot=host.boot_id(),
         exam_key=ground.exam_key,
@@ -148,8 +153,14 @@ def build(
         start_timeout_s=config.engine.start_timeout_s, on_lag=metrics.lagged,
     )  # fmt: skip
     views.sample = lambda: vitals.latest
+    auditor = views.auditor = auditor_of(ground.state_dir, clock, host.boot_id())
     uplink = connect(agent, store, config, secret=ground.exam_key)
-    return House(agent, console, vitals, store, uplink)
+    return House(agent, console, vitals, auditor, store, uplink)
+
+
+def auditor_of(state_dir: Path, clock: Clock, boot: str) -> Auditor:
+    stamp = stamper(clock, boot)
+    return Auditor(AuditLog(state_dir, stamp=stamp), stamp=stamp)
 
 
 def connect(agent: Agent, store: Store, config: Config, *, secret: bytes) -> Uplink | None:
@@ -165,6 +176,12 @@ def connect(agent: Agent, store: Store, config: Config, *, secret: bytes) -> Upl
         agent.pipeline.scribe.listen(uplink.on_record)
         views.road = uplink.stats
     return uplink
+
+
+def models_of(config: Config, state_dir: Path) -> Models:
+    """Where versions are looked for: what was installed first."""
+    dirs = [Path(folder) for folder in config.models.dirs]
+    return Models(dirs, shipped=config.models.shipped, installed=Shelf(state_dir / "models"))
 
 
 def lanes_of(config: Config) -> int:

@@ -22,6 +22,7 @@ from edge_agent.core.manifest import Manifest
 from edge_agent.core.notes import Notes
 from edge_agent.core.ring import Word
 from edge_agent.ports import Clock, DurableSpool, Host, HostSample, Spool
+from edge_agent.services.audit import Auditor
 from edge_agent.services.console.views import Picture, Shot
 from edge_agent.services.engine import Engine, Tap
 from edge_agent.services.pipeline import Channel, Pipeline
@@ -74,6 +75,7 @@ class Parts:
         self.durable: DurableSpool | None = None  # None: the spool forgets
         self.road: Callable[[], dict[str, Any]] | None = None  # None: there is no uplink
         self.troubles: Callable[[], list[tuple[str, str, str]]] = list  # of the store
+        self.auditor: Auditor | None = None
         self.degraded = False  # the last good configuration runs, not the files'
         self.stopping = False
         self._started_us = rooms.clock.boot_us()
@@ -263,6 +265,8 @@ class Views(Kept):
         rooms = self.rooms
         found = [*rooms.health.problems(), *self.console()[1]]
         found += [problem(*words) for words in self.troubles()]
+        if self.auditor is not None and self.auditor.trouble is not None:
+            found.append(problem("critical", *self.auditor.trouble))
         for stream, raised in rooms.pipeline.alarms.standing().items():
             meaning = raised.meaning
             found.append(problem(meaning.severity, f"{stream}: {meaning.what}", meaning.fix))
@@ -310,6 +314,7 @@ class Views(Kept):
             "engine": {"up": self.rooms.engine.is_up, "starts": self.rooms.engine.starts,
                        "isolation": self.config.engine.isolation},
             "console": {"port": self.console()[0]},
+            "audit": self.auditor.head.words() if self.auditor else None,
             "problems": self.problems(),
         }  # fmt: skip
 

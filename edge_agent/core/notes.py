@@ -10,7 +10,8 @@ from typing import NamedTuple
 KEPT_US = 10_000_000
 MAX_NOTES = 200
 MAX_WORDS = 500
-STICKY = ("stream-rejected", "config", "model-rejected")
+STUCK = ("stream-rejected", "config", "model-rejected")  # the stream can't start
+STICKY = (*STUCK, "model-damaged")  # told once, true until it is ordered anew
 
 
 class Note(NamedTuple):
@@ -39,7 +40,7 @@ class Notes:
         self._notes[stream, code] = note
 
     def _least(self) -> tuple[str, str]:
-        """The oldest note that explains no failed stream, else the oldest."""
+        """The oldest note that passes by itself, else the oldest."""
         passing = (key for key, note in self._notes.items() if not note.sticky)
         return next(passing, next(iter(self._notes)))
 
@@ -58,7 +59,7 @@ class Notes:
 
     def is_stuck(self, stream: str) -> bool:
         """A note says that the stream can't start as it is ordered."""
-        return any(name == stream and note.sticky for (name, _), note in self._notes.items())
+        return any((stream, code) in self._notes for code in STUCK)
 
     def of(self, stream: str) -> str:
         """The newest words about a stream, "" when there are none."""

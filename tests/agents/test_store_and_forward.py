@@ -15,6 +15,7 @@ import pytest
 from edge_agent.agent import Agent
 from edge_agent.app import running
 from edge_agent.core.frames import AnyRecord, Event, Result, Tally
+from edge_agent.stores.audit import check
 from tests.agents.daemon import ask, config_text, started
 from tests.agents.living import config_of, stream, sums, until, words_of
 from tests.broker import Broker
@@ -138,3 +139,15 @@ def _drain(folder: Path) -> None:
 def _acked(folder: Path) -> int:
     found = ask(folder / "config.toml", "spool", "status", "--json")
     return int(json.loads(found.stdout)["spool"]["acked"]) if found.returncode == 0 else 0
+
+
+async def test_what_an_agent_does_stands_in_a_chain_that_verifies(tmp_path: Path) -> None:
+    async with running(config_of(tmp_path, {"a": stream()})) as agent:
+        await until(lambda: results(agent) >= 3, "results")
+        await until(lambda: agent.views.status()["audit"]["count"] > 0, "entries")
+    found = check(tmp_path / "state")
+    assert found.faults == []
+    lines = (tmp_path / "state" / "audit.log").read_bytes().splitlines()[1:]
+    whats = [json.loads(line)["entry"]["what"] for line in lines]
+    assert (whats[0], whats[-1]) == ("started", "stopped")
+    assert found.head.entries == len(whats)

@@ -65,3 +65,15 @@ def test_a_flood_of_passing_notes_never_hides_why_a_stream_failed() -> None:
         notes.tell("b", f"code-{n}", "w", "f")
     assert notes.is_stuck("a")
     assert notes.of("a") == "corrupt model"
+
+
+def test_a_damaged_model_is_critical_and_stands_while_its_stream_runs_the_one_before() -> None:
+    now = [0]
+    notes = Notes(lambda: now[0])
+    notes.tell("us", "model-damaged", "us-chamber 1.1.0 is not what was installed", "verify it")
+    now[0] = 3_600_000_000
+    (note,) = notes.standing().values()
+    assert note.severity == "critical"
+    assert not notes.is_stuck("us")
+    notes.forget("us")
+    assert not notes.standing()
