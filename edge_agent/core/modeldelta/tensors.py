@@ -21,8 +21,8 @@ _KINDS: Final = {  # TensorProto.DataType
     10: Kind.F16, 11: Kind.F64, 12: Kind.I32, 13: Kind.I64, 16: Kind.BF16,
 }  # fmt: skip
 _VARINT, _FIXED64, _COUNTED, _FIXED32 = 0, 1, 2, 5
-# Fields of onnx.proto that lead to a tensor.
-_GRAPH, _INITIALIZER, _NODE, _ATTRIBUTE, _VALUE = 7, 5, 1, 5, 5
+# Fields of onnx.proto: graph, initializer; graph, node, attribute, value.
+_PATHS: Final = ((7, 5), (7, 1, 5, 5))
 _DIMS, _TYPE, _FLOATS, _NAME, _RAW = 1, 2, 4, 8, 9
 
 Span = tuple[int, int]  # from, to
@@ -89,13 +89,12 @@ def tensors(package: bytes, files: list[Member]) -> list[Tensor]:
 def _model(package: bytes, file: Member) -> list[Tensor]:
     """Raises: NotThis."""
     found = []
-    for at, end in _inside(package, (file.start, file.end), _GRAPH):
-        for part in _inside(package, (at, end), _INITIALIZER):
+    for path in _PATHS:
+        parts = [(file.start, file.end)]
+        for field in path:
+            parts = [part for span in parts for part in _inside(package, span, field)]
+        for part in parts:
             found += _tensor(package, file.name, part)
-        for node in _inside(package, (at, end), _NODE):
-            for attribute in _inside(package, node, _ATTRIBUTE):
-                for part in _inside(package, attribute, _VALUE):
-                    found += _tensor(package, file.name, part)
     return found
 
 
