@@ -5,9 +5,9 @@
 signed is for the caller to compare. The format is drawn in docs/model-delta.md.
 """
 
-from edge_agent.core.modeldelta.apply import apply, inspect
-from edge_agent.core.modeldelta.encode import encode
+from edge_agent.core.modeldelta.decoder import apply, inspect
+from edge_agent.core.modeldelta.encoder import encode
 from edge_agent.core.modeldelta.form import Header
-from edge_agent.core.modeldelta.snap import snap
+from edge_agent.core.modeldelta.snapping import snap
 
 __all__ = ["Header", "apply", "encode", "inspect", "snap"]

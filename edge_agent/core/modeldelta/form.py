@@ -154,7 +154,7 @@ def write_spans(spans: list[Span]) -> bytes:
         else:
             base_at += gap + span.size
     raw = b"".join(out)
-    return varint(len(spans)) + varint(len(raw)) + counted(squeeze(raw, 19))
+    return varint(len(spans)) + varint(len(raw)) + counted(squeeze(raw, 19) if raw else b"")
 
 
 def read_spans(read: Reader, header: Header) -> list[Span]:
@@ -223,15 +223,17 @@ def squeeze(raw: bytes, level: int, primer: bytes = b"", borders: tuple[int, ...
 
 
 def unzstd(frame: bytes, size: int) -> bytes:
-    """Exactly `size` bytes, and never more of them in memory.
+    """Exactly `size` bytes, and never more of them in memory; nothing is no frame at all.
 
     Raises: WireError.
     """
+    if not size and not frame:
+        return b""
     try:
-        if zstandard.get_frame_parameters(frame).content_size != size:
+        if not size or zstandard.get_frame_parameters(frame).content_size != size:
             raise WireError(f"decode model delta: expected a frame of {size} bytes, got another")
         made = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
-        raw = made.decompress(frame, max_output_size=size, allow_extra_data=False) if size else b""
+        raw = made.decompress(frame, max_output_size=size, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise WireError(f"decode model delta: {error}") from error
     if len(raw) != size:

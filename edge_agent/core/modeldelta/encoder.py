@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.core.modeldelta import lanes as arithmetic
-from edge_agent.core.modeldelta.apply import gathered
+from edge_agent.core.modeldelta.decoder import gathered
 from edge_agent.core.modeldelta.form import (
     MAX_SPANS,
     Lane,
@@ -29,7 +29,7 @@ from edge_agent.core.modeldelta.form import (
 )
 from edge_agent.core.modeldelta.lanes import LANE_ITEMS, WIDTH, Form, Kind, Words
 from edge_agent.core.modeldelta.match import Pair, pairs
-from edge_agent.core.modeldelta.snap import found_scale, steps_of
+from edge_agent.core.modeldelta.snapping import found_scale, steps_of
 
 NOISE_LEVEL: Final = 1  # residuals repeat nothing: higher levels cost time and win little
 DENSE_LEVEL: Final = 9  # the rest beside large lanes
@@ -38,7 +38,8 @@ LARGE_LEVEL: Final = 17  # of what is beyond SMALL_BYTES
 SMALL_BYTES: Final = 1 << 22
 MIN_BLOCK_ITEMS: Final = 2048  # a shorter block is not worth its Huffman table
 POOR: Final = 0.7  # of its size: a residual beyond is compared with the numbers themselves
-POOR_DELTA: Final = 0.8  # of the package: compared with one that needs no base
+POOR_DELTA: Final = 0.75  # of the package: compared with one that needs no base
+NEARLY: Final = 1.01  # so much longer may that one be
 
 
 class Load(NamedTuple):
@@ -56,7 +57,8 @@ def encode(base: bytes, new: bytes, *, thorough: bool = False) -> bytes:
     """
     made = _against(base, new, thorough=thorough)
     if base and len(made) > POOR_DELTA * len(new):
-        made = min(made, _against(b"", new, thorough=thorough), key=len)
+        bare = _against(b"", new, thorough=thorough)
+        return bare if len(bare) <= NEARLY * len(made) else made
     return made
 
 
