@@ -21,6 +21,7 @@ from edge_agent.core.chunks import ChunkTable
 from edge_agent.core.errors import Overloaded, Rejected
 
 BLOCK_BYTES: Final = 1 << 18
+FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _HEAD: Final = struct.Struct(">4s32sQQ")  # mark, sha256, length, chunk_bytes
 _AT: Final = struct.Struct(">QQ")  # the chunk under way, how much of it is there
 _MARK: Final = b"EAB\x01"
@@ -124,7 +125,7 @@ class Partial:
         try:
             yield
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in FULL:
                 raise
             raise Overloaded(
                 f"download {self._sha256[:16]}: expected room for {self._table.length} bytes, the "

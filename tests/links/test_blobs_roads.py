@@ -150,6 +150,34 @@ def test_a_process_that_is_killed_leaves_its_bytes_to_the_next(tmp_path: Path) -
         assert download.fetched_bytes <= len(CONTENT) - there + 64
 
 
+FULL = """
+import resource, sys
+from pathlib import Path
+from edge_agent.core.errors import Overloaded
+from tests.links.hosts import Host, opened
+resource.setrlimit(resource.RLIMIT_FSIZE, (5000, resource.RLIM_INFINITY))
+with opened(Path(sys.argv[1])) as download:
+    try:
+        download.run(Host())
+    except Overloaded as error:
+        print(error)
+"""
+
+
+def test_a_full_disk_says_so_and_what_is_here_stays(tmp_path: Path) -> None:
+    # a limit of the process stands for the disk: both end in an error of the write
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path / "d")],
+        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        check=True, timeout=30,
+    )  # fmt: skip
+    assert "expected room for 10247 bytes, the disk is full -> " in done.stdout
+    with opened(tmp_path / "d") as download:
+        assert download.missing() == list(range(4, 11))
+        assert download.run(Host()).read_bytes() == CONTENT
+        assert download.fetched_bytes == len(CONTENT) - 4996  # the piece that did not fit
+
+
 Fault = tuple[str, int]
 FAULTS = st.tuples(st.sampled_from(["cut", "die", "flip", "unmark", "lie"]), st.integers(0, 4000))
 

@@ -3,12 +3,11 @@
 The network is a U-Net of 1.1 million parameters, its weights drawn (He), its graph real; as fp32,
 fp16 and int8 (one scale a tensor). Nothing is trained here: 30 steps of AdamW are played with
 gradients that are noise around a mean of its own for each weight (deviations 1 and 0.3), so every
-weight moves by what Adam makes of that, 8 lr on average. Real gradients are sparser, and alike within
-a layer.
-Packages are a manifest and one variant, without golden samples: these are compressed in their file
-and new for a new head, so they go as they are. `..._zstd19` is the whole package; bsdiff4 and
-xdelta3 (where it is installed) are given the same two. `demo_push` are two packages of this
-repository that were really trained, with their golden samples. --quick gives the rivals one push.
+weight moves by what Adam makes of that, 8 lr on average. Real gradients are sparser, and alike in a
+layer. Packages are a manifest and one variant, without golden samples: these are compressed in
+their file and new for a new head, so they go as they are. `..._zstd19` is the whole package;
+bsdiff4 and xdelta3 (where it is installed) are given the same two. `demo_push` are two packages of
+this repository that were really trained, with their golden samples. --quick gives the rivals one.
 """
 
 from __future__ import annotations

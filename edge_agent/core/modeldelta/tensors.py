@@ -16,6 +16,7 @@ BLOCK: Final = 512  # of a tar
 MIN_TENSOR_BYTES: Final = 32  # below, its line in the table of spans costs what it saves
 MAX_TENSORS: Final = 65_536  # of one package; what is beyond goes as bytes
 MAX_DIMS: Final = 16
+MAX_FIELDS: Final = 1 << 20  # of one message; what has more was hardly meant as one
 _KINDS: Final = {  # TensorProto.DataType
     1: Kind.F32, 2: Kind.I8, 3: Kind.I8, 4: Kind.I16, 5: Kind.I16, 6: Kind.I32, 7: Kind.I64,
     10: Kind.F16, 11: Kind.F64, 12: Kind.I32, 13: Kind.I64, 16: Kind.BF16,
@@ -143,7 +144,9 @@ def _fields(package: bytes, span: Span) -> Iterator[tuple[int, int, int, int]]:
     Raises: NotThis.
     """
     at, end = span
-    while at < end:
+    for _ in range(MAX_FIELDS):
+        if at >= end:
+            return
         tag, at = _varint(package, at, end)
         field, wire = tag >> 3, tag & 7
         if wire == _VARINT:
@@ -160,6 +163,7 @@ def _fields(package: bytes, span: Span) -> Iterator[tuple[int, int, int, int]]:
             raise NotThis
         yield field, wire, at, value
         at = after
+    raise NotThis
 
 
 def _varint(package: bytes, at: int, end: int) -> tuple[int, int]:
