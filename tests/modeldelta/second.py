@@ -43,8 +43,14 @@ class Walk:
         return (value >> 1) ^ -(value & 1)
 
     def plane(self, count: int) -> bytes:
-        frame = self.take(self.varint())
-        return unzip(frame) if frame else bytes(count)
+        bits = self.take(1)[0]
+        raw = unzip(self.take(self.varint())) if bits else b""
+        if len(raw) != -(-count * bits // 8):
+            raise Refused("a plane of another length")
+        mask = (1 << bits) - 1
+        return bytes(byte >> at & mask for byte in raw for at in range(0, 8, bits))[
+            :count
+        ] or bytes(count)
 
 
 def unzip(frame: bytes, primer: bytes = b"") -> bytes:

@@ -154,9 +154,12 @@ FORGED = {
     "half a number": forged(9, lanes=b"\1\7\0", spans=table(0, 9, 1)),
     "a lane that is too large": forged(1 << 23, lanes=b"\1\1\0", spans=table(0, 1 << 23, 1)),
     "a plane that is longer than its lane": forged(
-        9, lanes=b"\1\1\0", spans=table(0, 9, 1), rest=b"\0\0" + zipped(ZEROS)
+        9, lanes=b"\1\1\0", spans=table(0, 9, 1), rest=b"\0\0\x08" + zipped(ZEROS)
     ),
-    "a plane that is cut": forged(9, lanes=b"\1\1\0", spans=table(0, 9, 1), rest=b"\0\0\x20"),
+    "a plane that is cut": forged(9, lanes=b"\1\1\0", spans=table(0, 9, 1), rest=b"\0\0\x08 "),
+    "a plane of three bits": forged(
+        9, lanes=b"\1\1\0", spans=table(0, 9, 1), rest=b"\0\0\3" + zipped(b"1234")
+    ),
     "an endless varint": forged(9, lanes=b"\xff" * 12),
     "another result": forged(9, rest=b"\0" + zipped(b"x" * 9), result=b"y" * 9),
     "something behind the end": forged(1, rest=b"\0" + zipped(b"x") + b"more", result=b"x"),
@@ -214,7 +217,7 @@ def bombs() -> list[bytes]:
     wide_frame = wide.compress(piece) + wide.flush()
     rests = [varint(len(frame)) + frame for frame in (endless, wide_frame)]
     lying = [forged(1 << 20, rest=b"\0" + rest) for rest in rests]
-    planes = [forged(9, lanes=b"\1\1\0", spans=table(0, 9, 1), rest=b"\0\0" + r) for r in rests]
+    planes = [forged(9, lanes=b"\1\1\0", spans=table(0, 9, 1), rest=b"\0\0\x08" + r) for r in rests]
     return lying + planes + [forged(9, spans=b"\1\3" + rest) for rest in rests]
 
 

@@ -20,9 +20,9 @@ from tests.modeldelta import made, second
 DTYPES = ("f4", "f2", "f8", "i1", "u1", "i2", "i4", "i8")
 
 
-def there_and_back(base: bytes, new: bytes, **options: Any) -> bytes:
+def there_and_back(base: bytes, new: bytes) -> bytes:
     """The delta; both decoders made the same of it."""
-    delta = encode(base, new, **options)
+    delta = encode(base, new)
     assert apply(base, delta, max_bytes=len(new)) == new
     if len(new) < 300_000:
         assert second.expand(base, delta) == new
@@ -44,7 +44,7 @@ def test_a_head_costs_what_the_head_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "step", "most"), [("f4", 1e-3, 0.80), ("f4", 1e-5, 0.62), ("f2", 1e-3, 0.60)]
+    ("dtype", "step", "most"), [("f4", 1e-3, 0.75), ("f4", 1e-5, 0.55), ("f2", 1e-3, 0.50)]
 )
 def test_a_fine_tune_is_shorter_than_the_model(dtype: str, step: float, most: float) -> None:
     net = made.weights(dtype=dtype)
@@ -52,7 +52,6 @@ def test_a_fine_tune_is_shorter_than_the_model(dtype: str, step: float, most: fl
     delta = there_and_back(made.model(net), new)
     assert inspect(delta).mode == "residual"
     assert len(delta) < most * len(new)
-    assert len(there_and_back(made.model(net), new, thorough=True)) < 1.01 * len(delta)
 
 
 def test_whole_numbers_that_hardly_move_cost_little() -> None:
@@ -60,7 +59,7 @@ def test_whole_numbers_that_hardly_move_cost_little() -> None:
     net = {"q": chance.integers(-128, 128, 30_000).astype(np.int8)}
     moved = {"q": net["q"] + (chance.random(30_000) < 0.05).astype(np.int8)}
     delta = there_and_back(made.model(net), made.model(moved))
-    assert len(delta) < 0.15 * 30_000
+    assert len(delta) < 0.08 * 30_000  # with 0.29 bits of entropy a number, 0.036 of it
 
 
 def test_an_unrelated_model_needs_no_base() -> None:

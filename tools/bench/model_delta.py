@@ -120,11 +120,12 @@ def rivals() -> dict[str, Codec]:
 
 
 def timed(codec: Codec, base: bytes, new: bytes, rounds: int) -> tuple[bytes, list[float]]:
+    """What it makes, and how long each round took the processor, children not counted."""
     made, took = b"", []
     for _ in range(rounds):
-        began = time.perf_counter()
+        began = time.process_time()
         made = codec(base, new)
-        took.append(time.perf_counter() - began)
+        took.append(time.process_time() - began)
     return made, took
 
 
@@ -135,19 +136,21 @@ def say(name: str, value: float, unit: str, notes: str, runs: int = 1) -> None:
 def measure(push: Push, rounds: int, *, against: bool) -> float:
     """Prints what this push costs; the ratio."""
     delta, took = timed(modeldelta.encode, push.base, push.new, rounds)
-    began = time.perf_counter()
+    began = time.process_time()
     back = modeldelta.apply(push.base, delta, max_bytes=len(push.new))
-    apply_ms = (time.perf_counter() - began) * 1e3
+    apply_ms = (time.process_time() - began) * 1e3
     assert back == push.new, "a package did not come back"
     mode = modeldelta.inspect(delta).mode
     notes = (
         f"{len(delta)} of {len(push.new)} B, {mode}, encode {median(took) * 1e3:.0f} ms, "
-        f"apply {apply_ms:.0f} ms"
+        f"apply {apply_ms:.0f} ms of CPU"
     )
     say_size(push, "", delta, notes, rounds)
     for name, rival in rivals().items() if against else ():
-        theirs, seconds = timed(rival, push.base, push.new, 1)
-        say_size(push, f"_{name}", theirs, f"{len(theirs)} B in {seconds[0]:.2f} s", 1)
+        began = time.perf_counter()
+        theirs = rival(push.base, push.new)
+        notes = f"{len(theirs)} B in {time.perf_counter() - began:.2f} s, {load()}"
+        say_size(push, f"_{name}", theirs, notes, 1)
     return len(delta) / len(push.new)
 
 
@@ -160,7 +163,7 @@ def say_size(push: Push, suffix: str, made: bytes, notes: str, runs: int) -> Non
 
 
 def race(push: Push, rounds: int) -> None:
-    """The same package, in turns."""
+    """The same package, in turns; in time of the processor, for the machine may be a busy one."""
     ratios, ours, theirs = [], [], []
     for _ in range(rounds):
         _, mine = timed(modeldelta.encode, push.base, push.new, 3)
@@ -169,7 +172,7 @@ def race(push: Push, rounds: int) -> None:
         theirs.append(its[0] * 1e3)
         ratios.append(theirs[-1] / ours[-1])
     notes = (
-        f"{push.name}, best of three encodes to one of bsdiff4 in turns, {spread(ratios)}; "
+        f"{push.name}, best of three encodes to one of bsdiff4 in turns, {spread(ratios)}; CPU "
         f"{median(ours):.0f} ms to {median(theirs):.0f} ms, {load()}"
     )
     say("encode_vs_bsdiff4", median(ratios), "x", notes, rounds)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import zstandard
+from numpy.typing import NDArray
 
 from edge_agent.core.errors import Rejected
 from edge_agent.core.modeldelta import lanes as arithmetic
@@ -153,9 +154,13 @@ def _lane(view: memoryview, base: memoryview, lane: Lane, pieces: list[Span], re
         at += span.size
 
 
-def _plane(read: Reader, count: int) -> bytes | None:
-    frame = read.take(read.varint())
-    return unzstd(frame, count) if frame else None
+def _plane(read: Reader, count: int) -> NDArray[np.uint8]:
+    bits = read.u8()
+    if bits not in arithmetic.PACKINGS:
+        raise read.fail("0, 1, 2, 4 or 8 bits", bits)
+    size = arithmetic.packed_size(bits, count)
+    frame = unzstd(read.take(read.varint()), size) if bits else b""
+    return arithmetic.unpacked(bits, count, frame)
 
 
 def _added(base: memoryview, lane: Lane, pieces: list[Span], given: Words) -> Words:
@@ -170,11 +175,11 @@ def _added(base: memoryview, lane: Lane, pieces: list[Span], given: Words) -> Wo
 
 
 def _stepped(
-    base: memoryview, lane: Lane, pieces: list[Span], scales: bytes, plane: bytes | None
+    base: memoryview, lane: Lane, pieces: list[Span], scales: bytes, plane: NDArray[np.uint8]
 ) -> Words:
     """Each span has its scale."""
     before = arithmetic.words(lane.kind, gathered(base, pieces))
-    steps = arithmetic.unzigzag(np.frombuffer(plane or bytes(len(before)), np.uint8)).view(np.int8)
+    steps = arithmetic.unzigzag(plane).view(np.int8)
     numbers = np.empty_like(before)
     at = 0
     for span, scale in zip(pieces, np.frombuffer(scales, "<f4").tolist(), strict=True):

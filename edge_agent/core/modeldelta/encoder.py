@@ -24,6 +24,7 @@ from edge_agent.core.modeldelta.form import (
     primer_of,
     sealed,
     squeeze,
+    squeeze_noise,
     write_header,
     write_spans,
 )
@@ -31,15 +32,18 @@ from edge_agent.core.modeldelta.lanes import LANE_ITEMS, WIDTH, Form, Kind, Word
 from edge_agent.core.modeldelta.match import Pair, pairs
 from edge_agent.core.modeldelta.snapping import found_scale, steps_of
 
-NOISE_LEVEL: Final = 1  # residuals repeat nothing: higher levels cost time and win little
+PLAIN_LEVEL: Final = 3  # of numbers without a base: some do repeat
 DENSE_LEVEL: Final = 9  # the rest beside large lanes
 SMALL_LEVEL: Final = 19
 LARGE_LEVEL: Final = 17  # of what is beyond SMALL_BYTES
 SMALL_BYTES: Final = 1 << 22
-MIN_BLOCK_ITEMS: Final = 2048  # a shorter block is not worth its Huffman table
+MIN_BLOCK_BYTES: Final = 2048
 POOR: Final = 0.7  # of its size: a residual beyond is compared with the numbers themselves
 POOR_DELTA: Final = 0.75  # of the package: compared with one that needs no base
 NEARLY: Final = 1.01  # so much longer may that one be
+
+
+NO_ENDS: Final = np.empty(0, np.intp)
 
 
 class Load(NamedTuple):
@@ -50,20 +54,16 @@ class Load(NamedTuple):
     body: bytes
 
 
-def encode(base: bytes, new: bytes, *, thorough: bool = False) -> bytes:
-    """What makes `new` of `base`; of b"" for one that needs no base. Deterministic.
-
-    thorough: some percent shorter where most numbers did not change, for much more time.
-    """
-    made = _against(base, new, thorough=thorough)
+def encode(base: bytes, new: bytes) -> bytes:
+    """What makes `new` of `base`; of b"" for one that needs no base. Deterministic."""
+    made = _against(base, new)
     if base and len(made) > POOR_DELTA * len(new):
-        bare = _against(b"", new, thorough=thorough)
+        bare = _against(b"", new)
         return bare if len(bare) <= NEARLY * len(made) else made
     return made
 
 
-def _against(base: bytes, new: bytes, *, thorough: bool) -> bytes:
-    level = SMALL_LEVEL if thorough else NOISE_LEVEL
+def _against(base: bytes, new: bytes) -> bytes:
     groups: defaultdict[tuple[Kind, Form], list[tuple[Pair, float]]] = defaultdict(list)
     spans = []
     for pair in pairs(base, new)[: MAX_SPANS // 2]:
@@ -74,7 +74,7 @@ def _against(base: bytes, new: bytes, *, thorough: bool) -> bytes:
         form = Form.SNAPPED if scale else Form.RESIDUAL if pair.base_at >= 0 else Form.PLAIN
         groups[pair.kind, form].append((pair, scale))
     loads = [
-        _load(base, new, Lane(kind, form), cut, level)
+        _load(base, new, Lane(kind, form), cut)
         for (kind, form), found in groups.items()
         for cut in _cuts(found, LANE_ITEMS * WIDTH[kind])
     ]
@@ -102,61 +102,69 @@ def _cuts(found: list[tuple[Pair, float]], most_bytes: int) -> list[list[tuple[P
     return lanes
 
 
-def _load(base: bytes, new: bytes, lane: Lane, cut: list[tuple[Pair, float]], level: int) -> Load:
+def _load(base: bytes, new: bytes, lane: Lane, cut: list[tuple[Pair, float]]) -> Load:
     pieces = [Span(pair.at, pair.size, 1, pair.base_at) for pair, _ in cut]
     after = arithmetic.words(lane.kind, _taken(new, pieces))
     if lane.form is Form.SNAPPED:
-        body = _snapped(base, new, cut, level)
+        body = _snapped(base, new, cut)
         if lane.kind is Kind.F32:
             return Load(lane, pieces, body)
-        other = _residual(base, lane.kind, pieces, after, level)  # steps of a few last places
+        other = _residual(base, lane.kind, pieces, after)  # steps of a few last places
         if len(body) <= len(other):
             return Load(lane, pieces, body)
         return Load(Lane(lane.kind, Form.RESIDUAL), pieces, other)
     if lane.form is Form.RESIDUAL:
-        body = _residual(base, lane.kind, pieces, after, level)
+        body = _residual(base, lane.kind, pieces, after)
         if len(body) <= POOR * after.nbytes:
             return Load(lane, pieces, body)
-        plain = _planes(arithmetic.turned(lane.kind, after), (), NOISE_LEVEL)
+        plain = _plain(lane.kind, after)
         if len(body) <= len(plain):
             return Load(lane, pieces, body)
     bare = [Span(span.at, span.size, 1, -1) for span in pieces]
-    body = _planes(arithmetic.turned(lane.kind, after), (), level)
-    return Load(Lane(lane.kind, Form.PLAIN), bare, body)
+    return Load(Lane(lane.kind, Form.PLAIN), bare, _plain(lane.kind, after))
 
 
-def _residual(base: bytes, kind: Kind, pieces: list[Span], after: Words, level: int) -> bytes:
+def _plain(kind: Kind, after: Words) -> bytes:
+    turned = arithmetic.turned(kind, after)
+    return min(_planes(turned, NO_ENDS), _planes(turned, NO_ENDS, PLAIN_LEVEL), key=len)
+
+
+def _residual(base: bytes, kind: Kind, pieces: list[Span], after: Words) -> bytes:
     before = arithmetic.words(kind, gathered(memoryview(base), pieces))
     added = arithmetic.residual(kind, before, after)
     places, ends = arithmetic.order(kind, before)
     if places is None:
         ends = np.cumsum([span.size // WIDTH[kind] for span in pieces])
-        return _planes(added, _borders(ends), level)
-    return _planes(added[places], _borders(ends), level)
+        return _planes(added, ends)
+    return _planes(added[places], ends)
 
 
-def _snapped(base: bytes, new: bytes, cut: list[tuple[Pair, float]], level: int) -> bytes:
+def _snapped(base: bytes, new: bytes, cut: list[tuple[Pair, float]]) -> bytes:
     scales = np.array([scale for _, scale in cut], "<f4").tobytes()
     steps = np.concatenate([steps_of(base, new, pair, scale) for pair, scale in cut])
-    return scales + _planes(arithmetic.zigzag(steps.view(np.uint8)), (), level)
+    return scales + _planes(arithmetic.zigzag(steps.view(np.uint8)), NO_ENDS)
 
 
-def _borders(ends: NDArray[np.intp]) -> tuple[int, ...]:
-    """Of the blocks: where a new distribution begins, unless that is too near."""
+def _planes(given: Words, ends: NDArray[np.intp], level: int = 0) -> bytes:
+    """ends: where another distribution begins. level 0: of noise."""
+    out = []
+    for plane in arithmetic.planes(given):
+        bits, packed = arithmetic.packed(plane)
+        out.append(bytes((bits,)))
+        if bits:
+            borders = _borders(-(-ends * bits // 8), len(packed))
+            frame = squeeze(packed, level) if level else squeeze_noise(packed, borders)
+            out.append(counted(frame))
+    return b"".join(out)
+
+
+def _borders(ends: NDArray[np.intp], size: int) -> list[int]:
+    """Of blocks that are all worth their Huffman table."""
     found = [0]
     for end in ends.tolist():
-        if end - found[-1] >= MIN_BLOCK_ITEMS:
+        if end - found[-1] >= MIN_BLOCK_BYTES and size - end >= MIN_BLOCK_BYTES:
             found.append(end)
-    if len(found) > 1 and ends[-1] - found[-1] < MIN_BLOCK_ITEMS:
-        found.pop()
-    return tuple(found[1:])
-
-
-def _planes(given: Words, borders: tuple[int, ...], level: int) -> bytes:
-    return b"".join(
-        counted(squeeze(plane.tobytes(), level, borders=borders)) if plane.any() else b"\0"
-        for plane in arithmetic.planes(given)
-    )
+    return found[1:]
 
 
 def _whole(base: bytes, new: bytes, spans: list[Span], loads: list[Load]) -> bytes:
@@ -164,7 +172,7 @@ def _whole(base: bytes, new: bytes, spans: list[Span], loads: list[Load]) -> byt
     primer = primer_of(memoryview(base), spans) if rest else b""
     large = len(rest) + len(primer) > SMALL_BYTES
     level = LARGE_LEVEL if large else DENSE_LEVEL if loads else SMALL_LEVEL
-    frame = squeeze(rest, level, primer) if rest else b""
+    frame = squeeze(rest, level, primer)
     needs_base = bool(primer) or any(span.base_at >= 0 for span in spans)
     return sealed(
         b"".join(

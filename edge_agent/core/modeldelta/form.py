@@ -8,6 +8,7 @@ stand the bounds here and the hash of the result.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Final, cast
 
 import msgspec
@@ -154,7 +155,7 @@ def write_spans(spans: list[Span]) -> bytes:
         else:
             base_at += gap + span.size
     raw = b"".join(out)
-    return varint(len(spans)) + varint(len(raw)) + counted(squeeze(raw, 19) if raw else b"")
+    return varint(len(spans)) + varint(len(raw)) + counted(squeeze(raw, 19))
 
 
 def read_spans(read: Reader, header: Header) -> list[Span]:
@@ -197,8 +198,10 @@ def counted(piece: bytes) -> bytes:
     return varint(len(piece)) + piece
 
 
-def squeeze(raw: bytes, level: int, primer: bytes = b"", borders: tuple[int, ...] = ()) -> bytes:
-    """One zstd frame, with a new block at each border; `primer` is content in front of it."""
+def squeeze(raw: bytes, level: int, primer: bytes = b"") -> bytes:
+    """One zstd frame; `primer` is content in front of it. Of nothing no frame."""
+    if not raw:
+        return b""
     total = len(raw) + len(primer)
     parameters = zstandard.ZstdCompressionParameters.from_level(
         level,
@@ -206,20 +209,29 @@ def squeeze(raw: bytes, level: int, primer: bytes = b"", borders: tuple[int, ...
         dict_size=len(primer),
         window_log=min(MAX_WINDOW_BYTES.bit_length() - 1, max(10, total.bit_length())),
         write_checksum=False,
-        write_content_size=True,
         write_dict_id=False,
     )
     dictionary = primed(primer) if primer else None
-    compressor = zstandard.ZstdCompressor(dict_data=dictionary, compression_params=parameters)
-    if not borders:
-        return compressor.compress(raw)
-    stream = compressor.compressobj(size=len(raw))
+    return zstandard.ZstdCompressor(dict_data=dictionary, compression_params=parameters).compress(
+        raw
+    )
+
+
+def squeeze_noise(raw: bytes, borders: Iterable[int]) -> bytes:
+    """One zstd frame of what hardly repeats, with a new block, and its Huffman table, at each
+    border. What seems to repeat there does so by chance, and costs more than it is: so hardly any
+    of it is looked for.
+    """
+    parameters = zstandard.ZstdCompressionParameters(
+        strategy=zstandard.STRATEGY_FAST, min_match=7, hash_log=6, window_log=17
+    )
+    made = zstandard.ZstdCompressor(compression_params=parameters).compressobj(size=len(raw))
     out = []
     at = 0
     for border in borders:
-        out += [stream.compress(raw[at:border]), stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)]
+        out += [made.compress(raw[at:border]), made.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)]
         at = border
-    return b"".join((*out, stream.compress(raw[at:]), stream.flush()))
+    return b"".join((*out, made.compress(raw[at:]), made.flush()))
 
 
 def unzstd(frame: bytes, size: int) -> bytes:

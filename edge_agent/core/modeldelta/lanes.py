@@ -47,6 +47,7 @@ WIDTH: Final = {
     Kind.F16: 2, Kind.BF16: 2, Kind.F32: 4, Kind.F64: 8,
 }  # fmt: skip
 _MANTISSA_BITS: Final = {Kind.F16: 10, Kind.BF16: 7, Kind.F32: 23, Kind.F64: 52}
+PACKINGS: Final = (0, 1, 2, 4, 8)  # bits that a number of a plane may have
 SNAPPABLE: Final = {Kind.F32: "<f4", Kind.F16: "<f2"}
 
 
@@ -136,21 +137,50 @@ def planes(given: Words) -> list[NDArray[np.uint8]]:
     return [np.ascontiguousarray(table[:, place]) for place in range(given.itemsize)]
 
 
-def joined(width: int, count: int, given: Sequence[bytes | None]) -> Words:
-    """The inverse of `planes`; None is a plane of zeros."""
-    table = np.zeros((count, width), np.uint8)
+def packed(plane: NDArray[np.uint8]) -> tuple[int, bytes]:
+    """(bits a number, 0 to 8; so many of them in a byte, the first one lowest). Small numbers share
+    bytes, for a Huffman code has no symbol below one bit.
+    """
+    most = int(plane.max(initial=0))
+    bits = next(bits for bits in PACKINGS if most < 1 << bits)
+    if bits in (0, 8):
+        return bits, plane.tobytes() if bits else b""
+    share = 8 // bits
+    rows = np.pad(plane, (0, -len(plane) % share)).reshape(-1, share)
+    shifts = np.arange(0, 8, bits, dtype=np.uint8)
+    return bits, np.bitwise_or.reduce(rows << shifts, axis=1).tobytes()
+
+
+def packed_size(bits: int, count: int) -> int:
+    return -(-count * bits // 8)
+
+
+def unpacked(bits: int, count: int, given: bytes) -> NDArray[np.uint8]:
+    """The inverse of `packed`; `given` is as long as `packed_size` says."""
+    if not bits:
+        return np.zeros(count, np.uint8)
+    shifts = np.arange(0, 8, bits, dtype=np.uint8)
+    rows = np.frombuffer(given, np.uint8)[:, np.newaxis] >> shifts
+    numbers: NDArray[np.uint8] = (rows & np.uint8((1 << bits) - 1)).reshape(-1)[:count]
+    return numbers
+
+
+def joined(width: int, count: int, given: Sequence[NDArray[np.uint8]]) -> Words:
+    """The inverse of `planes`."""
+    table = np.empty((count, width), np.uint8)
     for place, plane in enumerate(given):
-        if plane is not None:
-            table[:, place] = np.frombuffer(plane, np.uint8)
+        table[:, place] = plane
     return table.reshape(-1).view(f"<u{width}")
 
 
-def stepped(kind: Kind, base: Words, scale: float, steps: NDArray[np.int8]) -> Words:
+def stepped(
+    kind: Kind, base: Words, scale: float | NDArray[np.float32], steps: NDArray[np.int8]
+) -> Words:
     """The base and so many steps of `scale`: in single floats, each operation rounded once, so that
     every machine comes to the same bits. `scale` has few bits: its product with a step is exact.
     """
     with np.errstate(all="ignore"):
         floats = base.view(SNAPPABLE[kind]).astype(np.float32)
-        moved = floats + np.float32(scale) * steps.astype(np.float32)
+        moved = floats + np.asarray(scale, np.float32) * steps.astype(np.float32)
         bits: Words = moved.astype(SNAPPABLE[kind]).view(base.dtype)
     return bits

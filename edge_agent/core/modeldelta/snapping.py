@@ -22,9 +22,10 @@ MIN_ITEMS: Final = 1024  # smaller tensors (biases, norms) weigh nothing and sta
 STEPS: Final = {8: 127, 4: 7}
 GRID: Final = 16  # scales in an octave: so few that the decoder's product is exact, and so that
 # the encoder finds the one that was used
-TRIED: Final = 8
+TRIED: Final = 3 * GRID  # for each number of bits
+SAMPLED: Final = 4096
 SMALLEST, LARGEST = 1e-30, 1e30  # steps that are normal single floats, and none that overflows
-CUTS: Final = (slice(0, 256), slice(256, None))  # most tensors are refused by the first
+PROBED: Final = 64  # of the sample
 
 
 def snap(base_onnx: bytes, new_onnx: bytes, bits: Literal[4, 8] = 8) -> bytes:
@@ -43,7 +44,7 @@ def snap(base_onnx: bytes, new_onnx: bytes, bits: Literal[4, 8] = 8) -> bytes:
         most = float(np.abs(step).max())
         if not SMALLEST < most < LARGEST:
             continue
-        scale = _on_grid(most / STEPS[bits])
+        scale = _grid(most / STEPS[bits], 1)[0]
         moved = arithmetic.stepped(pair.kind, before, scale, _rounded(step, scale))
         out[pair.at : pair.at + pair.size] = moved.tobytes()
     if not snapped:
@@ -61,10 +62,12 @@ def _is_snappable(pair: Pair) -> bool:
     )
 
 
-def _on_grid(least: float) -> float:
-    """The smallest scale of the grid that is not below `least`."""
+def _grid(least: float, count: int) -> list[float]:
+    """The first scales of the grid that are not below `least`."""
     fraction, exponent = math.frexp(least)
-    return math.ldexp(math.ceil(fraction * 2 * GRID) / (2 * GRID), exponent)
+    first = math.ceil(fraction * 2 * GRID) - GRID
+    places = (divmod(first + step, GRID) for step in range(count))
+    return [math.ldexp(GRID + place, exponent + octave) / (2 * GRID) for octave, place in places]
 
 
 def _bits(package: bytes, at: int, pair: Pair) -> Words:
@@ -80,33 +83,44 @@ def _step(before: Words, after: Words, pair: Pair) -> NDArray[np.float32]:
         return after.view(kind).astype(np.float32) - before.view(kind).astype(np.float32)
 
 
-def _rounded(step: NDArray[np.float32], scale: float) -> NDArray[np.int8]:
-    steps: NDArray[np.int8] = np.clip(np.rint(step / np.float32(scale)), -128, 127).astype(np.int8)
+def _rounded(step: NDArray[np.float32], scale: float | NDArray[np.float32]) -> NDArray[np.int8]:
+    whole = np.rint(step / np.asarray(scale, np.float32))
+    steps: NDArray[np.int8] = np.clip(whole, -128, 127).astype(np.int8)
     return steps
 
 
 def found_scale(base: bytes, new: bytes, pair: Pair) -> float:
-    """The scale whose whole steps lead from the base to exactly these bits; 0.0: there is none."""
+    """The scale whose whole steps lead from the base to exactly these bits; 0.0: there is none.
+
+    Most tensors are refused by a few of their numbers.
+    """
     if not _is_snappable(pair):
         return 0.0
     before, after = _bits(base, pair.base_at, pair), _bits(new, pair.at, pair)
+    stride = -(-len(before) // SAMPLED)
+    likely = _likely(before[::stride], after[::stride], pair)
+    return next((scale for scale in likely if _leads(before, after, pair, scale)), 0.0)
+
+
+def _likely(before: Words, after: Words, pair: Pair) -> list[float]:
+    """Scales that a sample agrees with, the largest first; its largest step tells their range."""
     step = _step(before, after, pair)
     most = float(np.abs(step).max())
-    if not SMALLEST < most < LARGEST:  # NaN is neither
-        return 0.0
-    for limit in STEPS.values():
-        scale = _on_grid(most / limit * (1 - 2 / GRID))
-        for _ in range(TRIED):
-            if all(_leads(before[cut], after[cut], step[cut], pair, scale) for cut in CUTS):
-                return scale
-            scale = _on_grid(scale * (1 + 1e-9))
-    return 0.0
+    if pair.kind is None or not SMALLEST < most < LARGEST:  # NaN is neither
+        return []
+    tried = sorted({s for limit in STEPS.values() for s in _grid(most / limit / 1.2, TRIED)})
+    scales = np.array(tried[::-1], np.float32)
+    steps = _rounded(step[:PROBED, np.newaxis], scales)
+    moved = arithmetic.stepped(pair.kind, before[:PROBED, np.newaxis], scales, steps)
+    leads = (moved == after[:PROBED, np.newaxis]).all(axis=0)
+    return [scale for scale, lead in zip(tried[::-1], leads, strict=True) if lead]
 
 
-def _leads(
-    before: Words, after: Words, step: NDArray[np.float32], pair: Pair, scale: float
-) -> bool:
+def _leads(before: Words, after: Words, pair: Pair, scale: float) -> bool:
     assert pair.kind is not None
+    step = _step(before, after, pair)
+    if not np.isfinite(step).all():
+        return False
     moved = arithmetic.stepped(pair.kind, before, scale, _rounded(step, scale))
     return np.array_equal(moved, after)
 
