@@ -166,7 +166,7 @@ def test_applying_needs_one_lane_beside_the_result() -> None:
 
 
 @given(base=st.binary(max_size=400), new=st.binary(max_size=400))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_any_bytes_come_back(base: bytes, new: bytes) -> None:
     there_and_back(base, new)
 
@@ -175,7 +175,7 @@ def test_any_bytes_come_back(base: bytes, new: bytes) -> None:
     base=st.binary(max_size=3000),
     edits=st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 60), st.binary(max_size=60))),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_edited_bytes_come_back(base: bytes, edits: list[tuple[int, int, bytes]]) -> None:
     new = base
     for at, gone, put in edits:
@@ -198,7 +198,7 @@ def nets(draw: st.DrawFn) -> made.Weights:
 
 
 @given(old=nets(), fresh=nets(), kept=st.booleans(), cut=st.integers(0, 2000))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_any_networks_come_back(
     old: made.Weights, fresh: made.Weights, *, kept: bool, cut: int
 ) -> None:
