@@ -24,6 +24,7 @@ ROOMS = [
     "cli",
     "config",
     "core",
+    "core/modeldelta",
     "core/wire",
     "inference",
     "links",
