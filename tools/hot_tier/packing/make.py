@@ -14,7 +14,8 @@ from edge_agent.backends.onnx import runtime
 from edge_agent.core.errors import Rejected
 from edge_agent.core.frames import Frame
 from edge_agent.core.manifest import Manifest
-from edge_agent.stores.models import MANIFEST, Models
+from edge_agent.core.package import MANIFEST
+from edge_agent.stores.models import Models
 from tools.hot_tier.packing import judging, sessions
 from tools.hot_tier.packing.frames import frames_of, how_many, spread
 from tools.hot_tier.packing.halving import halve

@@ -10,8 +10,9 @@ import numpy as np
 from edge_agent.core import golden
 from edge_agent.core.errors import BadFrame, Rejected
 from edge_agent.core.manifest import Manifest
+from edge_agent.core.package import MANIFEST
 from edge_agent.stores.files import sync_folder, write_atomic
-from edge_agent.stores.models import MANIFEST, Models
+from edge_agent.stores.models import Models
 from tools.hot_tier.packing import sessions
 
 
