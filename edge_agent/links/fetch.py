@@ -16,6 +16,7 @@ import ssl
 import stat
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Final, Protocol
@@ -62,29 +63,45 @@ class Sources:
         """As they would be asked now."""
         return tuple(self._order)
 
-    def first(self, source: Source) -> Sources:
-        """The same, with this one asked first."""
-        return Sources([source, *(other for other in self._order if other is not source)])
-
     def fetch(self, url: str, *, offset: int = 0, max_bytes: int) -> Iterator[bytes]:
         """url: the path of a file below the root of the repository.
 
         Raises: NotHere when no source has it; LinkDown when none answers, or one breaks off (what
         came until then is good: ask again from there); Refused.
         """
-        checked_path(url)
         failed: list[LinkDown] = []
         for source in self.order:
-            chunks = source.open(url, offset=offset, max_bytes=max_bytes)
             try:
-                first = next(chunks, b"")
+                return self.ask(source, url, offset=offset, max_bytes=max_bytes)
             except LinkDown as error:
                 failed.append(error)
-                if not isinstance(error, NotHere):
-                    self._last(source)
-                continue
-            return self._rest(source, chain([first], chunks), max_bytes)
         raise next((error for error in failed if not isinstance(error, NotHere)), failed[0])
+
+    def ask(self, source: Source, url: str, *, offset: int = 0, max_bytes: int) -> Iterator[bytes]:
+        """From this one alone. Raises: NotHere, LinkDown, Refused."""
+        chunks = source.open(checked_path(url), offset=offset, max_bytes=max_bytes)
+        try:
+            first = next(chunks, b"")
+        except NotHere:
+            raise
+        except LinkDown:
+            self._last(source)
+            raise
+        return self._rest(source, chain([first], chunks), max_bytes)
+
+    def lead(self, source: Source, url: str, *, max_bytes: int) -> Iterator[bytes]:
+        """From this one; from another only what it does not have, and nobody is waited for twice.
+
+        Raises: LinkDown when it is down; NotHere when no one that answers has it; Refused.
+        """
+        try:
+            return self.ask(source, url, max_bytes=max_bytes)
+        except NotHere as error:
+            missing = error
+        for other in self.order:
+            with suppress(LinkDown):
+                return self.ask(other, url, max_bytes=max_bytes)
+        raise missing
 
     def distrust(self) -> None:
         """What came last was not what was asked for: ask another one first."""

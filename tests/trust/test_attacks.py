@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import datetime, timedelta, timezone
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -15,67 +11,11 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata
 
 from edge_agent.core.errors import LinkDown
-from edge_agent.core.trust import Memory, Refused
-from edge_agent.links.fetch import FolderSource, HttpSource, Source
-from edge_agent.links.trust import Trust
-from tests.trust.site import DESIRED, MODEL, NAME, ROLE, START, Site, path_of
+from edge_agent.links.fetch import HttpSource
+from tests.trust.denials import Falsified, refused, serves, sign_above, sign_as
+from tests.trust.site import MODEL, ROLE, Site
 from tools.hot_tier.rotation import renew, rotate
 from tools.hot_tier.serve import serving
-
-
-class Falsified:
-    """A source between the device and the repository. changed: content by path, given the real."""
-
-    name = "somebody between"
-
-    def __init__(self, folder: Path, **changed: Any) -> None:
-        self._real = FolderSource(folder)
-        self._changed = changed
-
-    def open(self, path: str, *, offset: int, max_bytes: int) -> Iterator[bytes]:
-        for part, change in self._changed.items():
-            if part in path.replace("-", "_"):
-                yield from change(b"".join(self._real.open(path, offset=0, max_bytes=1 << 30)))
-                return
-        yield from self._real.open(path, offset=offset, max_bytes=max_bytes)
-
-
-@contextmanager
-def refused(site: Site, code: str, *sources: Source | Path, match: str = ".") -> Iterator[Trust]:
-    """The block is refused with this code; the device knows what it knew, and goes on with it."""
-    before = site.knows()
-    with site.device(*sources) as trust:
-        with pytest.raises(Refused, match=match) as raised:
-            yield trust
-        assert raised.value.code == code, raised.value
-        assert raised.value.hint
-        assert_no_less(before, trust.memory)
-    assert_no_less(before, site.knows())
-
-
-def assert_no_less(before: Memory, after: Memory) -> None:
-    assert after.root >= before.root
-    assert after.time_s >= before.time_s
-    assert after.serials == before.serials
-    assert after.timestamp.version >= before.timestamp.version
-    assert after.snapshot.version >= before.snapshot.version
-    assert all(after.roles[name] >= version for name, version in before.roles.items())
-
-
-def serves(site: Site, path: str) -> None:
-    """The honest repository still serves this device."""
-    with site.device() as trust:
-        trust.refresh()
-        assert trust.read(path, 1 << 20) == MODEL
-
-
-def sign_as(site: Site, name: str, signer: CryptoSigner) -> None:
-    """What is signed in this file of metadata now, signed by that key alone."""
-    path = site.folder / "metadata" / name
-    metadata: Metadata[Any] = Metadata.from_bytes(path.read_bytes())
-    metadata.signatures.clear()
-    metadata.sign(signer)
-    path.write_bytes(metadata.to_bytes())
 
 
 def test_an_old_timestamp_shown_again_is_a_rollback(site: Site) -> None:
@@ -195,24 +135,13 @@ def test_a_revoked_key_signs_no_more(site: Site) -> None:
     metadata = site.folder / "metadata"
     newest = max(metadata.glob("*.targets.json"), key=lambda file: int(file.name.split(".")[0]))
     sign_as(site, newest.name, stolen)
-    _sign_above(site, newest.name)
+    sign_above(site, newest.name)
     with refused(site, "signature") as trust:
         trust.refresh()
     with site.house.change() as draft:
         draft.role("targets")
         draft.changed.add("targets")
     serves(site, path)
-
-
-def _sign_above(site: Site, changed: str) -> None:
-    """Snapshot and timestamp of this changed file, by the real online keys."""
-    version, role, _ = changed.split(".")
-    body = (site.folder / "metadata" / changed).read_bytes()
-    draft = site.house.open()
-    meta = draft._snapshot.signed.meta[f"{role}.json"]
-    fresh = type(meta).from_data(int(version), body, ["sha256"])
-    draft._snapshot.signed.meta[f"{role}.json"] = fresh
-    draft.commit()
 
 
 def test_two_root_keys_are_asked_for_and_one_is_not_enough(site: Site) -> None:
@@ -275,154 +204,3 @@ def test_a_delegate_that_is_gone_from_the_snapshot_is_a_rollback(site: Site) -> 
     draft.commit()
     with refused(site, "rollback") as trust:
         trust.refresh()
-
-
-# ── time ──────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_a_clock_that_was_never_set_still_knows_how_late_it_was(site: Site) -> None:
-    path = site.publish()
-    old = site.copy("old")
-    site.time.forward(days=40)
-    renew(site.house)
-    serves(site, path)
-    site.wipe()
-    for device in (None, datetime(1970, 1, 1, tzinfo=timezone.utc)):
-        site.time.device = device
-        serves(site, path)
-        site.wipe()
-    (site.state / "memory.json").write_bytes(b"")  # versions forgotten, the time is in the copy
-    with refused(site, "freeze", old) as trust:
-        trust.refresh()
-    serves(site, path)
-
-
-def test_a_clock_in_2100_refuses_with_its_reason_and_poisons_nothing(site: Site) -> None:
-    path = site.publish()
-    serves(site, path)
-    site.time.device = datetime(2100, 1, 1, tzinfo=timezone.utc)
-    words = "here it is 2100-01-01T00:00Z, 2026-11-25T12:00Z at least"
-    with refused(site, "expired", match=words) as trust:
-        trust.refresh()
-    site.time.device = START + timedelta(hours=1)
-    serves(site, path)
-
-
-def test_a_clock_that_nobody_disciplines_raises_no_floor(site: Site) -> None:
-    site.publish()
-    site.time.synced = False
-    site.time.device = START + timedelta(days=20)
-    with site.device() as trust:
-        trust.refresh()
-        assert trust.memory.time_s == int(START.timestamp())  # signed by the offline keys
-
-
-def test_a_repository_recovers_from_a_stolen_online_key_that_ran_ahead(site: Site) -> None:
-    path = site.publish()
-    backup = site.copy("backup")
-    draft = site.house.open()
-    draft._timestamp.signed.version = draft._snapshot.signed.version = 2_000_000_000
-    draft.commit()
-    serves(site, path)
-    assert site.knows().timestamp.version == 2_000_000_001
-    with refused(site, "rollback", backup) as trust:
-        trust.refresh()
-    site.folder.rename(site.root / "stolen")
-    backup.rename(site.folder)
-    for name in ("timestamp", "snapshot"):
-        rotate(site.house, name)
-    serves(site, path)
-    assert site.knows().timestamp.version < 100
-    site.wipe()
-    with refused(site, "rollback", site.root / "stolen") as trust:
-        trust.refresh()
-
-
-def test_ten_roots_in_a_row_are_walked(site: Site) -> None:
-    path = site.publish()
-    serves(site, path)
-    for number in range(10):
-        rotate(site.house, f"root-{number % 3 + 1}")
-    with site.device() as trust:
-        assert trust.refresh().root == 11
-    serves(site, path)
-    site.wipe()
-    for name in range(7, 12):
-        (site.folder / "metadata" / f"{name}.root.json").unlink()
-    with refused(site, "rollback") as trust:
-        trust.refresh()
-
-
-# ── who may sign what ─────────────────────────────────────────────────────────────────────────
-
-
-def test_a_family_cannot_sign_for_another(site: Site) -> None:
-    path = site.publish()
-    foreign = b"a model that its family never saw"
-    with site.house.change() as draft:
-        draft.delegate("models-endo-polyp", ["models/endo-polyp/*"])
-        draft.put("models-endo-polyp", path_of(foreign), foreign)
-    with refused(site, "unknown-target") as trust:
-        trust.refresh()
-        trust.target(path_of(foreign))
-    serves(site, path)
-
-
-@pytest.mark.parametrize(
-    "path", ["../secret", "/etc/passwd", "models/../../x", "models//x", "models/x\0", "", "a" * 999]
-)
-def test_a_target_that_escapes_is_never_looked_for(site: Site, path: str) -> None:
-    with site.house.change() as draft:
-        draft.delegate("nodes", ["*", "*/*", "*/*/*", "*/*/*/*"])
-        target = draft.put("nodes", "plain", b"x")
-        draft.role("nodes").targets[path] = type(target)(1, target.hashes, path or "plain")
-    with refused(site, "path") as trust:
-        trust.refresh()
-        trust.target(path)
-
-
-def test_a_link_on_a_stick_leads_nowhere(site: Site, tmp_path: Path) -> None:
-    path = site.publish()
-    (tmp_path / "secret").write_bytes(MODEL)
-    stick = site.copy("stick")
-    place = stick / site.stored(path).relative_to(site.folder)
-    place.unlink()
-    place.symlink_to(tmp_path / "secret")
-    with site.device(stick) as trust:
-        trust.refresh()
-        with pytest.raises(LinkDown, match="free of links"):
-            trust.read(path, 1 << 20)
-
-
-# ── desired state over plain HTTP ─────────────────────────────────────────────────────────────
-
-
-def test_a_forged_desired_state_is_refused_and_so_is_a_replayed_one(site: Site) -> None:
-    old = site.want(7)
-    replay = site.copy("old")
-    new = site.want(8)
-    with serving(site.folder) as server, site.device(HttpSource(server.url)) as trust:
-        trust.refresh()
-        assert trust.desired(DESIRED) == new
-        assert trust.memory.serials == {DESIRED: 8}
-    forged = json.dumps({"schema": 1, "serial": 9, "models": {}}).encode()
-    for content in (forged, old):
-        with serving(site.folder) as server, refused(site, "hash", HttpSource(server.url)) as trust:
-            trust.refresh()
-            trust.desired(DESIRED, content=content)  # by MQTT: the bytes that came
-        stored = site.stored(DESIRED)
-        stored.write_bytes(content)
-        with serving(site.folder) as server, refused(site, "hash", HttpSource(server.url)) as trust:
-            trust.refresh()
-            trust.desired(DESIRED)
-        stored.write_bytes(new)
-    with serving(replay) as server, refused(site, "rollback", HttpSource(server.url)) as trust:
-        trust.refresh()
-    site.want(6)  # signed, and yet a step back
-    with refused(site, "rollback") as trust:
-        trust.refresh()
-        trust.desired(DESIRED)
-
-
-def test_the_name_of_the_family_is_the_name_of_the_models() -> None:
-    assert path_of(MODEL).split("/")[1] == NAME

@@ -20,7 +20,8 @@ from edge_agent.config.structs import LogConfig, UplinkConfig
 from edge_agent.core.errors import EdgeAgentError
 from edge_agent.ports import Link
 from edge_agent.stores.files import write_atomic
-from tools.hot_tier import HotTier, HttpRoad, MqttRoad, Pair
+from tools.hot_tier import HotTier, HttpRoad, MqttRoad, Pair, releases
+from tools.hot_tier.announcer import Announcer, announce
 from tools.hot_tier.carried import take_in
 from tools.hot_tier.packing import command as packing
 
@@ -35,9 +36,12 @@ def main(arguments: list[str] | None = None) -> int:
     _add_receive(verbs.add_parser("receive", help="take records, acknowledge what is durable"))
     _add_import(verbs.add_parser("import", help="take an export that was carried here by hand"))
     packing.add(verbs.add_parser("pack", help="make a package of a foreign ONNX file"))
+    releases.add(verbs)
     options = parser.parse_args(arguments)
     if options.verb == "pack":
         return int(options.run(options))
+    if hasattr(options, "run"):
+        return releases.run(options)
     if options.verb == "receive" and options.mqtt is None and options.http is None:
         parser.error("receive: give --mqtt, --http, or both")
     logs.setup(LogConfig(level="warning"), sys.stderr)
@@ -68,6 +72,7 @@ def _add_receive(parser: argparse.ArgumentParser) -> None:
     add("--live", type=Path, metavar="OUT.jsonl", help="records as they come")
     add("--ordered", type=Path, metavar="OUT.jsonl", help="records of each log in order")
     add("--sheet", type=Path, metavar="OUT.json", help="the balance sheet, each second")
+    add("--repository", type=Path, metavar="FOLDER", help="tell nodes what is wanted of them")
     add("--username", default="", help="for the broker")
     add("--password-file", default=None, metavar="FILE")
     add("--ca-file", default=None, metavar="FILE", help="for TLS to the broker")
@@ -126,6 +131,8 @@ async def _receive(options: argparse.Namespace) -> None:
             async with anyio.create_task_group() as group:
                 if options.sheet is not None:
                     group.start_soon(_keep_sheet, tier, options.sheet)
+                if options.repository is not None:
+                    group.start_soon(announce, tier, Announcer(options.repository))
                 async for _ in signals:
                     break
                 group.cancel_scope.cancel()

@@ -42,7 +42,7 @@ class Letter(NamedTuple):
     """For the topic edge-agent/<node>/down/<what>."""
 
     node: str
-    what: Literal["ack", "need"]
+    what: Literal["ack", "need", "desired", "tuf"]
     payload: bytes
 
 

@@ -73,7 +73,8 @@ def publish(
                 hint="give it a version of its own",
             )
         draft.write(house.targets_folder / "chunks" / f"{digest}.tbl", table)
-        made = _deltas(house, tar, digest, older[:deltas], encode or codec(say))
+        bases = older[: min(deltas, MAX_DELTAS)]
+        made = _deltas(house, tar, digest, bases, (encode or codec(say)) if bases else None)
         custom = {
             "name": manifest.name,
             "version": manifest.version,
@@ -147,10 +148,10 @@ def _deltas(
     encode: Encode | None,
 ) -> list[dict[str, Any]]:
     made: list[dict[str, Any]] = []
-    if encode is None or not bases:
+    if encode is None:
         return made
     new = tar.read_bytes()
-    for base in bases[:MAX_DELTAS]:
+    for base in bases:
         delta = encode((house.targets_folder / base["path"]).read_bytes(), new)
         if len(delta) > WORTH * len(new):
             continue

@@ -128,6 +128,11 @@ class HotTier:
         """The newest document of that name; b"" without any."""
         return await self._desk.document(node, name)
 
+    def tell(self, letters: Sequence[Letter]) -> None:
+        """What somebody else has to say to nodes goes down with our own words."""
+        self._letters.extend(letters)
+        self._said.set()
+
     async def settle(self) -> None:
         """Until all that has come is durable, and stands in the files."""
         await self._taken.wait()

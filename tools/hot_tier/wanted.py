@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -73,7 +72,7 @@ def move(house: Repository, change: Change, *, node: str = "", cohort: str = "")
         if node and f"desired-{node}" in draft.names():
             raise Rejected(f"desired of node {node}: a cohort has this name")
         draft.delegate(role, ["desired/*"] if node else [path])
-        before = current(house, draft, role, path)
+        before = current(house, house.open(), path)
         state = _changed(draft, before or DesiredState(schema=1, serial=0), change)
         return _put(draft, role, path, state)
 
@@ -85,30 +84,33 @@ def restore(house: Repository, before: DesiredState, *, cohort: str) -> DesiredS
         return _put(draft, role, path, before)
 
 
-def current(house: Repository, draft: Draft, role: str, path: str) -> DesiredState | None:
+def current(house: Repository, draft: Draft, path: str) -> DesiredState | None:
     """As it is published. Raises: Rejected."""
-    if role not in {*draft.names(), *draft.roles}:
-        return None
-    file = draft.role(role).targets.get(path)
-    if file is None:
-        return None
-    try:
-        body = (house.targets_folder / file.get_prefixed_paths()[0]).read_bytes()
-        return msgspec.json.decode(body, type=DesiredState)
-    except (OSError, msgspec.DecodeError) as error:
-        raise Rejected(f"read {path}: {error}", hint="restore the repository") from None
+    return next((one.state for one in states(house, draft) if one.path == path), None)
 
 
-def states(house: Repository, draft: Draft) -> Mapping[str, DesiredState]:
-    """Every desired state, by path."""
-    found: dict[str, DesiredState] = {}
+class Stated(msgspec.Struct, frozen=True, kw_only=True):
+    """A desired state as it is published. body: the exact bytes that were signed."""
+
+    path: str
+    role: str
+    state: DesiredState
+    body: bytes
+
+
+def states(house: Repository, draft: Draft) -> list[Stated]:
+    """Every one there is. Raises: Rejected."""
+    found: list[Stated] = []
     for role in draft.names():
         if role != "nodes" and not role.startswith("desired-"):
             continue
-        for path in draft.role(role).targets:
-            state = current(house, draft, role, path)
-            if state is not None:
-                found[path] = state
+        for path, file in draft.role(role).targets.items():
+            try:
+                body = (house.targets_folder / file.get_prefixed_paths()[0]).read_bytes()
+                state = msgspec.json.decode(body, type=DesiredState)
+            except (OSError, msgspec.DecodeError) as error:
+                raise Rejected(f"read {path}: {error}", hint="restore the repository") from None
+            found.append(Stated(path=path, role=role, state=state, body=body))
     return found
 
 

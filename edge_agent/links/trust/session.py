@@ -18,7 +18,7 @@ from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from edge_agent.core.errors import LinkDown
 from edge_agent.core.trust import Code, Memory, Now, Refused, Seen, Shown, judged_s
-from edge_agent.links.fetch import NotHere, Sources
+from edge_agent.links.fetch import NotHere, Source, Sources
 from edge_agent.links.trust.terms import (
     LAST_S,
     METADATA,
@@ -142,12 +142,15 @@ class Session:
 
 
 class Carrier(FetcherInterface):
-    """Our sources as TUF's. `asked`, `name`: the file and the role of the last question.
+    """One of our sources as TUF's, the others for what it lacks.
 
+    asked, name: the file and the role of the last question.
     settled: the folder of what is verified; nothing newer than that is looked for.
     """
 
-    def __init__(self, sources: Sources, limits: Limits, settled: Path | None) -> None:
+    def __init__(
+        self, sources: Sources, source: Source, limits: Limits, settled: Path | None
+    ) -> None:
         self.asked = "root.json"
         self.config = UpdaterConfig(
             max_root_rotations=limits.max_root_rotations,
@@ -158,6 +161,7 @@ class Carrier(FetcherInterface):
             targets_max_length=limits.max_targets_bytes,
         )
         self._sources = sources
+        self._source = source
         self._max_bytes = 1 + max(limits.max_targets_bytes, limits.max_snapshot_bytes)
         self._kept = settled
 
@@ -172,7 +176,7 @@ class Carrier(FetcherInterface):
                 raise NotHere("fetch root: settled")
             if self._kept is not None and self.name == "timestamp":
                 return iter([(self._kept / "timestamp.json").read_bytes()])
-            return self._sources.fetch(url, max_bytes=self._max_bytes)
+            return self._sources.lead(self._source, url, max_bytes=self._max_bytes)
         except NotHere as error:
             raise wrong.DownloadHTTPError(error.what, 404) from error
 

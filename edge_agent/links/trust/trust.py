@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, final
@@ -15,7 +15,7 @@ import msgspec
 from edge_agent.core.edgecore import DesiredState
 from edge_agent.core.errors import Damaged, LinkDown, Overloaded
 from edge_agent.core.trust import Memory, Now, Refused, checked_path, seen, served
-from edge_agent.links.fetch import Sources
+from edge_agent.links.fetch import NotHere, Source, Sources
 from edge_agent.links.trust.session import Carrier, Session
 from edge_agent.links.trust.terms import (
     LAST_S,
@@ -60,12 +60,13 @@ class Trust:
         self._clock = clock
         self._limits = limits or Limits()
         self._settled: Session | None = None
+        self._served: list[Source] = list(sources.order)  # those that served come first
         self._lock = _locked(folder)
         try:
             self._memory = _recalled(memory)
             with disk(self._folder):
                 self._folder.mkdir(exist_ok=True, mode=0o700)
-            self._session(sources)
+            self._session(self._served[0])
         except BaseException:
             self.close()
             raise
@@ -100,20 +101,23 @@ class Trust:
         self._settled = None
         failed: list[Refused | LinkDown] = []
         troubles: list[Trouble] = []
-        found = False
+        served: list[Source] = []
         for source in self._sources.order:
             try:
-                self._accept(self._session(self._sources.first(source)))
-                found = True
+                session = self._session(source)
+                session.refresh()
+                self._remember(seen(self._memory, session.shown(), session.now))
+                served.append(source)
             except (Refused, LinkDown) as error:
                 failed.append(error)
                 code = error.code if isinstance(error, Refused) else "down"
                 troubles.append(Trouble(source.name, code, error.what, error.hint))
-        if not found:
-            raise next((error for error in failed if isinstance(error, Refused)), failed[0])
-        session = self._settle(self._sources)
-        self._settled = session
-        return session.refreshed(tuple(troubles))
+        if not served:
+            raise worst(failed)
+        others = [source for source in self._sources.order if source not in served]
+        self._served = [*served, *others]
+        self._settled = self._settle(self._served[0])
+        return self._settled.refreshed(tuple(troubles))
 
     def target(self, path: str) -> Target:
         """What was signed of it, by whoever may sign for this path. `refresh` comes first.
@@ -131,7 +135,7 @@ class Trust:
                 if isinstance(error, Refused) and error.code == "unknown-target":
                     raise  # signed roles were read, and none knows it
                 failed.append(error)
-        raise next((error for error in failed if isinstance(error, Refused)), failed[0])
+        raise worst(failed)
 
     def read(self, path: str, max_bytes: int, *, content: bytes | None = None) -> bytes:
         """A small target, verified. content: it came already, by another road.
@@ -156,13 +160,13 @@ class Trust:
         if length > MAX_HELD_BYTES:
             raise Refused("bounds", f"read {url}: expected at most {MAX_HELD_BYTES} bytes")
         failed: list[Refused | LinkDown] = []
-        for source in self._sources.order:
+        for source in self._served:
             try:
-                chunks = self._sources.first(source).fetch(url, max_bytes=length + 1)
+                chunks = self._sources.ask(source, url, max_bytes=length + 1)
                 return checked(url, b"".join(chunks), length, blob.sha256)
             except (Refused, LinkDown) as error:
                 failed.append(error)
-        raise next((error for error in failed if isinstance(error, Refused)), failed[0])
+        raise worst(failed)
 
     def desired(self, path: str, *, content: bytes | None = None) -> bytes:
         """A desired state, verified and no older than any seen before; its serial is remembered.
@@ -196,16 +200,17 @@ class Trust:
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────
 
-    def _session(self, sources: Sources, *, settled: bool = False) -> Session:
+    def _session(self, source: Source, *, settled: bool = False) -> Session:
         offset_us, error_us = self._clock.utc_offset_us()
         clock_s = 0 if offset_us is None else (self._clock.boot_us() + offset_us) // 1_000_000
         now = Now(max(0, min(clock_s, LAST_S)), synced=error_us is not None)
-        carrier = Carrier(sources, self._limits, self._folder if settled else None)
+        known = self._folder if settled else None
+        carrier = Carrier(self._sources, source, self._limits, known)
         return Session(self._folder, self._bootstrap, carrier, self._memory, now)
 
-    def _settle(self, sources: Sources) -> Session:
+    def _settle(self, source: Source) -> Session:
         """On what is known by now; no root and no timestamp is asked for."""
-        session = self._session(sources, settled=True)
+        session = self._session(source, settled=True)
         session.refresh()
         return session
 
@@ -213,17 +218,22 @@ class Trust:
         """The one at hand; then, for a delegated role that is wrong there, source by source."""
         assert self._settled is not None
         yield self._settled
-        for source in self._sources.order[1:]:
-            yield self._settle(self._sources.first(source))
-
-    def _accept(self, session: Session) -> None:
-        session.refresh()
-        self._remember(seen(self._memory, session.shown(), session.now))
+        for source in self._served[1:]:
+            yield self._settle(source)
 
     def _remember(self, memory: Memory) -> None:
         if memory != self._memory:
             self._file.write(msgspec.json.encode(memory))
             self._memory = memory
+
+
+def worst(failed: Sequence[Refused | LinkDown]) -> Refused | LinkDown:
+    """What to tell of several failures: what is wrong, then what is down, then what is missing."""
+    for kind in (Refused, LinkDown):
+        for error in failed:
+            if isinstance(error, kind) and not isinstance(error, NotHere):
+                return error
+    return failed[0]
 
 
 def _recalled(file: StateFile) -> Memory:

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_agent.core.errors import Damaged, Rejected
+from edge_agent.stores.document import Document
+from edge_agent.stores.handover import MAX_FILES, HandOver
+
+
+def test_a_document_that_was_never_written_is_none(tmp_path: Path) -> None:
+    assert Document(tmp_path, "memory").read() is None
+
+
+def test_what_was_written_last_is_read(tmp_path: Path) -> None:
+    document = Document(tmp_path, "memory")
+    for content in (b'{"a":1}', b'{"a":2}'):
+        document.write(content)
+        assert Document(tmp_path, "memory").read() == content
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(["memory.json", "memory.copy.json"]), st.integers(0, 10**6), st.binary())
+def test_one_copy_may_rot(
+    tmp_path_factory: pytest.TempPathFactory, name: str, at: int, junk: bytes
+) -> None:
+    folder = tmp_path_factory.mktemp("document")
+    document = Document(folder, "memory")
+    document.write(b'{"root":11}')
+    path = folder / name
+    sound = path.read_bytes()
+    path.write_bytes(sound[: at % len(sound)] + junk)
+    assert document.read() == b'{"root":11}'
+    document.write(b'{"root":12}')
+    assert path.read_bytes() != sound[: at % len(sound)] + junk
+
+
+def test_two_damaged_copies_are_damage_and_not_nothing(tmp_path: Path) -> None:
+    document = Document(tmp_path, "memory")
+    document.write(b"{}")
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes().replace(b"{}", b"[]"))
+    with pytest.raises(Damaged, match="both copies"):
+        document.read()
+    (tmp_path / "memory.json").unlink()
+    with pytest.raises(Damaged):
+        document.read()
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "memory.json").mkdir()
+    with pytest.raises(Damaged, match=r"write memory.json"):
+        Document(tmp_path, "memory").write(b"{}")
+
+
+def metadata(role: str, version: int) -> bytes:
+    return b'{"signed":{"_type":"targets","role":"%s","version":%d}}' % (role.encode(), version)
+
+
+def test_handed_over_metadata_lies_where_a_repository_has_it(tmp_path: Path) -> None:
+    hand = HandOver(tmp_path / "handover")
+    assert hand.put(metadata("models-a", 3)) == "3.models-a.json"
+    assert hand.put(metadata("models-a", 3)) == "3.models-a.json"
+    path = hand.folder / "metadata" / "3.models-a.json"
+    assert path.read_bytes() == metadata("models-a", 3)
+
+
+def test_handed_over_junk_is_bounded(tmp_path: Path) -> None:
+    hand = HandOver(tmp_path / "handover")
+    for number in range(MAX_FILES + 6):
+        hand.put(metadata(f"r{number}", 1))
+    assert len(list((hand.folder / "metadata").iterdir())) == MAX_FILES
+    for junk in (b"", b"x", bytes(300_000), b'{"signed":{"_type":"../x","version":1}}'):
+        with pytest.raises(Rejected):
+            hand.put(junk)

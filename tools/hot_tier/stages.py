@@ -1,0 +1,143 @@
+"""Staged rollouts at work: the decisions of `fleet`, done to the repository and written down.
+
+    <repository>/stages.json     by model; it is not served
+
+It is written after what it tells of: a cut between the two moves the same cohort to the same state
+once more, under a new serial, and nobody installs anything for that.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import msgspec
+
+from edge_agent.core.errors import Damaged, Rejected
+from edge_agent.stores.files import read_bounded, write_atomic
+from tools.hot_tier import wanted
+from tools.hot_tier.fleet import Shares, Stage, Standing, Verdict, judge, standing
+from tools.hot_tier.repository import Repository
+
+FILE: Final = "stages.json"
+MAX_BYTES: Final = 4 << 20
+STATUS: Final = "status"  # the document that a node sends of itself
+NEWEST: Final = """SELECT node, body FROM doc AS a WHERE name = ? AND (epoch, number) =
+(SELECT epoch, number FROM doc AS b WHERE b.node = a.node AND b.name = a.name
+ORDER BY epoch DESC, number DESC LIMIT 1)"""
+
+
+def standings(db: Path) -> list[Standing]:
+    """What each node last said, out of the receiver's database; it may run meanwhile.
+
+    Raises: Rejected, Damaged.
+    """
+    if not db.is_file():
+        raise Rejected(f"read {db.name}: not there", hint="the --db of hot_tier receive")
+    try:
+        opened = sqlite3.connect(f"file:{quote(str(db.absolute()))}?mode=ro", uri=True, timeout=5)
+        try:
+            rows = opened.execute(NEWEST, (STATUS,)).fetchall()
+        finally:
+            opened.close()
+    except sqlite3.Error as error:
+        raise Damaged(f"read {db.name}: {error}", hint="is it the receiver's?") from error
+    return [standing(node, _decoded(body)) for node, body in sorted(rows)]
+
+
+def _decoded(body: bytes) -> dict[str, Any]:
+    try:
+        found = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def stages(house: Repository) -> dict[str, Stage]:
+    """By model. Raises: Rejected."""
+    path = house.folder / FILE
+    try:
+        return msgspec.json.decode(read_bounded(path, MAX_BYTES), type=dict[str, Stage])
+    except FileNotFoundError:
+        return {}
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Rejected(f"read {FILE}: {error}", hint="restore it, or remove it") from None
+
+
+def begin(house: Repository, wish: wanted.Wish, cohorts: Sequence[str], window: str) -> Stage:
+    """Moves the first cohort. Raises: Rejected; also while another stage of it runs."""
+    running = stages(house).get(wish.name)
+    if running is not None and running.state == "running":
+        raise Rejected(
+            f"stage {wish.name}: {running.wanted} is on its way, at {running.cohorts[running.at]}",
+            hint="hot_tier fleet --stop " + wish.name,
+        )
+    if len(set(cohorts)) != len(cohorts):
+        raise Rejected(f"stage {wish.name}: a cohort is named twice")
+    stage = Stage(
+        model=wish.name, wanted=wish.wanted, mode=wish.mode, window=window, cohorts=tuple(cohorts)
+    )
+    return _kept(house, _moved(house, stage))
+
+
+def step(
+    house: Repository, stage: Stage, heard: Iterable[Standing], shares: Shares, *, hold: bool
+) -> tuple[Stage, Verdict]:
+    """Judges a stage that runs, and does it. hold: what was moved stays when it halts.
+
+    Raises: Rejected.
+    """
+    verdict = judge(stage, heard, shares)
+    if verdict.word == "wait":
+        return stage, verdict
+    if verdict.word == "next":
+        stage = _moved(house, msgspec.structs.replace(stage, at=stage.at + 1))
+    elif verdict.word == "done":
+        stage = msgspec.structs.replace(stage, state="done", why=verdict.why)
+    else:
+        stage = halt(house, stage, verdict.why, hold=hold)
+    return _kept(house, stage), verdict
+
+
+def halt(house: Repository, stage: Stage, why: str, *, hold: bool) -> Stage:
+    """No cohort follows; unless held, what was wanted before is wanted again. Raises: Rejected."""
+    if not hold:
+        for cohort in stage.cohorts[: stage.at + 1]:
+            _back(house, stage, cohort)
+    state: Any = "held" if hold else "halted"
+    return _kept(house, msgspec.structs.replace(stage, state=state, why=why))
+
+
+def _back(house: Repository, stage: Stage, cohort: str) -> None:
+    """Only this model goes back; what was changed beside it meanwhile stays."""
+    path, _ = wanted.path_of(cohort=cohort)
+    now = wanted.current(house, house.open(), path)
+    before = stage.before.get(cohort)
+    if now is None:
+        return
+    models = {name: one for name, one in now.models.items() if name != stage.model}
+    if before is not None and stage.model in before.models:
+        models[stage.model] = before.models[stage.model]
+    wanted.restore(house, msgspec.structs.replace(now, models=models), cohort=cohort)
+
+
+def _moved(house: Repository, stage: Stage) -> Stage:
+    cohort = stage.cohorts[stage.at]
+    path, _ = wanted.path_of(cohort=cohort)
+    before = wanted.current(house, house.open(), path)
+    wish = wanted.Wish(name=stage.model, wanted=stage.wanted, mode=stage.mode)
+    state = wanted.move(house, wanted.Change(models=(wish,), window=stage.window), cohort=cohort)
+    return msgspec.structs.replace(
+        stage,
+        serials={**stage.serials, cohort: state.serial},
+        before={**stage.before, cohort: before},
+    )
+
+
+def _kept(house: Repository, stage: Stage) -> Stage:
+    every = {**stages(house), stage.model: stage}
+    write_atomic(house.folder / FILE, msgspec.json.encode(every))
+    return stage
