@@ -6,12 +6,23 @@ import json
 from itertools import pairwise
 from pathlib import Path
 
+import anyio
 import pytest
 
+from edge_agent.config.structs import UplinkConfig
 from edge_agent.core import edgecore
-from edge_agent.core.edgecore import Desired, Topics
+from edge_agent.core.edgecore import Desired, Topics, Tuf
+from edge_agent.core.wire import documents
+from edge_agent.links.fetch import FolderSource
+from edge_agent.links.mqtt import MqttLink
+from edge_agent.stores.handover import HandOver
+from tests.broker import Broker
+from tests.broker import broker as broker  # noqa: PLC0414 - a fixture
+from tests.broker import make_broker as make_broker  # noqa: PLC0414 - a fixture
+from tests.hot_tier.wire import CODECS, ask, bundle, offer
 from tests.trust.site import Site
-from tools.hot_tier.announcer import LAST_US, MAX_LETTERS, Announcer
+from tools.hot_tier import HotTier, MqttRoad
+from tools.hot_tier.announcer import LAST_US, MAX_LETTERS, Announcer, announce
 from tools.hot_tier.answers import Letter
 from tools.hot_tier.wanted import Change, move
 
@@ -100,3 +111,45 @@ def test_a_large_fleet_is_told_in_turns(announcer: tuple[Site, Announcer]) -> No
         assert len(letters) < MAX_LETTERS + 8
         told |= {letter.node for letter in letters}
     assert len(told) == 300
+
+
+@pytest.mark.anyio
+async def test_over_a_broker_a_node_learns_what_is_wanted_and_can_believe_it(
+    broker: Broker, tmp_path: Path
+) -> None:
+    site = Site(tmp_path)
+    move(site.house, Change(), node="a")
+    hand, topics = HandOver(site.state / "handover"), Topics.of("default", "a")
+    sender = documents.Sender("a", "status", 1)
+    node = MqttLink(UplinkConfig(port=broker.port), node="a")
+    came: Desired | None = None
+    async with (
+        HotTier(tmp_path / "db", MqttRoad("127.0.0.1", broker.port)) as tier,
+        node.connect() as there,
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(lambda: announce(tier, Announcer(site.folder), every_s=0.05))
+        await there.publish(topics.up, bundle(ask("n1", offer(1, 1))))
+        messages = there.messages()
+        with anyio.fail_after(10):
+            while came is None:
+                event = edgecore.read(topics, *await anext(messages))
+                if isinstance(event, Tuf):
+                    hand.put(event.metadata)
+                came = event if isinstance(event, Desired) else None
+        said = documents.canonical(json.loads(document(1, "pending", "desired/a.json")))
+        await there.publish(topics.up, bundle(sender.encode(said, CODECS)))
+        with anyio.fail_after(10):
+            while not await tier.document("a", "status"):
+                await anyio.sleep(0.02)
+        await anyio.sleep(0.2)  # what was on its way
+        with anyio.move_on_after(1.3):  # it would be said again after one second
+            while not isinstance(edgecore.read(topics, *await anext(messages)), Desired):
+                pass
+            pytest.fail("it was told again what it knows")
+        group.cancel_scope.cancel()
+        await messages.aclose()  # type: ignore[attr-defined]
+    assert came is not None
+    with site.device(FolderSource(hand.folder)) as trust:
+        trust.refresh()
+        assert trust.desired("desired/a.json", content=came.raw) == came.raw

@@ -15,7 +15,7 @@ from tests.tiny import write_package
 from tests.trust.site import Site
 from tools.hot_tier.__main__ import main
 from tools.hot_tier.publishing import CHUNK_BYTES, publish, withdraw
-from tools.hot_tier.repository import Repository
+from tools.hot_tier.repository import KEPT, Repository
 from tools.hot_tier.rotation import renew, rotate
 from tools.hot_tier.wanted import Change, move, wish
 
@@ -141,6 +141,17 @@ def test_what_a_cut_left_half_published_is_overwritten(site: Site) -> None:
     done = publish(site.house, packed(site, "1.1.0", fault="blind"))
     fetched(site, f"models/tiny/{done.sha256}.eam")
     assert stale.read_bytes() != b"left by a cut"
+
+
+def test_old_metadata_is_swept_and_every_root_stays(site: Site) -> None:
+    rotate(site.house, "root-1")
+    for _ in range(KEPT + 3):
+        renew(site.house)
+    metadata = site.folder / "metadata"
+    assert len(list(metadata.glob("*.snapshot.json"))) == KEPT
+    assert len(list(metadata.glob("*.root.json"))) == 2
+    with site.device() as trust:
+        assert trust.refresh().snapshot == KEPT + 4
 
 
 def test_only_one_publishes_at_a_time(site: Site) -> None:

@@ -39,6 +39,7 @@ from tools.hot_tier.keys import Keys
 ROOTS: Final = ("root-1", "root-2", "root-3")
 THRESHOLD: Final = 2
 DAYS: Final = {"root": 730, "targets": 365, "snapshot": 30, "timestamp": 30}
+KEPT: Final = 64  # versions of a role
 RENEW_DAYS: Final = 30  # roles that end sooner are signed anew by `sign`
 
 Signed = TypeVar("Signed", Root, Timestamp, Snapshot, Targets)
@@ -134,6 +135,14 @@ class Repository:
 
     def write(self, name: str, metadata: Metadata[Any]) -> None:
         write_atomic(self.metadata / name, metadata.to_bytes(), mode=0o644)
+
+    def sweep(self, role: str, version: int) -> None:
+        """Old versions go; who is in the middle of a refresh still finds the last ones. Roots stay:
+        each device walks them from the one that it was given."""
+        for path in self.metadata.glob(f"*.{role}.json"):
+            number = path.name.split(".")[0]
+            if number.isdigit() and int(number) <= version - KEPT:
+                path.unlink(missing_ok=True)
 
     def dated(self, signed: Signed, role: str) -> Metadata[Signed]:
         """One version later, with new dates, not yet signed."""
@@ -270,6 +279,12 @@ class Draft:
         timestamp = house.dated(self._timestamp.signed, "timestamp")
         self._sign(timestamp, "timestamp")
         house.write("timestamp.json", timestamp)
+        for name, version in [("snapshot", snapshot.signed.version), *self._versions(ready)]:
+            house.sweep(name, version)
+
+    @staticmethod
+    def _versions(ready: dict[str, Metadata[Targets]]) -> list[tuple[str, int]]:
+        return [(name, metadata.signed.version) for name, metadata in ready.items()]
 
     def _sign(self, metadata: Metadata[Any], name: str) -> None:
         """Raises: Rejected when the key is away, or is not the one that its delegator names."""

@@ -104,5 +104,5 @@ def renew(house: Repository) -> list[str]:
                 left.append(f"{name} ends {draft.role(name).expires:%Y-%m-%d}; its key is away")
     root = house.root().signed
     if house.soon(root.expires):
-        left.append(f"root ends {root.expires:%Y-%m-%d}; rotate a root key, or sign it again")
+        left.append(f"root ends {root.expires:%Y-%m-%d}; rotate one of its keys")
     return left

@@ -115,8 +115,7 @@ def states(house: Repository, draft: Draft) -> list[Stated]:
 
 
 def _put(draft: Draft, role: str, path: str, state: DesiredState) -> DesiredState:
-    top = draft.role("targets")
-    serial = int(top.unrecognized_fields.get("serial", 0))
+    serial = 0
     for name in draft.names():
         if name == "nodes" or name.startswith("desired-"):
             serial = max(serial, int(draft.role(name).unrecognized_fields.get("serial", 0)))
