@@ -4,7 +4,7 @@ import json
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.core.errors import Rejected
@@ -44,6 +44,7 @@ def shown_states(draw: st.DrawFn) -> Seen:
 nows = st.builds(Now, hours, st.booleans())
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(shown_states(), nows), max_size=12))
 def test_a_memory_only_rises(history: list[tuple[Seen, Now]]) -> None:
     memory = Memory()
@@ -65,6 +66,7 @@ def test_a_memory_only_rises(history: list[tuple[Seen, Now]]) -> None:
         memory = after
 
 
+@settings(max_examples=60, deadline=None)
 @given(shown_states(), nows, st.integers(0, 60))
 def test_the_floor_of_time_stays_below_the_first_expiry(
     shown: Seen, now: Now, floor_s: int
@@ -73,6 +75,7 @@ def test_the_floor_of_time_stays_below_the_first_expiry(
     assert after.time_s == floor_s or after.time_s < min(shown.expires_s)
 
 
+@settings(max_examples=60, deadline=None)
 @given(shown_states(), nows)
 def test_a_reign_ends_only_when_too_few_of_its_keys_are_left(shown: Seen, now: Now) -> None:
     before = seen(Memory(), shown, now)
@@ -155,6 +158,7 @@ def test_what_is_no_metadata_gets_no_name(content: bytes) -> None:
         metadata_name(content)
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.text(max_size=40))
 def test_a_checked_path_stays_below_its_folder(path: str) -> None:
     try:

@@ -72,6 +72,7 @@ def test_an_earlier_cohort_halts_it_too_and_says_why() -> None:
     assert judge(staged(at=2), words("ward-b", "applied"), Shares()).word == "done"
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.sampled_from(["applied", "refused", "pending", "", "none"]), max_size=30))
 def test_the_share_decides(each: list[str]) -> None:
     verdict = judge(staged(), words("canary", *each), Shares(max_refused=0.2, min_applied=0.5))
@@ -81,7 +82,7 @@ def test_the_share_decides(each: list[str]) -> None:
         assert applied >= 0.5 * len(each) > 0
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(
     st.recursive(
         st.none() | st.integers() | st.text(max_size=8),

@@ -217,6 +217,9 @@ def test_a_key_that_others_may_read_is_not_used(site: Site) -> None:
 
 def test_the_verbs_do_what_they_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     where = ["--repository", str(tmp_path / "r"), "--keys", str(tmp_path / "k")]
+    inside = ["--repository", str(tmp_path / "r"), "--keys", str(tmp_path / "r" / "keys")]
+    assert main(["keys", "init", *inside]) == 1
+    assert "lie in the folder that is served" in capsys.readouterr().err
     assert main(["keys", "init", *where]) == 0
     assert "1.root.json" in capsys.readouterr().out
     assert main(["keys", "init", *where]) == 1

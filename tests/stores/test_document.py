@@ -22,7 +22,7 @@ def test_what_was_written_last_is_read(tmp_path: Path) -> None:
         assert Document(tmp_path, "memory").read() == content
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.sampled_from(["memory.json", "memory.copy.json"]), st.integers(0, 10**6), st.binary())
 def test_one_copy_may_rot(
     tmp_path_factory: pytest.TempPathFactory, name: str, at: int, junk: bytes

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+from edge_agent.core.trust import CODES
 from tests import house
 from tests.trust.site import Site
 
@@ -49,3 +51,9 @@ def test_what_is_taken_from_inside_ngclient_is_there(site: Site) -> None:
         assert session._trusted.reference_time.isoformat() == "2026-11-25T12:00:00+00:00"
         session.refresh()
         assert session._trusted.timestamp.version == 1
+
+
+def test_every_code_stands_in_the_table_for_the_operator() -> None:
+    page = (house.ROOT / "docs" / "trust.md").read_text(encoding="utf-8")
+    table = page.partition("## What a refusal means")[2]
+    assert set(re.findall(r"(?m)^\| `([a-z-]+)` \|", table)) == set(CODES)

@@ -33,6 +33,7 @@ FIRST_US: Final = 1_000_000
 LAST_US: Final = 60_000_000
 MAX_NODES: Final = 4096
 MAX_LETTERS: Final = 256  # at a time
+MAX_LOOKS: Final = 128  # documents read at a time; acknowledgements come first
 MAX_ROOTS: Final = 16  # the newest ones; who has been away for longer asks over HTTP
 KNOWN: Final = frozenset({"applied", "refused", "pending"})
 EVERY_S: Final = 1.0
@@ -140,11 +141,13 @@ async def announce(
     tier: HotTier, announcer: Announcer, *, document: str = STATUS, every_s: float = EVERY_S
 ) -> None:
     """Until it is cancelled: every node that the tier has heard of is told what is wanted of it."""
-    clock = SystemClock()
+    clock, turn = SystemClock(), 0
     while True:
         with suppress(OSError, EdgeAgentError):  # half written, or away: what was known still holds
             await anyio.to_thread.run_sync(announcer.load)
-        for node in tier.sheet()["nodes"]:
+        nodes = list(tier.sheet()["nodes"])
+        for node in nodes[turn : turn + MAX_LOOKS]:
             announcer.heard(node, await tier.document(node, document))
+        turn = turn + MAX_LOOKS if turn + MAX_LOOKS < len(nodes) else 0
         tier.tell(announcer.due(clock.boot_us()))
         await anyio.sleep(every_s)

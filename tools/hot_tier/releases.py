@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from edge_agent.core.errors import EdgeAgentError, Rejected
+from edge_agent.core.errors import ConfigError, EdgeAgentError, Rejected
 from tools.hot_tier import stages, wanted
 from tools.hot_tier.fleet import (
     MAX_REFUSED_SHARE,
@@ -69,6 +69,10 @@ def _verb(
 
 
 def _house(options: Options) -> Repository:
+    """Raises: ConfigError when the keys would be served with the repository."""
+    if options.keys.resolve().is_relative_to(options.repository.resolve()):
+        hint = "give them a folder of their own; better, a medium of their own"
+        raise ConfigError("--keys", "the keys lie in the folder that is served", hint=hint)
     return Repository(options.repository, Keys(options.keys))
 
 

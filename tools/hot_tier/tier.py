@@ -168,17 +168,8 @@ class HotTier:
                     await self._keep([one for one in opened if one.records <= SMALL_RECORDS])
                     self._large += (one for one in opened if one.records > SMALL_RECORDS)
                 else:
-                    await self._keep(self._slice())
+                    await self._keep(_slice(self._large))
             self._taken.set()
-
-    def _slice(self) -> list[Opened]:
-        """The next of the large ones, and as many more as do not make it long."""
-        some = [self._large.popleft()]
-        records = some[0].records
-        while self._large and records + self._large[0].records <= MAX_SLICE_RECORDS:
-            records += self._large[0].records
-            some.append(self._large.popleft())
-        return some
 
     async def _keep(self, opened: list[Opened]) -> None:
         try:
@@ -256,6 +247,16 @@ class HotTier:
             wait_s = None if wake_us is None else max(0.0, (wake_us - self._clock.boot_us()) / 1e6)
             with anyio.move_on_after(wait_s):
                 await self._said.wait()
+
+
+def _slice(large: deque[Opened]) -> list[Opened]:
+    """The next of the large ones, and as many more as do not make it long."""
+    some = [large.popleft()]
+    records = some[0].records
+    while large and records + large[0].records <= MAX_SLICE_RECORDS:
+        records += large[0].records
+        some.append(large.popleft())
+    return some
 
 
 def _waited_for(logs: Iterable[Log], asked: Asked) -> list[Log]:

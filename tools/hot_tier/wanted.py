@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from edge_agent.core.edgecore import DesiredConfig, DesiredModel, DesiredState
+from edge_agent.core.edgecore import MAX_DOWN_BYTES, DesiredConfig, DesiredModel, DesiredState
 from edge_agent.core.errors import Rejected
 from edge_agent.core.manifest import NAME_PATTERN
 from edge_agent.stores.files import read_bounded
@@ -120,7 +120,10 @@ def _put(draft: Draft, role: str, path: str, state: DesiredState) -> DesiredStat
         if name == "nodes" or name.startswith("desired-"):
             serial = max(serial, int(draft.role(name).unrecognized_fields.get("serial", 0)))
     state = msgspec.structs.replace(state, serial=serial + 1)
-    draft.put(role, path, msgspec.json.encode(state), {"serial": state.serial})
+    body = msgspec.json.encode(state)
+    if len(body) > MAX_DOWN_BYTES:
+        raise Rejected(f"put {path}: expected at most {MAX_DOWN_BYTES} bytes, got {len(body)}")
+    draft.put(role, path, body, {"serial": state.serial})
     draft.role(role).unrecognized_fields["serial"] = state.serial
     return state
 
