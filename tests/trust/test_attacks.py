@@ -183,13 +183,15 @@ def test_a_server_that_is_down_takes_nothing_away(site: Site) -> None:
     serves(site, path)
 
 
-def test_a_wiped_metadata_folder_does_not_fall_back(site: Site) -> None:
+@pytest.mark.parametrize("role", ["timestamp", "root"])
+def test_a_wiped_metadata_folder_does_not_fall_back(site: Site, role: str) -> None:
     old = site.copy("old")
     path = site.publish()
-    rotate(site.house, "targets")
+    if role == "root":
+        rotate(site.house, "targets")
     serves(site, path)
     site.wipe()
-    with refused(site, "rollback", old) as trust:
+    with refused(site, "rollback", old, match=f"{role}: expected version 2 or newer") as trust:
         trust.refresh()
     site.wipe()
     serves(site, path)
