@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -144,6 +145,15 @@ def test_too_many_refusals_take_back_what_was_moved(site: Site) -> None:
     assert versions(site) == ["1.0.0", "1.0.0", "1.0.0"]
     after = {one.path: one.state.serial for one in wanted.states(site.house, site.house.open())}
     assert [after[path] > before[path] for path in sorted(after)] == [True, True, False]
+
+
+def test_a_cut_between_moving_a_cohort_and_noting_it_forgets_nothing(site: Site) -> None:
+    stage = begin(site.house, wanted.wish("tiny=1.1.0"), COHORTS, "")
+    noted = msgspec.structs.replace(stage, at=-1, serials={})  # what was noted before the move
+    stage, verdict = step(site.house, noted, [], Shares(), hold=False)
+    assert (verdict.word, stage.at, versions(site)) == ("next", 0, ["1.1.0", "1.0.0", "1.0.0"])
+    stage, _ = step(site.house, stage, heard(stage, ("canary", "refused")), Shares(), hold=False)
+    assert (stage.state, versions(site)) == ("halted", ["1.0.0", "1.0.0", "1.0.0"])
 
 
 def test_a_halt_that_holds_moves_nothing(site: Site) -> None:

@@ -44,15 +44,17 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
-    """One model on its way. at: of `cohorts`, the one moved last. serials, before: of those moved;
-    before None: nothing was wanted of that cohort."""
+    """One model on its way. at: of `cohorts`, the one moved last; -1: none yet.
+
+    before: what was wanted of each that was moved or is about to be; None: nothing was.
+    """
 
     model: str
     wanted: str
     mode: str
     window: str
     cohorts: tuple[str, ...]
-    at: int = 0
+    at: int = -1
     state: Literal["running", "done", "held", "halted"] = "running"
     why: str = ""
     serials: dict[str, int] = {}
@@ -125,6 +127,8 @@ def judge(stage: Stage, standings: Iterable[Standing], shares: Shares) -> Verdic
     """What is to be done with a stage that runs."""
     everybody = list(standings)
     moved = stage.cohorts[: stage.at + 1]
+    if not moved:
+        return Verdict(word="next", why=f"{stage.cohorts[0]} is first", counts={})
     counts = {cohort: _count(stage, cohort, everybody) for cohort in moved}
     for cohort, count in counts.items():
         if count.nodes and count.refused / count.nodes > shares.max_refused:

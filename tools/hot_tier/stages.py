@@ -2,8 +2,8 @@
 
     <repository>/stages.json     by model; it is not served
 
-It is written after what it tells of: a cut between the two moves the same cohort to the same state
-once more, under a new serial, and nobody installs anything for that.
+What was wanted of a cohort is written down before it is moved, that it was moved after that. A cut
+between the two moves it once more, under a new serial, and nobody installs anything for that.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def begin(house: Repository, wish: wanted.Wish, cohorts: Sequence[str], window: 
     running = stages(house).get(wish.name)
     if running is not None and running.state == "running":
         raise Rejected(
-            f"stage {wish.name}: {running.wanted} is on its way, at {running.cohorts[running.at]}",
+            f"stage {wish.name}: {running.wanted} is on its way, at {running.cohorts[max(0, running.at)]}",
             hint="hot_tier fleet --stop " + wish.name,
         )
     if len(set(cohorts)) != len(cohorts):
@@ -80,7 +80,7 @@ def begin(house: Repository, wish: wanted.Wish, cohorts: Sequence[str], window: 
     stage = Stage(
         model=wish.name, wanted=wish.wanted, mode=wish.mode, window=window, cohorts=tuple(cohorts)
     )
-    return _kept(house, _moved(house, stage))
+    return _moved(house, stage)
 
 
 def step(
@@ -94,18 +94,18 @@ def step(
     if verdict.word == "wait":
         return stage, verdict
     if verdict.word == "next":
-        stage = _moved(house, msgspec.structs.replace(stage, at=stage.at + 1))
+        stage = _moved(house, stage)
     elif verdict.word == "done":
-        stage = msgspec.structs.replace(stage, state="done", why=verdict.why)
+        stage = _kept(house, msgspec.structs.replace(stage, state="done", why=verdict.why))
     else:
         stage = halt(house, stage, verdict.why, hold=hold)
-    return _kept(house, stage), verdict
+    return stage, verdict
 
 
 def halt(house: Repository, stage: Stage, why: str, *, hold: bool) -> Stage:
     """No cohort follows; unless held, what was wanted before is wanted again. Raises: Rejected."""
     if not hold:
-        for cohort in stage.cohorts[: stage.at + 1]:
+        for cohort in stage.before:
             _back(house, stage, cohort)
     state: Any = "held" if hold else "halted"
     return _kept(house, msgspec.structs.replace(stage, state=state, why=why))
@@ -125,16 +125,17 @@ def _back(house: Repository, stage: Stage, cohort: str) -> None:
 
 
 def _moved(house: Repository, stage: Stage) -> Stage:
-    cohort = stage.cohorts[stage.at]
-    path, _ = wanted.path_of(cohort=cohort)
-    before = wanted.current(house, house.open(), path)
+    """The next cohort, too."""
+    cohort = stage.cohorts[stage.at + 1]
+    if cohort not in stage.before:
+        path, _ = wanted.path_of(cohort=cohort)
+        before = {**stage.before, cohort: wanted.current(house, house.open(), path)}
+        stage = _kept(house, msgspec.structs.replace(stage, before=before))
     wish = wanted.Wish(name=stage.model, wanted=stage.wanted, mode=stage.mode)
-    state = wanted.move(house, wanted.Change(models=(wish,), window=stage.window), cohort=cohort)
-    return msgspec.structs.replace(
-        stage,
-        serials={**stage.serials, cohort: state.serial},
-        before={**stage.before, cohort: before},
-    )
+    change = wanted.Change(models=(wish,), window=stage.window)
+    state = wanted.move(house, change, cohort=cohort)
+    serials = {**stage.serials, cohort: state.serial}
+    return _kept(house, msgspec.structs.replace(stage, at=stage.at + 1, serials=serials))
 
 
 def _kept(house: Repository, stage: Stage) -> Stage:
