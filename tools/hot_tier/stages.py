@@ -71,8 +71,9 @@ def begin(house: Repository, wish: wanted.Wish, cohorts: Sequence[str], window: 
     """Moves the first cohort. Raises: Rejected; also while another stage of it runs."""
     running = stages(house).get(wish.name)
     if running is not None and running.state == "running":
+        cohort = running.cohorts[max(0, running.at)]
         raise Rejected(
-            f"stage {wish.name}: {running.wanted} is on its way, at {running.cohorts[max(0, running.at)]}",
+            f"stage {wish.name}: {running.wanted} is on its way, at {cohort}",
             hint="hot_tier fleet --stop " + wish.name,
         )
     if len(set(cohorts)) != len(cohorts):
