@@ -116,8 +116,10 @@ class Trust:
             raise worst(failed)
         others = [source for source in self._sources.order if source not in served]
         self._served = [*served, *others]
-        self._settled = self._settle(self._served[0])
-        return self._settled.refreshed(tuple(troubles))
+        settled = self._settle(self._served[0])
+        self._remember(seen(self._memory, settled.shown(), settled.now))
+        self._settled = settled
+        return settled.refreshed(tuple(troubles))
 
     def target(self, path: str) -> Target:
         """What was signed of it, by whoever may sign for this path. `refresh` comes first.
