@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import sys
-import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,18 +17,15 @@ from typing import Any, Final
 import msgspec
 
 from edge_agent.core.errors import Rejected
-from edge_agent.core.manifest import Manifest, parse_manifest
-from edge_agent.stores.files import read_bounded
-from edge_agent.stores.models import MANIFEST, MAX_MANIFEST_BYTES, Models, version_key
+from edge_agent.core.manifest import Manifest
+from edge_agent.core.package import MANIFEST
+from edge_agent.stores.models import version_key
+from edge_agent.stores.package import load_manifest, pack, unpack
 from tools.hot_tier.repository import Draft, Repository
-
-_toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 CHUNK_BYTES: Final = 1 << 20
 MAX_DELTAS: Final = 8
 WORTH: Final = 0.9  # of the package; a longer delta is not kept
-MAX_FILES: Final = 64
-MAX_PACKAGE_BYTES: Final = 4 << 30
 
 Encode = Callable[[bytes, bytes], bytes]
 Say = Callable[[str], None]
@@ -178,51 +173,19 @@ def _chunked(tar: Path) -> tuple[str, bytes]:
 
 @contextmanager
 def _canonical(source: Path) -> Iterator[tuple[Path, Manifest]]:
-    """The package as its canonical tar, and its manifest. Raises: Rejected."""
+    """The package as its one tar, and its manifest. Raises: Rejected."""
     with tempfile.TemporaryDirectory(prefix="ea-publish-") as folder:
-        root = Path(folder)
-        unpacked = source if source.is_dir() else _unpacked(source, root)
-        fields = _toml.loads(read_bounded(unpacked / MANIFEST, MAX_MANIFEST_BYTES).decode())
-        manifest = parse_manifest(fields, origin=f"{source.name}/{MANIFEST}")
-        named = root / "named" / manifest.name / manifest.version
-        named.parent.mkdir(parents=True)
-        named.symlink_to(unpacked.resolve(), target_is_directory=True)
-        tar = root / "package.eam"
-        with tar.open("wb") as file:
-            file.writelines(Models([], shipped=False).pack(named))
-        if source.is_file() and _chunked(source)[0] != _chunked(tar)[0]:
-            raise Rejected(
-                f"publish {source.name}: it is no canonical package", hint="pack it again"
-            )
-        yield tar, manifest
-
-
-def _unpacked(source: Path, root: Path) -> Path:
-    folder = root / "unpacked"
-    folder.mkdir()
-    try:
-        with tarfile.open(source, "r:") as tar:
-            for entry in _members(tar, source.name):
-                body = tar.extractfile(entry)
-                assert body is not None
-                (folder / entry.name).write_bytes(body.read())
-        (folder / MANIFEST).stat()
-    except (OSError, tarfile.TarError) as error:
-        raise Rejected(f"open package {source.name}: {error}", hint="pack it again") from None
-    return folder
-
-
-def _members(tar: tarfile.TarFile, name: str) -> list[tarfile.TarInfo]:
-    found: list[tarfile.TarInfo] = []
-    total = 0
-    for entry in tar:
-        total += entry.size
-        plain = entry.isreg() and "/" not in entry.name and not entry.name.startswith(".")
-        if not plain or len(found) == MAX_FILES or total > MAX_PACKAGE_BYTES:
-            raise Rejected(
-                f"open package {name}: expected at most {MAX_FILES} plain files, got "
-                f"{entry.name[:80]!r}",
-                hint="pack it again",
-            )
-        found.append(entry)
-    return found
+        unpacked, tar = Path(folder, "unpacked"), Path(folder, "package.eam")
+        if source.is_dir():
+            manifest = load_manifest(source / MANIFEST, f"{source.name}/{MANIFEST}")
+            with tar.open("wb") as file:
+                file.writelines(pack(source, manifest))
+            yield tar, manifest
+            return
+        unpacked.mkdir()
+        try:
+            with source.open("rb") as file:
+                manifest = unpack(file, unpacked, _chunked(source)[0])
+        except OSError as error:
+            raise Rejected(f"open package {source.name}: {error.strerror}") from None
+        yield source, manifest
