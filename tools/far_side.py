@@ -1,10 +1,11 @@
 """All that stands behind the edge in a demo: `python -m tools.far_side --node demo --folder DIR`.
 
     agent ──▶ embedded broker ──▶ EdgeCore double, with its measured faults ──Rule──▶ hot tier
+      ▲───────── signed repository (HTTP) ◀── publishes, moves what is wanted ──────────┘
 
-Speaks lines of JSON. Out: {"ready", "port"}, then the news four times a second, and at the end
-what came of it all. In: {"do": "cut"}, "restore" for the link between EdgeCore and the cloud,
-"stop". Ends by itself when nobody listens any more.
+Speaks lines of JSON. Out: {"ready", "port", "url", "root"}, then the news four times a second, and
+at the end what came of it all. In: {"do": "cut"}, "restore" for the link between EdgeCore and the
+cloud, "push" with "model" and "version", "stop". Ends by itself when nobody listens any more.
 """
 
 from __future__ import annotations
@@ -17,20 +18,29 @@ import sys
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import anyio
+import anyio.to_thread
 
 from edge_agent import logs
 from edge_agent.config.structs import LogConfig
 from edge_agent.core.edgecore import Topics
 from edge_agent.core.frames import AnyRecord, Result
 from edge_agent.host import SystemClock
+from edge_agent.stores.models import shipped_folder
 from tools.broker import HOST, broker
 from tools.edgecore_double import EdgeCoreDouble, Rule
 from tools.hot_tier import HotTier, HttpRoad
+from tools.hot_tier.announcer import Announcer, announce
+from tools.hot_tier.keys import Keys
+from tools.hot_tier.publishing import publish
+from tools.hot_tier.repository import Repository
 from tools.hot_tier.roads import UP
+from tools.hot_tier.serve import serving
+from tools.hot_tier.wanted import Change, Wish, move
 
+PUSHED: Final = "us-chamber"
 NEWS_S: Final = 0.25
 LIVE_US: Final = 2_000_000  # what is older when it arrives waited in the spool
 MAX_KEPT: Final = 200_000  # latencies; ids of records are kept for the run of a demo
@@ -73,27 +83,51 @@ def _quantile(ordered: list[float], share: float) -> float | None:
     return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 3) if ordered else None
 
 
-class FarSide:
-    """The link to the cloud, as the keys of the demo cut and restore it."""
+class Shop:
+    """The publisher: the demo models of this checkout, signed with keys of this run."""
 
-    def __init__(self, edgecore: EdgeCoreDouble, tier: HotTier, ears: Ears) -> None:
-        self._edgecore, self._tier, self._ears = edgecore, tier, ears
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "repository"
+        self._house = Repository(self.folder, Keys(folder / "keys"))
+
+    def open(self) -> None:
+        """Blocks: keys are made, packages signed."""
+        self._house.create()
+        for package in sorted((shipped_folder() / PUSHED).iterdir()):
+            if package.is_dir():
+                publish(self._house, package, say=lambda _: None)
+
+    def push(self, node: str, model: str, version: str) -> None:
+        """The wanted state moves. Blocks."""
+        change = Change(models=(Wish(name=model, wanted=version),))
+        move(self._house, change, node=node)
+
+
+class FarSide:
+    """Does what the demo says."""
+
+    def __init__(self, node: str, edgecore: EdgeCoreDouble, tier: HotTier, shop: Shop) -> None:
+        self._node, self._edgecore, self._tier, self._shop = node, edgecore, tier, shop
         self._link = "up"
         self.stop = asyncio.Event()
 
-    def do(self, word: str) -> None:
+    async def do(self, said: dict[str, Any]) -> None:
+        word = said.get("do")
         if word == "cut" and self._link == "up":
             self._edgecore.cut()
             self._link = "cut"
         elif word == "restore" and self._link == "cut":
             self._edgecore.restore()
             self._link = "up"
+        elif word == "push":
+            model, version = str(said["model"]), str(said["version"])
+            await anyio.to_thread.run_sync(self._shop.push, self._node, model, version)
         elif word == "stop":
             self.stop.set()
 
     def news(self) -> dict[str, Any]:
         sheet = self._tier.sheet()
-        return {"link": self._link, **self._ears.news(), "waiting": sheet["total"]["waiting"],
+        return {"link": self._link, "waiting": sheet["total"]["waiting"],
                 "problems": sheet["problems"]}  # fmt: skip
 
     async def listen(self) -> None:
@@ -103,12 +137,12 @@ class FarSide:
             lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
         )
         while line := await reader.readline():
-            self.do(str(json.loads(line).get("do", "")))
+            await self.do(json.loads(line))
         self.stop.set()
 
-    async def talk(self) -> None:
+    async def talk(self, ears: Ears) -> None:
         while True:
-            say(self.news())
+            say({**self.news(), **ears.news()})
             await anyio.sleep(NEWS_S)
 
 
@@ -118,22 +152,43 @@ def say(words: dict[str, Any]) -> None:
 
 
 async def serve(node: str, folder: Path) -> None:
-    road, ears = HttpRoad(0), Ears()
-    async with broker() as port, HotTier(folder / "hot-tier.db", road, heard=ears.hear) as tier:
-        rule = Rule(topic=Topics.of("default", node).up, url=f"http://{HOST}:{road.port}{UP}")
-        async with EdgeCoreDouble(port=port, node=node, rules=(rule,), rest=True) as edgecore:
-            road.router = f"http://{HOST}:{edgecore.rest_port}"
-            side = FarSide(edgecore, tier, ears)
-            for number in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(number, lambda: None)
-            say({"ready": True, "port": port})
-            async with anyio.create_task_group() as group:
-                group.start_soon(side.listen)
-                group.start_soon(side.talk)
-                await side.stop.wait()
-                group.cancel_scope.cancel()
-            await tier.settle()
-            say({**side.news(), "over": True})
+    road, ears, shop = HttpRoad(0), Ears(), Shop(folder)
+    await anyio.to_thread.run_sync(shop.open)
+    with serving(shop.folder) as server:
+        async with broker() as port, HotTier(folder / "hot-tier.db", road, heard=ears.hear) as tier:
+            await play(Stage(node, road, ears, shop, server.url, port), tier)
+
+
+class Stage(NamedTuple):
+    """What stands."""
+
+    node: str
+    road: HttpRoad
+    ears: Ears
+    shop: Shop
+    url: str
+    port: int
+
+
+async def play(stage: Stage, tier: HotTier) -> None:
+    """Until it is told to stop."""
+    node, road, port = stage.node, stage.road, stage.port
+    rule = Rule(topic=Topics.of("default", node).up, url=f"http://{HOST}:{road.port}{UP}")
+    async with EdgeCoreDouble(port=port, node=node, rules=(rule,), rest=True) as edgecore:
+        road.router = f"http://{HOST}:{edgecore.rest_port}"
+        side = FarSide(node, edgecore, tier, stage.shop)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, lambda: None)
+        root = stage.shop.folder / "metadata" / "1.root.json"
+        say({"ready": True, "port": port, "url": stage.url, "root": str(root)})
+        async with anyio.create_task_group() as group:
+            group.start_soon(side.listen)
+            group.start_soon(side.talk, stage.ears)
+            group.start_soon(announce, tier, Announcer(stage.shop.folder))
+            await side.stop.wait()
+            group.cancel_scope.cancel()
+        await tier.settle()
+        say({**side.news(), **stage.ears.news(), "over": True})
 
 
 def main() -> int:
