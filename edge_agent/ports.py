@@ -88,6 +88,13 @@ class Bound(Protocol):
         """Zeroes the fed-back states."""
         ...
 
+    def cancel(self) -> None:
+        """From any thread: the run under way ends with BadFrame, and so does every later one.
+
+        Heeded between two operators; one that never ends is not ended by this.
+        """
+        ...
+
 
 class Session(Protocol):
     """A loaded model. Shared by all streams of that model; `bind` gives each its own buffers."""

@@ -175,6 +175,8 @@ class OnnxBound:
             tuple(_zeros(inputs[state.input]) for state in manifest.states) for _ in range(2)
         ]
         self._keep: list[Any] = []  # OrtValues over our arrays
+        self._order = vendor.RunOptions()
+        self._order.log_severity_level = ONLY_FATAL
         turns = (0, 1) if manifest.states else (0,)
         self._turns = [self._bind(manifest, turn) for turn in turns]
         self._turn = 0
@@ -192,7 +194,7 @@ class OnnxBound:
         for _, name in loose:  # else the last run's size would be expected again
             binding.bind_output(name, "cpu")
         try:
-            self._session.run_with_iobinding(binding)
+            self._session.run_with_iobinding(binding, self._order)
         except self._errors as error:
             raise BadFrame(
                 f"{self._title}: {_brief(error)}", hint="check the model with golden samples"
@@ -213,6 +215,9 @@ class OnnxBound:
         for turn in self._states:
             for array in turn:
                 array[...] = 0
+
+    def cancel(self) -> None:
+        self._order.terminate = True
 
     def _bind(
         self, manifest: Manifest, turn: int

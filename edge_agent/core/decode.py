@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.core.errors import BadFrame, Rejected
+from edge_agent.core.errors import BadFrame, NotFinite, Rejected
 from edge_agent.core.frames import MAX_LABELS_PER_HEAD
 from edge_agent.core.manifest import HeadSpec
 from edge_agent.core.vision import best_first, quantise_score
@@ -134,7 +134,7 @@ def take_unchecked(head: HeadSpec, outputs: Outputs) -> list[NDArray[Any]]:
 
 
 def refuse_non_finite(name: str, array: NDArray[Any]) -> None:
-    """Raises: BadFrame."""
+    """Raises: NotFinite."""
     if array.dtype.kind != "f" or not array.size:
         return
     # nan goes through both; a sum takes three times as long, and may itself overflow
@@ -143,7 +143,7 @@ def refuse_non_finite(name: str, array: NDArray[Any]) -> None:
     ):
         return
     wrong = array.size - int(np.count_nonzero(np.isfinite(array)))
-    raise BadFrame(
+    raise NotFinite(
         f"decode frame: output {name}: expected finite numbers, got {wrong} of {array.size} "
         "nan or inf",
         hint="check the model: it divides by zero or overflows on such a frame",

@@ -60,6 +60,10 @@ class BadFrame(EdgeAgentError):
     """One frame could not become a result (NaN, wrong shape); the stream goes on."""
 
 
+class NotFinite(BadFrame):
+    """A model said something that is no number: NaN, or infinity."""
+
+
 class ConfigError(EdgeAgentError):
     """The operator's configuration is wrong; `field` is its dotted key."""
 

@@ -134,14 +134,16 @@ class Verbs:
 
     def do(self, request: Request, wire: Wire) -> dict[str, Any]:
         """Raises: Rejected, ConfigError."""
+        models = self.runtime.models
         verbs: dict[str, Callable[[Request], dict[str, Any] | None]] = {
             "configure": lambda r: self._configure(r, wire),
-            "load": lambda r: {"streams": self.runtime.models.load(r.model, r.folder, r.sha)},
-            "shadow": lambda r: {"counts": self.runtime.models.shadow(r.model, r.sha, r.every)},
-            "unload": lambda r: self.runtime.models.unload(r.model, r.sha),
-            "swap": lambda r: {"streams": self.runtime.models.swap(r.model, r.sha, trial=r.trial)},
-            "commit": lambda r: self.runtime.models.commit(r.model),
-            "rollback": lambda r: {"streams": self.runtime.models.roll_back(r.model)},
+            "load": lambda r: models.load(r.model, r.folder, r.sha),
+            "shadow": lambda r: {"counts": models.shadow(r.model, r.sha, r.every)},
+            "unload": lambda r: models.unload(r.model, r.sha),
+            "swap": lambda r: {"streams": models.swap(r.model, r.sha, trial=r.trial)},
+            "commit": lambda r: models.commit(r.model),
+            "rollback": lambda r: {"streams": models.roll_back(r.model)},
+            "figures": lambda r: {"counts": models.figures(r.model)},
             "level": lambda r: self.runtime.level(r.level, thermal=r.thermal),
             "stop": lambda _: self.runtime.stop(),
         }

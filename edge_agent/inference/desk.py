@@ -102,6 +102,11 @@ class Desk:
             self._work.notify_all()
 
     @property
+    def is_idle(self) -> bool:
+        """No frame waits for a lane. Looked at without the lock: a frame may come just then."""
+        return all(run.waiting is None for run in tuple(self._runs))
+
+    @property
     def is_closed(self) -> bool:
         return self._closed
 

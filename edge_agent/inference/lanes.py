@@ -1,24 +1,25 @@
 """A lane: takes the most urgent frame, runs its model, hands the result on. No task, no executor.
 
-Order within a frame: fill, run, decode, time-critical listeners, ring, wake-up, shadow. What a
-model says wrong (NaN, wrong shape) costs that frame only and is booked as `error`.
+Order within a frame: fill, run, decode, time-critical listeners, ring, wake-up; then the frame is
+left for the shadow, which has a thread of its own. What a model says wrong (NaN, wrong shape) costs
+that frame only and is booked as `error`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+import math
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
-from numpy.typing import NDArray
-
-from edge_agent.core.errors import BadFrame
-from edge_agent.core.frames import Arrays, Drop, Frame, Result
+from edge_agent.core.errors import BadFrame, NotFinite
+from edge_agent.core.frames import Arrays, Drop, Result
 from edge_agent.core.ring import Word
 from edge_agent.core.schedule import update_estimate
 from edge_agent.inference import realtime, record
 from edge_agent.inference.desk import Desk, Job
 from edge_agent.inference.interpret import Findings
-from edge_agent.inference.seats import Run, Seat
+from edge_agent.inference.seats import Seat
+from edge_agent.inference.shadow import Looked, run_clock
 from edge_agent.inference.stream import Stream
 from edge_agent.ports import Clock, InLaneListener
 
@@ -101,23 +102,35 @@ class Lane:
         seat = job.run.live  # read once: a swap happens between two frames
         fresh = seat.begin(stream.at_us(job.frame))
         try:
-            findings = self._infer(stream, seat, job, fresh=fresh)
+            findings, took_us = self._infer(stream, seat, job, fresh=fresh)
         except BadFrame as bad:
             seat.failed(fresh=fresh)
+            seat.tally.errors += 1
+            seat.tally.nan += isinstance(bad, NotFinite)
             stream.lost(job.run, Drop.ERROR)
             self._told.problem(stream.name, "bad-result", bad.what, bad.hint)
             return
-        if job.run.shadow is not None and job.frame.number % job.run.shadow_every == 0:
-            self._infer_shadow(job.run, job.frame, stream.at_us(job.frame), findings)
+        shadow = job.run.shadow  # read once: it may be stopped meanwhile
+        if shadow is not None and job.frame.number % shadow.every == 0:
+            every = math.lcm(job.every, shadow.every)
+            at_us = stream.at_us(job.frame)
+            looked = Looked(job.frame, at_us, every, findings, took_us)
+            shadow.offer(None if job.level else looked)
 
-    def _infer(self, stream: Stream, seat: Seat, job: Job, *, fresh: bool) -> Findings:
+    def _infer(
+        self, stream: Stream, seat: Seat, job: Job, *, fresh: bool
+    ) -> tuple[Findings, float]:
+        """What it saw, and what the run cost (`run_clock`)."""
         run, frame, clock = job.run, job.frame, self._clock
         started = clock.boot_us()
         roi = seat.region(frame)
         seat.bound.fill(frame, roi)
         input_hash = record.hash_input(seat.bound.input_pixels)
         run_from = clock.boot_us()
+        now_ns = run_clock(seat)
+        from_ns = now_ns()
         outputs = seat.bound.run()
+        took_us = (now_ns() - from_ns) / 1000
         run_to = clock.boot_us()
         findings = seat.look(frame, outputs, roi, stream.at_us(frame))
         made = clock.boot_us()
@@ -144,9 +157,12 @@ class Lane:
         self._wall.renew(made)
         run.estimate_us = update_estimate(run.estimate_us, made - started)
         run.count.book(findings, seat.bound.input_pixels)
-        if run.primary and made > job.deadline_us:
-            stream.count(Word.MISSED)
-        return findings
+        seat.tally.book(findings, frame, job.every, run_to - run_from)
+        if made > job.deadline_us:
+            seat.tally.missed += 1
+            if run.primary:
+                stream.count(Word.MISSED)
+        return findings, took_us
 
     def _hand_over(self, stream: Stream, job: Job, result: Result, arrays: Arrays) -> None:
         """What is shown is what is stored: listeners get the record as it fits its slot."""
@@ -178,20 +194,3 @@ class Lane:
                 return
             for listener in self._listeners:
                 listener.result(result, arrays)
-
-    def _infer_shadow(self, run: Run, frame: Frame, at_us: int, live: Findings) -> None:
-        """The shadow looks at the same frame after the result is out; it makes no record."""
-        seat = run.shadow
-        if seat is None:
-            return
-        started = self._clock.boot_us()
-        fresh = seat.begin(at_us)
-        try:
-            roi = seat.region(frame)
-            seat.bound.fill(frame, roi)
-            outputs: Mapping[str, NDArray[Any]] = seat.bound.run()
-            took_us = self._clock.boot_us() - started
-            run.shadow_count.book(live, seat.look(frame, outputs, roi, at_us), took_us)
-        except BadFrame:
-            seat.failed(fresh=fresh)
-            run.shadow_count.errors += 1

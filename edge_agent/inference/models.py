@@ -1,47 +1,80 @@
 """The control verbs of a model: load, shadow, swap, commit, roll back; each on all its streams.
 
 A candidate is loaded and warmed beside the live version, at low priority; the swap itself is one
-attribute store per stream, between two frames. Weights nobody sits on are given back.
+attribute store per stream, between two frames. Weights nobody sits on are given back. Decides
+nothing: when to swap and what the counts mean is the agent's.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 
+from edge_agent.core.contract import check_contract
 from edge_agent.core.errors import BadFrame, Rejected
+from edge_agent.core.trial import LiveCounts, ShadowCounts
 from edge_agent.inference import realtime
-from edge_agent.inference.seats import Loaded, Run, Seat, ShadowCount, Shelf, StreamOptions
+from edge_agent.inference.seats import Loaded, Run, Seat, Shelf, StreamOptions
+from edge_agent.inference.shadow import Shadow
+from edge_agent.inference.shadows import Shadows
 from edge_agent.inference.stream import Stream
 from edge_agent.orders import ModelRef
+from edge_agent.ports import Clock
+
+WARM_LIMIT_S = 10.0  # a model that takes longer on black than this is not waited for
 
 
 def warm_seat(loaded: Loaded, ref: ModelRef, options: StreamOptions) -> Seat:
     """Ready to run at full speed.
 
-    Raises: Rejected when the model does not even run on black.
+    Raises: Rejected when the model does not even run on black, or not in time.
     """
     seat = Seat(loaded, ref.options, options)
+    alarm = threading.Timer(WARM_LIMIT_S, seat.bound.cancel)
+    alarm.daemon = True
+    alarm.start()
     try:
         seat.warm()
     except BadFrame as bad:
         raise Rejected(f"warm up {ref.name}: {bad.what}", hint=bad.hint) from bad
+    finally:
+        alarm.cancel()
     return seat
 
 
-class ModelVerbs:
-    """Called from the control thread, `load` from a loader beside it."""
+class Candidate:
+    """A version that is loaded and not live. Seats are by run: a stream that was ordered anew has
+    another run, and other options.
+    """
 
-    def __init__(self, shelf: Shelf, streams: Callable[[], Sequence[Stream]]) -> None:
+    def __init__(self, loaded: Loaded) -> None:
+        self.loaded = loaded
+        self.seats: dict[Run, Seat] = {}
+
+
+class ModelVerbs:
+    """Called from the control thread, `load` from a loader beside it, `watch` from the pulse."""
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        streams: Callable[[], Sequence[Stream]],
+        *,
+        clock: Clock,
+        is_idle: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._shelf = shelf
         self._streams = streams
-        self._candidates: dict[tuple[str, str], dict[str, Seat]] = {}
+        self.shadows = Shadows(clock, is_idle)
+        self._candidates: dict[tuple[str, str], Candidate] = {}
         self._loading: set[str] = set()  # shas that a loader works on: nobody tidies them away
+        self._trials: dict[str, Loaded] = {}  # by model, what is live but not committed
 
-    def runs_of(self, model: str) -> list[Run]:
-        return [run for s in self._streams() for run in s.runs if run.name == model]
+    def runs_of(self, model: str) -> list[tuple[Run, Stream]]:
+        return [(run, s) for s in self._streams() for run in s.runs if run.name == model]
 
-    def load(self, model: str, folder: str, sha: str) -> int:
-        """Prepares a candidate beside the live version on every stream; returns how many.
+    def load(self, model: str, folder: str, sha: str) -> dict[str, object]:
+        """Prepares a candidate beside the live version on every stream; says how many, which.
 
         Raises: Rejected.
         """
@@ -49,74 +82,133 @@ class ModelVerbs:
             raise Rejected(f"{model}: version {sha[:16]} is being loaded", hint="wait for it")
         self._loading.add(sha)
         try:
-            seats = self._warm(model, folder, sha)
-            self._candidates[model, sha] = seats
+            candidate = self._warm(model, folder, sha)
+            self._candidates[model, sha] = candidate
         finally:
             self._loading.discard(sha)
             self.tidy()  # of one that was rejected nothing stays
         realtime.trim_memory()
-        return len(seats)
+        version = candidate.loaded.manifest.version
+        return {"streams": len(candidate.seats), "version": version}
 
-    def _warm(self, model: str, folder: str, sha: str) -> dict[str, Seat]:
-        loaded = self._shelf.load(folder, sha)
-        return {
-            run.stream: warm_seat(loaded, run.ref, stream.options)
-            for stream in self._streams()
-            for run in stream.runs
-            if run.name == model
-        }
+    def _warm(self, model: str, folder: str, sha: str) -> Candidate:
+        candidate = Candidate(self._shelf.load(folder, sha))
+        for run, stream in self.runs_of(model):
+            check_contract(run.live.loaded.manifest, candidate.loaded.manifest)
+            candidate.seats[run] = warm_seat(candidate.loaded, run.ref, stream.options)
+        return candidate
 
     def unload(self, model: str, sha: str) -> None:
         """Gives a candidate up that never went live; its shadow stops."""
-        seats = self._seats(model, sha)
-        for run in self.runs_of(model):
-            if run.shadow is not None and run.shadow is seats.get(run.stream):
-                run.shadow = None
+        self._candidate(model, sha)
+        if sha == self.shadows.sha_of(model):
+            self.shadows.stop(model, self.runs_of(model))
         del self._candidates[model, sha]
         self.tidy()
 
-    def _seats(self, model: str, sha: str) -> dict[str, Seat]:
+    def _candidate(self, model: str, sha: str) -> Candidate:
         if (model, sha) not in self._candidates:
             raise Rejected(f"{model}: version {sha[:16]} is not loaded", hint="load it first")
         return self._candidates[model, sha]
 
-    def shadow(self, model: str, sha: str, every: int) -> dict[str, dict[str, float]]:
-        """Runs a loaded candidate beside the live one; sha "" stops it. Returns counts so far."""
-        counts = {r.stream: r.shadow_count.words() for r in self.runs_of(model)}
-        seats = self._seats(model, sha) if sha else {}
-        for run in self.runs_of(model):
-            seat = seats.get(run.stream)
-            if seat is not run.shadow:
-                run.shadow_count = ShadowCount()
-            run.shadow, run.shadow_every = seat, max(1, every)
-        return counts
+    def shadow(self, model: str, sha: str, every: int) -> dict[str, ShadowCounts]:
+        """Runs a loaded version beside the live one: a candidate, or on trial the one before.
+
+        sha "" stops it. Returns the counts so far, of the one that runs or has just been stopped.
+
+        Raises: Rejected.
+        """
+        if not sha:
+            counts = self.shadows.counts(model)
+            self.shadows.stop(model, self.runs_of(model))
+            return counts
+        if sha != self.shadows.sha_of(model):
+            loaded, runs = self._shadowed(model, sha), self.runs_of(model)
+            self.shadows.start(model, loaded, runs, max(1, every))
+        return self.shadows.counts(model)
+
+    def _shadowed(self, model: str, sha: str) -> Loaded:
+        for run, _ in self.runs_of(model):
+            if run.previous is not None and run.previous.loaded.sha == sha:
+                return run.previous.loaded
+        return self._candidate(model, sha).loaded
+
+    def watch(self, now_us: int) -> list[tuple[Shadow, str]]:
+        """Shadows that have just been found to hang, with their model."""
+        return self.shadows.watch(now_us, self.runs_of)
+
+    # ── the swap ──────────────────────────────────────────────────────────────────────────────
 
     def swap(self, model: str, sha: str, *, trial: bool) -> int:
-        """Between two frames, on every stream of the model."""
-        seats = self._seats(model, sha)
+        """Between two frames, on every stream of the model.
+
+        Raises: Rejected.
+        """
+        candidate = self._candidate(model, sha)
+        if model in self._trials:
+            raise Rejected(
+                f"swap {model}: version {self._trials[model].manifest.version} is on trial",
+                hint="commit it or roll it back first",
+            )
+        runs = self.runs_of(model)
+        for run, stream in runs:
+            if run not in candidate.seats:  # its stream came after the load
+                check_contract(run.live.loaded.manifest, candidate.loaded.manifest)
+                candidate.seats[run] = warm_seat(candidate.loaded, run.ref, stream.options)
+        self.shadows.stop(model, self.runs_of(model))
         del self._candidates[model, sha]
-        runs = [run for run in self.runs_of(model) if run.stream in seats]
-        for run in runs:
-            run.shadow = None
-            seats[run.stream].fresh = True  # what it saw as a shadow is not what it goes on from
-            run.take_seat(seats[run.stream], trial=trial)
+        if trial:
+            self._trials[model] = candidate.loaded
+        for run, _ in runs:
+            run.take_seat(candidate.seats[run], trial=trial)
         self.tidy()
         return len(runs)
 
+    def join(self, stream: Stream) -> None:
+        """A stream that starts while a version is on trial takes part in it.
+
+        Raises: Rejected.
+        """
+        for run in stream.runs:
+            loaded = self._trials.get(run.name)
+            if loaded is not None and loaded.sha != run.live.loaded.sha:
+                check_contract(run.live.loaded.manifest, loaded.manifest)
+                run.take_seat(warm_seat(loaded, run.ref, stream.options), trial=True)
+
     def commit(self, model: str) -> None:
         """The trial is over; the previous version may go."""
-        for run in self.runs_of(model):
+        self.shadows.stop(model, self.runs_of(model))
+        self._trials.pop(model, None)
+        for run, _ in self.runs_of(model):
             run.live.trial, run.previous = False, None
         self.tidy()
 
     def roll_back(self, model: str) -> int:
         """Back to the previous version; returns on how many streams."""
-        count = sum(run.roll_back() for run in self.runs_of(model))
+        count = sum(run.roll_back() for run, _ in self.runs_of(model))
+        self._trials.pop(model, None)
+        self.shadows.stop(model, self.runs_of(model))
         self.tidy()
         return count
 
+    def figures(self, model: str) -> dict[str, dict[str, LiveCounts]]:
+        """By stream: of the version that is live, and of the one `before` while it is kept."""
+        return {
+            stream.name: {
+                "now": run.live.counts(),
+                "before": run.previous.counts() if run.previous else LiveCounts(),
+            }
+            for run, stream in self.runs_of(model)
+        }
+
     def tidy(self) -> None:
+        there = {run for s in self._streams() for run in s.runs}
+        for candidate in tuple(self._candidates.values()):
+            for run in set(candidate.seats) - there:
+                del candidate.seats[run]
         used = {sha for s in self._streams() for run in s.runs for sha in run.shas()}
         used |= {sha for _, sha in list(self._candidates)} | self._loading
+        used |= {loaded.sha for loaded in tuple(self._trials.values())}
+        used |= self.shadows.shas()
         if self._shelf.keep_only(used):
             realtime.trim_memory()

@@ -34,12 +34,15 @@ class Pulse:
         clock: Clock,
         told: Told,
         stopping: threading.Event,
+        watch: Callable[[int], None] = lambda _: None,
     ) -> None:
+        """watch: is told the time at each turn."""
         self._streams = streams
         self._listeners = listeners
         self._clock = clock
         self._told = told
         self._stopping = stopping
+        self._watch = watch
 
     def body(self) -> None:
         next_stats_us = self._clock.boot_us() + round(STATS_S * 1e6)
@@ -47,6 +50,7 @@ class Pulse:
             now_us = self._clock.boot_us()
             for stream in self._streams():
                 self._freshen(stream, now_us)
+            self._watch(now_us)
             if now_us >= next_stats_us:
                 next_stats_us = now_us + round(STATS_S * 1e6)
                 self._report_stats()

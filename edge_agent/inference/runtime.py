@@ -89,12 +89,15 @@ class Runtime:
             clock=near.clock,
             told=near.told,
             stopping=self._stopping,
+            watch=self._watch_shadows,
+        )
+        self.models = ModelVerbs(
+            near.shelf, self.all_streams, clock=near.clock, is_idle=lambda: self._desk.is_idle
         )
         self._threads = [
             spawn(f"lane-{i}", self._lane_body(i), near.on_death) for i in range(lanes)
         ]
         self._threads.append(spawn("pulse", self._pulse.body, near.on_death))
-        self.models = ModelVerbs(near.shelf, self.all_streams)
 
     # ── streams ───────────────────────────────────────────────────────────────────────────────
 
@@ -118,6 +121,7 @@ class Runtime:
         self._streams[order.name] = stream
         try:
             stream.runs = [self._make_run(stream, index) for index in range(len(order.models))]
+            self.models.join(stream)
             source = self._near.make_source(order)
         except EdgeAgentError as wrong:
             stream.signal(Signal.FAILED)
@@ -174,6 +178,7 @@ class Runtime:
     def stop(self) -> None:
         """No more frames; those in a lane still become results. Again is harmless."""
         streams = self.all_streams()
+        self.models.shadows.end()
         for stream in streams:
             stream.stop.set()
         join([stream.capture for stream in streams if stream.capture is not None])
@@ -182,6 +187,15 @@ class Runtime:
         join(self._threads)
         for stream in streams:
             self._pulse.last_word(stream, "stopped")
+
+    def _watch_shadows(self, now_us: int) -> None:
+        for shadow, model in self.models.watch(now_us):
+            self._near.told.problem(
+                shadow.stream,
+                "shadow-hung",
+                f"shadow {model}: {shadow.count.problem}; the live model goes on",
+                "edge-agent models history",
+            )
 
     def _lost(self, run: Run, why: Drop) -> None:
         stream = self._streams.get(run.stream)

@@ -10,25 +10,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.config.structs import StreamModel
 from edge_agent.core import schedule
-from edge_agent.core.agreement import agreement
 from edge_agent.core.frames import Calibration, Frame
 from edge_agent.core.manifest import Manifest
+from edge_agent.core.trial import LiveCounts
+from edge_agent.inference.counts import LiveCount, ModelCount
 from edge_agent.inference.interpret import Findings, Interpreter
 from edge_agent.orders import ModelRef
 from edge_agent.ports import Backend, Bound, Session
 
 WARM_RUNS = 3
-SCORE_BINS = 10
 GAP_US = 1_000_000  # without a frame for longer, what is fed back is of another moment
-INPUT_SAMPLE_STEP = 13  # bytes between two that are looked at: all colours get their turn
-INPUT_SAMPLE_EVERY = 30  # frames between two looks at the input's mean and deviation
 
 
 class StreamOptions(NamedTuple):
@@ -36,6 +34,14 @@ class StreamOptions(NamedTuple):
 
     tracking: bool
     contours: bool
+
+
+class Shadowing(Protocol):
+    """Who looks at the same frames beside the live seat (`inference.shadow`)."""
+
+    every: int
+
+    def offer(self, looked: Any) -> None: ...
 
 
 class Loaded:
@@ -66,12 +72,19 @@ class Shelf:
             return self._loaded[sha]
 
     def keep_only(self, shas: Iterable[str]) -> int:
-        """Closes every session that nobody sits on; returns how many."""
-        with self._turn:
+        """Closes every session that nobody sits on; returns how many.
+
+        None while a loader works: a roll-back does not wait for it, and it tidies at its end.
+        """
+        if not self._turn.acquire(blocking=False):
+            return 0
+        try:
             gone = set(self._loaded) - set(shas)
             for sha in gone:
                 self._loaded.pop(sha).session.close()
             return len(gone)
+        finally:
+            self._turn.release()
 
 
 class Seat:
@@ -89,6 +102,7 @@ class Seat:
         )
         self.fresh = True  # starts from nothing: its next result says `state_reset`
         self.trial = False
+        self.tally = LiveCount()  # of its time as the live one
         self._seen_us = 0
 
     def warm(self) -> None:
@@ -138,6 +152,11 @@ class Seat:
             captured_us=at_us,
         )
 
+    def counts(self) -> LiveCounts:
+        """Of its time as the live one."""
+        loaded = self.loaded
+        return self.tally.counts(version=loaded.manifest.version, sha=loaded.sha, trial=self.trial)
+
     def region(self, frame: Frame) -> tuple[int, int, int, int]:
         """[x, y, w, h] px that this model gets of the frame."""
         width, height = frame.size
@@ -145,56 +164,6 @@ class Seat:
         if self.loaded.manifest.input.region == "frame" or calibration.roi is None:
             return (0, 0, width, height)
         return calibration.roi
-
-
-class ShadowCount:
-    """How the shadow compares so far."""
-
-    def __init__(self) -> None:
-        self.frames = 0
-        self.errors = 0
-        self.agreed = 0.0
-        self.took_us = 0
-
-    def book(self, live: Findings, shadow: Findings, took_us: int) -> None:
-        self.frames += 1
-        self.agreed += agreement(live.objects, shadow.objects)
-        self.took_us += took_us
-
-    def words(self) -> dict[str, float]:
-        n = max(1, self.frames)
-        return {
-            "frames": self.frames,
-            "errors": self.errors,
-            "agreement": round(self.agreed / n, 4),
-            "infer_us": round(self.took_us / n),
-        }
-
-
-class ModelCount:
-    """What the `model_stats` record of a minute is made of."""
-
-    def __init__(self) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        self.frames = 0
-        self.findings = 0
-        self.scores = [0] * SCORE_BINS
-        self.mean = 0.0
-        self.sd = 0.0
-
-    def book(self, findings: Findings, pixels: NDArray[np.uint8]) -> None:
-        best = max((o.score for o in findings.objects), default=None)
-        if best is None:
-            best = max((label.score for label in findings.labels), default=None)
-        if best is not None:
-            self.findings += 1
-            self.scores[min(SCORE_BINS - 1, int(best * SCORE_BINS))] += 1
-        if self.frames % INPUT_SAMPLE_EVERY == 0:
-            sample = pixels.reshape(-1)[::INPUT_SAMPLE_STEP]
-            self.mean, self.sd = float(sample.mean()), float(sample.std())
-        self.frames += 1
 
 
 class Offered(NamedTuple):
@@ -221,9 +190,7 @@ class Run:
         self.rank = rank
         self.live = seat
         self.previous: Seat | None = None
-        self.shadow: Seat | None = None
-        self.shadow_every = 1
-        self.shadow_count = ShadowCount()
+        self.shadow: Shadowing | None = None
         self.count = ModelCount()
         self.estimate_us = 0.0
         self.waiting: Offered | None = None  # the slot: one frame waits, the newest wins
@@ -249,5 +216,4 @@ class Run:
         return True
 
     def shas(self) -> set[str]:
-        seats = (self.live, self.previous, self.shadow)
-        return {seat.loaded.sha for seat in seats if seat is not None}
+        return {seat.loaded.sha for seat in (self.live, self.previous) if seat is not None}

@@ -19,6 +19,7 @@ KEEP_FRAME_EVERY_US = 1_000_000  # a frame for the snapshot at least so often
 NO_DEADLINE_US = 3600 * 1_000_000
 UNKNOWN_MILLIFPS = 30_000  # of a recording that does not say
 EXTRA_SHEDS = (Drop.OVERWRITTEN, Drop.LATE, Drop.SHED, Drop.THERMAL)
+TOO_SLOW = (Drop.OVERWRITTEN, Drop.LATE)
 ALIVE = 255.0
 POOR = (Signal.FROZEN, Signal.BLACK)  # a picture that must not be shown as fresh
 READING = (Signal.OK, Signal.FROZEN, Signal.BLACK)
@@ -123,6 +124,8 @@ class Stream:
 
     def lost(self, run: Run, why: Drop) -> None:
         """Only the first model of a stream owns the frame accounting."""
+        if why in TOO_SLOW:
+            run.live.tally.lost += 1
         if run.primary:
             self.drop(why)
         elif why in EXTRA_SHEDS:

@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from edge_agent import backends, memory
 from edge_agent.backends.onnx import OnnxSession
 from edge_agent.core.frames import Result
 from edge_agent.core.manifest import Manifest
+from edge_agent.core.trial import ShadowCounts
+from edge_agent.host import SystemClock
 from edge_agent.inference.models import ModelVerbs, warm_seat
 from edge_agent.inference.seats import Run, Shelf
 from edge_agent.inference.stream import Stream
@@ -46,6 +49,11 @@ def side() -> Iterator[Side]:
 
 def load(side: Side, candidate: ModelRef) -> None:
     side.ask("load", model=candidate.name, folder=candidate.folder, sha=candidate.sha)
+
+
+def shadow_counts(side: Side, candidate: ModelRef, *, every: int = 1) -> dict[str, ShadowCounts]:
+    words = side.ask("shadow", model=candidate.name, sha=candidate.sha, every=every)["counts"]
+    return msgspec.convert(words, dict[str, ShadowCounts])
 
 
 def assert_no_frame_is_missing(results: list[Result]) -> None:
@@ -96,10 +104,12 @@ def test_the_shadow_is_counted_and_makes_no_record(packages: Path, side: Side) -
         load(side, candidate)
         side.ask("shadow", model="tiny", sha=candidate.sha, every=2)
         side.more(40)
-        counts = side.ask("shadow", model="tiny", sha=candidate.sha, every=2)["counts"]["a"]
-        assert counts["agreement"] == agreed
-        assert counts["errors"] == 0
-        assert 10 <= counts["frames"] <= len(side.drain()) / 2 + 1
+        counts = shadow_counts(side, candidate, every=2)["a"]
+        assert counts.agreement == agreed
+        assert counts.errors == counts.nan == 0
+        assert counts.evidence_frames + counts.both_empty == counts.frames
+        assert counts.findings_live >= 10
+        assert 10 <= counts.frames <= len(side.drain()) / 2 + 1
         side.ask("unload", model="tiny", sha=candidate.sha)
     assert {r.version for r in side.results} == {"1.0.0"}
     assert any(r.objects for r in side.results)
@@ -173,7 +183,7 @@ def test_what_nobody_sits_on_is_given_back(packages: Path) -> None:
     old, new = ref(packages / "tiny" / "1.0.0"), ref(packages / "tiny" / "1.1.0")
     shelf = Shelf(backends.make(), Models((), shipped=False).manifest)
     streams: list[Stream] = []
-    verbs = ModelVerbs(shelf, lambda: streams)
+    verbs = ModelVerbs(shelf, lambda: streams, clock=SystemClock())
     for name in ("a", "b"):
         fd = memory.create(name)
         stream = Stream(order(name, old), fd)
@@ -183,7 +193,7 @@ def test_what_nobody_sits_on_is_given_back(packages: Path) -> None:
         streams.append(stream)
     del stream, seat
     assert open_sessions() == before + 1, "one session serves all streams of a model"
-    assert verbs.load("tiny", new.folder, new.sha) == 2
+    assert verbs.load("tiny", new.folder, new.sha) == {"streams": 2, "version": "1.1.0"}
     assert open_sessions() == before + 2
     verbs.unload("tiny", new.sha)
     assert open_sessions() == before + 1
@@ -217,7 +227,7 @@ class Held:
 def test_a_model_is_not_tidied_away_while_it_is_being_loaded(packages: Path) -> None:
     """A stream that stops meanwhile tidies; the loader then warmed a closed session."""
     held = Held()
-    verbs = ModelVerbs(Shelf(held, Models((), shipped=False).manifest), list)
+    verbs = ModelVerbs(Shelf(held, Models((), shipped=False).manifest), list, clock=SystemClock())
     new = ref(packages / "tiny" / "1.1.0")
     loader = threading.Thread(target=verbs.load, args=("tiny", new.folder, new.sha))
     loader.start()

@@ -150,3 +150,6 @@ class MeteredBound:
 
     def reset_state(self) -> None:
         self._bound.reset_state()
+
+    def cancel(self) -> None:
+        self._bound.cancel()
