@@ -140,7 +140,7 @@ class Verbs:
             "load": lambda r: models.load(r.model, r.folder, r.sha),
             "shadow": lambda r: {"counts": models.shadow(r.model, r.sha, r.every)},
             "unload": lambda r: models.unload(r.model, r.sha),
-            "swap": lambda r: {"streams": models.swap(r.model, r.sha, trial=r.trial)},
+            "swap": lambda r: models.swap(r.model, r.sha, trial=r.trial),
             "commit": lambda r: models.commit(r.model),
             "rollback": lambda r: {"streams": models.roll_back(r.model)},
             "figures": lambda r: {"counts": models.figures(r.model)},

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from edge_agent.core.contract import check_contract
 from edge_agent.core.errors import BadFrame, Rejected
-from edge_agent.core.trial import LiveCounts, ShadowCounts
+from edge_agent.core.trial import LiveCounts, Probation, ShadowCounts
 from edge_agent.inference import realtime
 from edge_agent.inference.seats import Loaded, Run, Seat, Shelf, StreamOptions
 from edge_agent.inference.shadow import Shadow
@@ -139,8 +139,8 @@ class ModelVerbs:
 
     # ── the swap ──────────────────────────────────────────────────────────────────────────────
 
-    def swap(self, model: str, sha: str, *, trial: bool) -> int:
-        """Between two frames, on every stream of the model.
+    def swap(self, model: str, sha: str, *, trial: bool) -> dict[str, object]:
+        """Between two frames, on every stream of the model; says how many, and what was live.
 
         Raises: Rejected.
         """
@@ -159,10 +159,11 @@ class ModelVerbs:
         del self._candidates[model, sha]
         if trial:
             self._trials[model] = candidate.loaded
+        before = next((run.live.loaded.sha for run, _ in runs), "")
         for run, _ in runs:
             run.take_seat(candidate.seats[run], trial=trial)
         self.tidy()
-        return len(runs)
+        return {"streams": len(runs), "previous": before}
 
     def join(self, stream: Stream) -> None:
         """A stream that starts while a version is on trial takes part in it.
@@ -191,13 +192,17 @@ class ModelVerbs:
         self.tidy()
         return count
 
-    def figures(self, model: str) -> dict[str, dict[str, LiveCounts]]:
-        """By stream: of the version that is live, and of the one `before` while it is kept."""
+    def figures(self, model: str) -> dict[str, Probation]:
+        """By stream: the version that is live, the one before it, and how they compare."""
+        before_shas = {run.previous.loaded.sha for run, _ in self.runs_of(model) if run.previous}
+        watched = self.shadows.sha_of(model) in before_shas
+        beside = self.shadows.counts(model) if watched else {}
         return {
-            stream.name: {
-                "now": run.live.counts(),
-                "before": run.previous.counts() if run.previous else LiveCounts(),
-            }
+            stream.name: Probation(
+                before=run.previous.counts() if run.previous else LiveCounts(),
+                now=run.live.counts(),
+                beside=beside.get(stream.name),
+            )
             for run, stream in self.runs_of(model)
         }
 

@@ -67,7 +67,8 @@ def test_a_version_goes_live_between_two_frames_and_back(packages: Path, side: S
     side.more(20)
     load(side, new)
     side.more(20)
-    assert side.ask("swap", model="tiny", sha=new.sha, trial=True) == {"streams": 1}
+    told = side.ask("swap", model="tiny", sha=new.sha, trial=True)
+    assert told == {"streams": 1, "previous": old.sha}
     side.more(20)
     side.ask("commit", model="tiny")
     side.more(20)
@@ -198,7 +199,7 @@ def test_what_nobody_sits_on_is_given_back(packages: Path) -> None:
     verbs.unload("tiny", new.sha)
     assert open_sessions() == before + 1
     verbs.load("tiny", new.folder, new.sha)
-    assert verbs.swap("tiny", new.sha, trial=True) == 2
+    assert verbs.swap("tiny", new.sha, trial=True)["streams"] == 2
     assert open_sessions() == before + 2, "the previous version stays while the trial goes on"
     verbs.commit("tiny")
     assert open_sessions() == before + 1
@@ -239,7 +240,7 @@ def test_a_model_is_not_tidied_away_while_it_is_being_loaded(packages: Path) -> 
     loader.join(10)
     assert not loader.is_alive()
     assert not tidier.is_alive()
-    assert verbs.swap("tiny", new.sha, trial=False) == 0
+    assert verbs.swap("tiny", new.sha, trial=False)["streams"] == 0
 
 
 def test_second_models_run_every_nth_frame_and_stay_out_of_the_books(

@@ -1,42 +1,44 @@
-"""The agent's end of the inference side: starts it, orders from it, reads its results, buries it.
+"""The engine as the rest of the house has it: a side that infers, and the models that it runs.
 
-One run of `Engine.run` is one incarnation of the side: a child process, or threads of this one. Its
-death is the end of file of the control socket; then the books are closed (what was in flight is
-`crash`, or `shutdown` when we told it to stop) and the supervisor starts the next. Never holds a
-session, never touches a pixel.
+A candidate lives in the side's memory alone. When the side dies the next one starts with what is
+ordered, and that changes only by `commit`: a candidate that crashes its process never comes back by
+itself. Judges nothing: counts go up, orders come down.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
-import socket
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import NamedTuple
 
-import anyio
+import msgspec
 
-from edge_agent import logs, memory
+from edge_agent import logs
 from edge_agent.config.structs import EngineConfig
-from edge_agent.core.errors import EdgeAgentError
-from edge_agent.core.frames import AnyRecord, Signal
-from edge_agent.orders import Begin, Fresh, StreamOrder
-from edge_agent.services.engine.launch import Launch, Launched, bury, exit_code
-from edge_agent.services.engine.line import Heard, Line, SideDied
-from edge_agent.services.engine.taps import Board, Tap
+from edge_agent.core.errors import Rejected
+from edge_agent.core.trial import Probation, ShadowCounts
+from edge_agent.orders import Begin, StreamOrder
+from edge_agent.services.engine.launch import Launch
+from edge_agent.services.engine.line import Heard, SideDied
+from edge_agent.services.engine.side import OnRecord, Side
+from edge_agent.services.engine.taps import Rest
 
 log = logs.get("engine")
 
-HANG_CHECK_S = 0.5
-SOCKET_BUFFER_BYTES = 1 << 20
+LOAD_TIMEOUT_S = 180.0
+ROLL_BACK_TIMEOUT_S = 1.0  # a side that takes longer is ended: the next starts on what was before
+BESIDE_EVERY = 5  # on trial the version before looks at each 5th frame, for comparison
 
 
-OnRecord = Callable[[AnyRecord, bool], None]
+class Candidate(NamedTuple):
+    """start: of the side that has loaded it; another one knows nothing of it."""
+
+    folder: str
+    sha: str
+    version: str
+    start: int
 
 
-class Engine:
-    """Verbs for the rest of the house; `run` for the supervisor."""
+class Engine(Side):
+    """Each verb raises SideDied when there is no side or it dies meanwhile, Rejected as told."""
 
     def __init__(
         self,
@@ -47,189 +49,115 @@ class Engine:
         on_record: OnRecord,
         heard: Heard,
     ) -> None:
-        self._config = config
-        self._begin = begin
-        self._launch = launch
-        self._on_record = on_record
-        self._heard = heard
-        self._orders: tuple[StreamOrder, ...] = ()
-        self.taps: dict[str, Tap] = {}
-        self.board: Board | None = None
-        self.starts = 0
-        self.is_up = False
-        self.has_failed = False  # the last incarnation ended by itself, or never came up
-        self._line: Line | None = None
-        self._ordering = anyio.Lock()
-
-    # ── for the rest of the house ─────────────────────────────────────────────────────────────
-
-    async def configure(self, orders: Sequence[StreamOrder]) -> None:
-        """The whole wanted set of streams; changed and failed ones are stopped and started anew.
-
-        Raises: SideDied, Rejected.
-        """
-        async with self._ordering:
-            stay = {o.name for o in orders if o in self._orders} - self._failed()
-            changed = {o.name for o in self._orders} - stay
-            self._orders = tuple(orders)
-            if self._line is not None and changed:
-                await self._order_streams([o for o in orders if o.name not in changed])
-            if self._line is not None:
-                await self._order_streams(orders)
-            self._forget_taps()
-
-    def _forget_taps(self) -> None:
-        """Of streams that are no longer ordered; one that is still open is closed first."""
-        wanted = {order.name for order in self._orders}
-        for name in [name for name, tap in self.taps.items() if not tap.is_open]:
-            if name not in wanted:
-                del self.taps[name]
-
-    def _failed(self) -> set[str]:
-        """Streams that gave up: whoever orders them again wants them tried again."""
-        return {name for name, tap in self.taps.items() if tap.signal() is Signal.FAILED}
-
-    async def ask(self, verb: str, *, timeout_s: float = 10.0, **fields: Any) -> dict[str, Any]:
-        """Any verb of `orders.Request`; returns what it answered.
-
-        Raises: SideDied when there is no side or it dies meanwhile, Rejected with its words.
-        """
-        if self._line is None:
-            raise SideDied(f"{verb}: the inference side is down", hint="it restarts by itself")
-        return await self._line.ask(verb, timeout_s=timeout_s, **fields)
-
-    def beats(self) -> tuple[int, ...]:
-        """Turns of each lane; empty while the side is down."""
-        return self.board.beats(self._begin.lanes) if self.board and self.is_up else ()
-
-    # ── one incarnation ───────────────────────────────────────────────────────────────────────
-
-    async def run(self, ready: Callable[[], None]) -> None:
-        """Raises: SideDied."""
-        with contextlib.ExitStack() as held:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-            held.enter_context(ours)
-            ours.setblocking(False)
-            for end in (ours, theirs):
-                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
-            event_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            held.callback(os.close, event_fd)
-            self.board = Board()
-            held.callback(self.board.close)
-            try:
-                side = self._launch(theirs, event_fd, self.board.fd)
-            except OSError:
-                theirs.close()
-                raise
-            self.starts += 1
-            self._line = Line(ours, self._heard)
-            loop = asyncio.get_running_loop()
-            loop.add_reader(event_fd, self._woken, event_fd)
-            held.callback(loop.remove_reader, event_fd)
-            await self._live(side, self._line, ready)
-
-    async def _live(self, side: Launched, line: Line, ready: Callable[[], None]) -> None:
-        clean = False
-        try:
-            await self._serve(side, line, ready)
-        except anyio.get_cancelled_exc_class():
-            clean = True
-            with anyio.CancelScope(shield=True):
-                await self._stop(line)
-            raise
-        finally:
-            self.is_up, self.has_failed, self._line = False, not clean, None
-            line.hang_up()  # end of file for the side, whatever state it is in
-            with anyio.CancelScope(shield=True):
-                await bury(side, self._config.stop_grace_s)
-            self._close_books(clean=clean)
-
-    async def _serve(self, side: Launched, line: Line, ready: Callable[[], None]) -> None:
-        async with anyio.create_task_group() as group:
-            group.start_soon(line.read_on)
-            await line.ask("begin", timeout_s=self._config.start_timeout_s, begin=self._begin)
-            self.is_up, self.has_failed = True, False
-            async with self._ordering:
-                await self._order_streams(self._orders)
-            log.info("inference side ready", start=self.starts, streams=len(self._orders))
-            ready()
-            await self._watch(side, line)
-            group.cancel_scope.cancel()
-        code = await exit_code(side)
-        in_flight = sum(tap.totals().in_flight for tap in self.taps.values())
-        raise SideDied(
-            f"the inference side died ({code}) with {in_flight} frames in flight",
-            hint="it restarts by itself; look for its traceback in the log",
+        super().__init__(
+            config=config, begin=begin, launch=launch, on_record=on_record, heard=heard
         )
+        self._loaded: dict[tuple[str, str], Candidate] = {}
+        self._trials: dict[str, Candidate] = {}
 
-    async def _watch(self, side: Launched, line: Line) -> None:
-        """Returns when the side is gone; kills one whose lanes no longer turn."""
-        before: tuple[int, ...] = ()
-        moved_s = anyio.current_time()
-        while not line.closed.is_set():
-            with anyio.move_on_after(HANG_CHECK_S):
-                await line.closed.wait()
-            beats = self.beats()
-            if len(before) != len(beats) or all(b > a for a, b in zip(before, beats, strict=True)):
-                before, moved_s = beats, anyio.current_time()
-            elif anyio.current_time() - moved_s > self._config.hang_s:
-                log.error("a lane hangs; its side is killed", beats=beats)
-                side.kill()
-                return
+    async def load(self, model: str, folder: str, sha: str) -> int:
+        """Prepares a candidate beside the live version; returns on how many streams.
 
-    async def _order_streams(self, orders: Sequence[StreamOrder]) -> None:
-        line = self._line
-        assert line is not None
-        wanted = {order.name for order in orders}
-        tapped = {name for name, tap in self.taps.items() if tap.is_open}
-        fresh = [order.name for order in orders if order.name not in tapped]
-        taps = [self.taps.setdefault(name, Tap(name)) for name in fresh]
-        fds = [memory.create(name) for name in fresh]
+        Raises: Rejected when it is no model, breaks the contract of a stream, or does not run.
+        """
+        start = self.starts
+        told = await self.ask("load", timeout_s=LOAD_TIMEOUT_S, model=model, folder=folder, sha=sha)
+        self._loaded[model, sha] = Candidate(folder, sha, str(told["version"]), start)
+        return int(told["streams"])
+
+    async def shadow(self, model: str, sha: str, every: int = 1) -> dict[str, ShadowCounts]:
+        """Runs a loaded candidate beside the live version; again: the counts so far, by stream.
+
+        sha "" stops it and gives the last counts.
+        """
+        told = await self.ask("shadow", model=model, sha=sha, every=every)
+        return msgspec.convert(told["counts"], dict[str, ShadowCounts])
+
+    async def swap(self, model: str, sha: str, *, trial: bool = True) -> int:
+        """Now, between two frames, on every stream of the model; returns on how many.
+
+        On trial its results say so, and the version before looks at some frames beside it.
+        """
+        told = await self.ask("swap", model=model, sha=sha, trial=trial)
+        self._trials[model] = self._loaded.pop((model, sha), Candidate("", sha, "", self.starts))
+        if trial and told["previous"]:
+            await self._watch_beside(model, str(told["previous"]))
+        return int(told["streams"])
+
+    async def _watch_beside(self, model: str, previous: str) -> None:
         try:
-            for tap, fd in zip(taps, fds, strict=True):
-                tap.open(fd)
-            await line.ask(
-                "configure",
-                timeout_s=self._config.start_timeout_s,
-                fds=fds,
-                streams=tuple(orders),
-                fresh=tuple(Fresh(name=t.name, captured=t.totals().captured) for t in taps),
+            await self.shadow(model, previous, BESIDE_EVERY)
+        except Rejected as refused:  # the trial goes on without it
+            log.warning("no comparison on trial", model=model, why=refused.what)
+
+    async def figures(self, model: str) -> dict[str, Probation]:
+        """By stream: the version that is live, the one before it, and how they compare."""
+        told = await self.ask("figures", model=model)
+        return msgspec.convert(told["counts"], dict[str, Probation])
+
+    async def commit(self, model: str) -> None:
+        """What is on trial stays, also for the sides to come; memory of the one before goes.
+
+        Raises: Rejected when nothing is on trial, or its side is gone and with it the trial.
+        """
+        trial = self._trials.get(model)
+        if trial is None or trial.start != self.starts or not trial.folder:
+            self._trials.pop(model, None)
+            raise Rejected(
+                f"commit {model}: nothing is on trial; the side that ran it is gone",
+                hint="start the rollout again",
             )
-        finally:
-            for fd in fds:
-                os.close(fd)
-        for name in [name for name in self.taps if name not in wanted]:
-            self._drain(self.taps[name])
-            self.taps[name].close(clean=True)
+        await self.ask("commit", model=model)
+        async with self._ordering:
+            del self._trials[model]
+            self._orders = tuple(_with(order, model, trial) for order in self._orders)
 
-    # ── results ───────────────────────────────────────────────────────────────────────────────
+    async def roll_back(self, model: str) -> int:
+        """Back to the version before, at once; returns on how many streams.
 
-    def _woken(self, event_fd: int) -> None:
+        A side that does not answer is ended: the next one starts on what is ordered.
+        """
+        self._trials.pop(model, None)
         try:
-            os.eventfd_read(event_fd)
-        except BlockingIOError:
-            return
-        for tap in self.taps.values():
-            self._drain(tap)
+            told = await self.ask("rollback", timeout_s=ROLL_BACK_TIMEOUT_S, model=model)
+        except SideDied as silent:
+            log.warning("roll-back was not answered", model=model, error=silent.what)
+            self.end_side()
+            return 0
+        return int(told["streams"])
 
-    def _drain(self, tap: Tap) -> None:
-        for record, primary in tap.drain():
-            self._on_record(record, primary)
+    async def unload(self, model: str, sha: str) -> None:
+        """Gives a candidate up that never went live; its shadow stops, its memory goes."""
+        self._loaded.pop((model, sha), None)
+        await self.ask("unload", model=model, sha=sha)
 
-    # ── the end ───────────────────────────────────────────────────────────────────────────────
+    def end_side(self) -> None:
+        """Kills the side; the supervisor starts the next one, on what is ordered."""
+        if self._launched is not None and self._line is not None:
+            self._launched.kill()
 
-    async def _stop(self, line: Line) -> None:
-        with anyio.move_on_after(self._config.stop_grace_s):
-            async with anyio.create_task_group() as group:
-                group.start_soon(line.read_on)
-                try:
-                    await line.ask("stop", timeout_s=self._config.stop_grace_s)
-                except EdgeAgentError as down:
-                    log.warning("stop was not answered", error=down.what)
-                group.cancel_scope.cancel()
+    def rest(self, model: str, now_us: int) -> dict[str, Rest]:
+        """How each stream of a model rests. now_us: CLOCK_BOOTTIME."""
+        names = [o.name for o in self._orders if any(ref.name == model for ref in o.models)]
+        return {name: self.taps[name].rest(now_us) for name in names if name in self.taps}
 
-    def _close_books(self, *, clean: bool) -> None:
-        for tap in self.taps.values():
-            self._drain(tap)
-            tap.close(clean=clean)
-        self._forget_taps()
+    def is_on_trial(self, model: str) -> bool:
+        """False also when the side that ran it is gone."""
+        trial = self._trials.get(model)
+        return trial is not None and trial.start == self.starts and self.is_up
+
+
+def _with(order: StreamOrder, model: str, trial: Candidate) -> StreamOrder:
+    """The order with that version of the model; equal to what the store resolves from now on."""
+    models = tuple(
+        msgspec.structs.replace(
+            ref,
+            folder=trial.folder,
+            sha=trial.sha,
+            options=msgspec.structs.replace(ref.options, version=trial.version),
+        )
+        if ref.name == model
+        else ref
+        for ref in order.models
+    )
+    return msgspec.structs.replace(order, models=models)

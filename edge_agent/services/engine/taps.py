@@ -5,13 +5,30 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from edge_agent.core import ring
 from edge_agent.core.account import Account, Totals
-from edge_agent.core.frames import SIGNALS, AnyRecord, Signal, unpack
+from edge_agent.core.frames import SIGNALS, AnyRecord, Result, Signal, unpack
 from edge_agent.core.ring import FrameView, Word
 from edge_agent.memory import Mapped
 from edge_agent.orders import BOARD_BYTES
+
+READING = (Signal.OK, Signal.FROZEN, Signal.BLACK)
+
+
+class Rest(NamedTuple):
+    """How a stream rests, for whoever waits for a moment between two exams.
+
+    exam: pseudonym of the one under way, "" for none that is known. no_signal_s: without a frame
+    for so long, 0 while they come. since_exam_s: since the last frame of the exam that has ended;
+    0 while one is under way, or where frames never said. A frozen picture is no rest.
+    """
+
+    exam: str
+    signal: str
+    no_signal_s: float
+    since_exam_s: float
 
 
 class Tap:
@@ -23,6 +40,9 @@ class Tap:
         self._header: ring.Header | None = None
         self._reader: ring.ResultReader | None = None
         self._frames: ring.FrameReader | None = None
+        self._exam = ""
+        self._exam_us = 0  # of the newest frame of an exam
+        self._frame_us = 0  # of the newest frame of an incarnation that is gone
 
     @property
     def is_open(self) -> bool:
@@ -41,13 +61,18 @@ class Tap:
             return
         for body, primary in self._reader.drain():
             self._account.inferred += primary
-            yield unpack(body), primary
+            record = unpack(body)
+            if isinstance(record, Result):
+                self._exam = record.exam
+                self._exam_us = record.captured_us if record.exam else self._exam_us
+            yield record, primary
 
     def close(self, *, clean: bool) -> None:
         """After the last drain of an incarnation: closes its books and lets its memory go."""
         if self._header is None or self._reader is None:
             return
         header = self._header.still()  # the side may not be quite gone
+        self._frame_us = header[Word.LAST_FRAME_US] or self._frame_us
         self._reader.settle(header[Word.PUBLISHED])
         self._account.close(header, self._reader.lost, clean=clean)
         self._header = self._reader = self._frames = None
@@ -59,6 +84,15 @@ class Tap:
     def signal(self) -> Signal:
         """STARTING while there is no side."""
         return SIGNALS[self._header[Word.SIGNAL]] if self._header else Signal.STARTING
+
+    def rest(self, now_us: int) -> Rest:
+        """now_us: CLOCK_BOOTTIME."""
+        signal = self.signal()
+        frame_us = self.word(Word.LAST_FRAME_US) or self._frame_us
+        silent_s = 0.0 if signal in READING else max(0.0, (now_us - frame_us) / 1e6)
+        over = bool(self._exam_us) and not self._exam
+        ended_s = max(0.0, (now_us - self._exam_us) / 1e6) if over else 0.0
+        return Rest(self._exam, signal.value, silent_s, ended_s)
 
     def word(self, word: Word) -> int:
         """A word of the present header; 0 while there is no side."""
