@@ -37,13 +37,17 @@ class StreamOrder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Begin(msgspec.Struct, frozen=True, kw_only=True):
-    """The first request of a side: who it works for, and how. lanes: threads that run models."""
+    """The first request of a side: who it works for, and how. lanes: threads that run models.
+
+    engines: folder of prepared models, "" for none.
+    """
 
     engine: EngineConfig
     lanes: int
     node: str
     boot: str
     exam_key: bytes
+    engines: str = ""
 
 
 class Fresh(msgspec.Struct, frozen=True, kw_only=True):

@@ -115,11 +115,26 @@ class Backend(Protocol):
 
     name: str
 
-    def load(self, folder: Path, manifest: Manifest) -> Session:
+    def load(self, folder: Path, manifest: Manifest, sha: str = "") -> Session:
         """Loads the fitting variant and checks inputs and outputs against the manifest.
+
+        sha: of the package; what was prepared for it is loaded instead of its file.
 
         Raises: Rejected with what the file has and what the manifest says.
         """
+        ...
+
+    def prepare(self, folder: Path, manifest: Manifest, sha: str) -> Path | None:
+        """Makes what `load` takes from then on, costly, in a process that may die of it.
+
+        None: this backend, or where it runs, keeps nothing.
+
+        Raises: Rejected.
+        """
+        ...
+
+    def runtime(self) -> str:
+        """Name and version of what runs the models, as in the names of prepared files."""
         ...
 
 

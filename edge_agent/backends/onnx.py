@@ -8,6 +8,7 @@ the decoders do. Errors of the vendor end here.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.backends.engines import MAKING, engine_path, is_whole, settle
 from edge_agent.backends.fill import Filler
 from edge_agent.backends.onnx_fit import DTYPES, Port, check_fit, ports_of
 from edge_agent.core.errors import BadFrame, Rejected
@@ -51,33 +53,74 @@ def vendor_errors() -> tuple[type[Exception], ...]:
 
 
 class OnnxBackend:
-    """threads: intra-op threads of one inference."""
+    """threads: intra-op threads of one inference. engines: where prepared models are kept."""
 
     name = "onnx"
 
-    def __init__(self, threads: int = 1) -> None:
+    def __init__(self, threads: int = 1, engines: Path | None = None) -> None:
         self._threads = threads
+        self._engines = engines
 
-    def load(self, folder: Path, manifest: Manifest) -> OnnxSession:
+    def runtime(self) -> str:
+        return f"ort{runtime().__version__}"
+
+    def load(self, folder: Path, manifest: Manifest, sha: str = "") -> OnnxSession:
         """Loads the first variant for ONNX Runtime; 0.1 to 1 s, the GIL is released.
 
         Raises: Rejected.
         """
-        onnxruntime = runtime()
         variant = _choose(manifest)
         title = f"load model {manifest.name} {manifest.version} ({variant.file})"
         path = folder / variant.file
         _check_file(path, title)
+        session = self._load_prepared(manifest, variant, sha)
+        if session is None:
+            session = self._open(path, title, self._options())
+        check_fit(title, manifest, ports_of(session.get_inputs()), ports_of(session.get_outputs()))
+        return OnnxSession(runtime(), session, manifest, variant.name)
+
+    def prepare(self, folder: Path, manifest: Manifest, sha: str) -> Path | None:
+        """The optimised graph, written by the runtime itself.
+
+        Raises: Rejected.
+        """
+        if self._engines is None:
+            return None
+        variant = _choose(manifest)
+        title = f"optimise model {manifest.name} {manifest.version} ({variant.file})"
+        _check_file(folder / variant.file, title)
+        path = engine_path(self._engines, sha, variant.name, self.runtime())
+        with tempfile.TemporaryDirectory(prefix=MAKING, dir=self._engines) as beside:
+            written = Path(beside) / "engine.onnx"
+            options = self._options()
+            options.optimized_model_filepath = str(written)
+            self._open(folder / variant.file, title, options)
+            settle(written, path)
+        return path
+
+    def _load_prepared(self, manifest: Manifest, variant: VariantSpec, sha: str) -> Any:
+        """None when there is nothing, or nothing that can be used: the package's file will do."""
+        if self._engines is None or not sha:
+            return None
+        path = engine_path(self._engines, sha, variant.name, self.runtime())
+        if not is_whole(path):
+            return None
+        options = self._options()
+        levels = runtime().GraphOptimizationLevel
+        options.graph_optimization_level = levels.ORT_DISABLE_ALL  # it was done already
         try:
-            session = onnxruntime.InferenceSession(
-                str(path), self._options(onnxruntime), providers=PROVIDERS
-            )
+            return self._open(path, f"load prepared {manifest.name}", options)
+        except Rejected:
+            return None
+
+    def _open(self, path: Path, title: str, options: Any) -> Any:
+        try:
+            return runtime().InferenceSession(str(path), options, providers=PROVIDERS)
         except vendor_errors() as error:
             raise Rejected(f"{title}: {_brief(error)}", hint=_hint(error)) from error
-        check_fit(title, manifest, ports_of(session.get_inputs()), ports_of(session.get_outputs()))
-        return OnnxSession(onnxruntime, session, manifest, variant.name)
 
-    def _options(self, vendor: ModuleType) -> Any:
+    def _options(self) -> Any:
+        vendor = runtime()
         options = vendor.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1

@@ -67,7 +67,7 @@ class Shelf:
         with self._turn:
             if sha not in self._loaded:
                 manifest = self._read_manifest(Path(folder))
-                session = self._backend.load(Path(folder), manifest)
+                session = self._backend.load(Path(folder), manifest, sha)
                 self._loaded[sha] = Loaded(sha=sha, manifest=manifest, session=session)
             return self._loaded[sha]
 

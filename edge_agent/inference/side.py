@@ -12,6 +12,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import cv2
 
@@ -82,7 +83,11 @@ def _build(
     def make_source(order: StreamOrder) -> FrameSource:
         return sources.make(order.config.source, clock=clock, exam_key=begin.exam_key)
 
-    backend = backends.make(begin.engine.backend, threads=begin.engine.threads_per_run)
+    backend = backends.make(
+        begin.engine.backend,
+        threads=begin.engine.threads_per_run,
+        engines=Path(begin.engines) if begin.engines else None,
+    )
     near = Neighbours(
         clock=clock,
         shelf=Shelf(backend, Models((), shipped=False).manifest),

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from edge_agent import backends, memory
-from edge_agent.backends.onnx import OnnxSession
+from edge_agent.backends.onnx import OnnxBackend, OnnxSession
 from edge_agent.core.frames import Result
 from edge_agent.core.manifest import Manifest
 from edge_agent.core.trial import ShadowCounts
@@ -22,7 +22,6 @@ from edge_agent.inference.models import ModelVerbs, warm_seat
 from edge_agent.inference.seats import Run, Shelf
 from edge_agent.inference.stream import Stream
 from edge_agent.orders import ModelRef
-from edge_agent.ports import Session
 from edge_agent.stores.models import Models
 from tests.inference.side import FAST, PACED, Refused, Side, order, ref, running_side
 from tests.tiny import write_package
@@ -208,18 +207,16 @@ def test_what_nobody_sits_on_is_given_back(packages: Path) -> None:
     assert open_sessions() == before
 
 
-class Held:
+class Held(OnnxBackend):
     """ONNX Runtime that takes its time: a load goes on when it is told to."""
 
-    name = "onnx"
-
     def __init__(self) -> None:
-        self._inner = backends.make()
+        super().__init__()
         self.loading = threading.Event()
         self.go_on = threading.Event()
 
-    def load(self, folder: Path, manifest: Manifest) -> Session:
-        session = self._inner.load(folder, manifest)
+    def load(self, folder: Path, manifest: Manifest, sha: str = "") -> OnnxSession:
+        session = super().load(folder, manifest, sha)
         self.loading.set()
         assert self.go_on.wait(10)
         return session

@@ -36,8 +36,10 @@ def equip(meter: Meter) -> None:
         assert isinstance(config, PhantomSource)
         return Camera(config, clock, meter)
 
-    def make_backend(name: BackendName = "auto", *, threads: int = 1) -> Backend:
-        return Metered(_make_backend(name, threads=threads), meter)
+    def make_backend(
+        name: BackendName = "auto", *, threads: int = 1, engines: Path | None = None
+    ) -> Backend:
+        return Metered(_make_backend(name, threads=threads, engines=engines), meter)
 
     sources.make = make_source
     backends.make = make_backend

@@ -107,8 +107,14 @@ class Metered:
         self._backend = backend
         self._meter = meter
 
-    def load(self, folder: Path, manifest: Manifest) -> Session:
-        return MeteredSession(self._backend.load(folder, manifest), self._meter)
+    def load(self, folder: Path, manifest: Manifest, sha: str = "") -> Session:
+        return MeteredSession(self._backend.load(folder, manifest, sha), self._meter)
+
+    def prepare(self, folder: Path, manifest: Manifest, sha: str) -> Path | None:
+        return self._backend.prepare(folder, manifest, sha)
+
+    def runtime(self) -> str:
+        return self._backend.runtime()
 
 
 class MeteredSession:

@@ -1,0 +1,85 @@
+"""Prepared models on disk: `<state_dir>/engines/<sha>-<variant>-<runtime>-<machine>.onnx`.
+
+What a package has is optimised once, by a process of its own (`prepare`), and loaded many times
+without that work. A prepared file is only ever a short cut: one that is missing, of another runtime
+or damaged is passed over, and the package's own file is loaded. The digest beside it is for power
+cuts, not for attackers: who can write here can write anywhere in the state directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import platform
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+
+import xxhash
+
+DIGEST = ".xxh3"
+SHA_CHARS = 32
+MAKING = ".making-"
+MAX_FILES = 4096
+
+
+def engine_path(engines: Path, sha: str, variant: str, runtime: str) -> Path:
+    """runtime: name and version of what made it. sha: of the package."""
+    return engines / f"{sha[:SHA_CHARS]}-{variant}-{runtime}-{platform.machine()}.onnx"
+
+
+def is_whole(path: Path) -> bool:
+    """What was written is all there."""
+    try:
+        told = path.with_suffix(DIGEST).read_text(encoding="ascii").strip()
+        return told == digest(path)
+    except (OSError, ValueError):
+        return False
+
+
+def digest(path: Path) -> str:
+    """Raises: OSError, ValueError for an empty file."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+        return xxhash.xxh3_128_hexdigest(view)
+
+
+def settle(written: Path, path: Path) -> None:
+    """A file that was written beside `path` takes its place, durably, with its digest.
+
+    The digest comes first: without its file it means nothing.
+
+    Raises: OSError.
+    """
+    beside = written.with_suffix(".digest")
+    beside.write_text(digest(written) + "\n", encoding="ascii")
+    for one, target in ((beside, path.with_suffix(DIGEST)), (written, path)):
+        _sync(one)
+        one.chmod(0o600)
+        one.replace(target)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sweep(engines: Path) -> None:
+    """Removes what a process that was killed had begun."""
+    for left in engines.glob(f"{MAKING}*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def collect(engines: Path, keep: Collection[str]) -> int:
+    """Removes what belongs to none of these packages; returns the bytes that came free."""
+    freed, kept = 0, {sha[:SHA_CHARS] for sha in keep}
+    with contextlib.suppress(FileNotFoundError):
+        for path in sorted(engines.iterdir())[:MAX_FILES]:
+            if path.is_file() and path.name.split("-", 1)[0] not in kept:
+                freed += path.stat().st_size
+                path.unlink()
+    return freed

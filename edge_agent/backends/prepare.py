@@ -1,0 +1,280 @@
+"""Proves and prepares a candidate in a process of its own, before anything live gets to see it.
+
+    python -m edge_agent.backends.prepare        one order as JSON on stdin, one answer on stdout
+
+It is niced, has bounds of memory, of time on a core and on the clock, and is the first to go when
+memory runs out: a model that crashes its runtime, allocates without end or never returns does it
+here. It optimises the package's file into `engines`, runs the golden samples on the product, and
+says how far off they are. Reads the package, writes one file, opens no network.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from edge_agent import backends
+from edge_agent.backends.engines import sweep
+from edge_agent.core.errors import BadFrame, EdgeAgentError, Rejected
+from edge_agent.core.manifest import Manifest, VariantSpec
+from edge_agent.ports import Bound, Session
+
+NICE = 10
+MAX_SAMPLES = 64
+MAX_ANSWER_BYTES = 1 << 20
+MAX_WORDS = 300  # characters of what a process that failed said last
+TIMED_RUNS = 10
+
+
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """memory_bytes 0: by the size of the file, at least a gigabyte."""
+
+    wall_s: float = 600.0
+    cpu_s: int = 600
+    memory_bytes: int = 0
+
+
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of it. engine: name of the file in `engines`, "" when the backend keeps none.
+
+    golden_difference: the largest, of all samples and outputs. infer_us_p50: on the clock, alone.
+    """
+
+    variant: str = ""
+    runtime: str = ""
+    engine: str = ""
+    engine_bytes: int = 0
+    build_ms: float = 0.0
+    golden_samples: int = 0
+    golden_difference: float = 0.0
+    golden_tolerance: float = 0.0
+    infer_us_p50: float = 0.0
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    folder: str
+    manifest: Manifest
+    sha: str
+    engines: str
+    backend: Literal["auto", "onnx", "tensorrt"]
+    threads: int
+    bounds: Bounds
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    prepared: Prepared | None = None
+    error: str = ""
+    hint: str = ""
+
+
+def prepare(
+    folder: Path,
+    manifest: Manifest,
+    sha: str,
+    engines: Path,
+    *,
+    backend: Literal["auto", "onnx", "tensorrt"] = "auto",
+    threads: int = 1,
+    bounds: Bounds | None = None,
+) -> Prepared:
+    """Blocks until the process has ended; call it where that disturbs nobody, one at a time.
+
+    folder: of the unpacked package. sha: its id. engines: where prepared files are kept.
+
+    Raises: Rejected with what the candidate did wrong; OSError when no process can be started.
+    """
+    engines.mkdir(mode=0o700, parents=True, exist_ok=True)
+    sweep(engines)
+    bounds = _bounded(bounds or Bounds(), folder, manifest)
+    order = Order(
+        folder=str(folder), manifest=manifest, sha=sha, engines=str(engines), backend=backend,
+        threads=threads, bounds=bounds,
+    )  # fmt: skip
+    title = f"prepare {manifest.name} {manifest.version}"
+    with subprocess.Popen(
+        [sys.executable, "-m", "edge_agent.backends.prepare"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            told, said = process.communicate(msgspec.json.encode(order), bounds.wall_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            raise Rejected(
+                f"{title}: not done within {bounds.wall_s:g} s",
+                hint="the model never returns, or is far too large for this machine",
+            ) from None
+        except BaseException:
+            process.kill()
+            raise
+    return _read(title, process.returncode, told, said)
+
+
+def _bounded(bounds: Bounds, folder: Path, manifest: Manifest) -> Bounds:
+    if bounds.memory_bytes:
+        return bounds
+    files = [folder / variant.file for variant in manifest.variants]
+    largest = max((path.stat().st_size for path in files if path.exists()), default=0)
+    return msgspec.structs.replace(bounds, memory_bytes=max(1 << 30, (512 << 20) + 8 * largest))
+
+
+def _read(title: str, code: int, told: bytes, said: bytes) -> Prepared:
+    try:
+        answer = msgspec.json.decode(told[:MAX_ANSWER_BYTES], type=Answer)
+    except msgspec.MsgspecError:
+        answer = Answer(error=f"{title}: its process {_ended(code)}{_last_words(said)}")
+    if answer.prepared is not None and code == 0:
+        return answer.prepared
+    raise Rejected(answer.error or f"{title}: its process {_ended(code)}",
+                   hint=answer.hint or "check the model with golden samples")  # fmt: skip
+
+
+def _ended(code: int) -> str:
+    """As people say it: a signal is a crash, or a bound."""
+    if code >= 0:
+        return f"ended with exit {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = str(-code)
+    return f"was ended by {name}" + (" (time on a core)" if name == "SIGXCPU" else "")
+
+
+def _last_words(said: bytes) -> str:
+    lines = said.decode(errors="replace").strip().splitlines()
+    return f": {lines[-1][:MAX_WORDS]}" if lines else ""
+
+
+# ── in the process ────────────────────────────────────────────────────────────────────────────
+
+
+def confine(bounds: Bounds) -> None:
+    """Of this process, before anything of the candidate is read."""
+    os.nice(NICE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (bounds.cpu_s, bounds.cpu_s + 1))
+    resource.setrlimit(resource.RLIMIT_DATA, (bounds.memory_bytes, bounds.memory_bytes))
+    try:
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    except OSError:
+        return  # no such file here; the bound of memory stays
+
+
+def work(order: Order) -> Prepared:
+    """Raises: Rejected."""
+    folder, engines, manifest = Path(order.folder), Path(order.engines), order.manifest
+    title = f"prepare {manifest.name} {manifest.version}"
+    backend = backends.make(order.backend, threads=order.threads, engines=engines)
+    since_s = time.monotonic()
+    engine = backend.prepare(folder, manifest, order.sha)
+    session = backend.load(folder, manifest, order.sha)
+    build_ms = (time.monotonic() - since_s) * 1000
+    variant = next(one for one in manifest.variants if one.name == session.variant)
+    try:
+        count, difference = golden(session, folder, manifest, variant)
+        took_us = timed(session.bind())
+    except BadFrame as bad:
+        raise Rejected(f"{title}: {bad.what}", hint=bad.hint) from bad
+    return Prepared(
+        variant=variant.name,
+        runtime=backend.runtime(),
+        engine=engine.name if engine else "",
+        engine_bytes=engine.stat().st_size if engine else 0,
+        build_ms=round(build_ms, 1),
+        golden_samples=count,
+        golden_difference=difference,
+        golden_tolerance=variant.tolerance,
+        infer_us_p50=took_us,
+    )
+
+
+def golden(
+    session: Session, folder: Path, manifest: Manifest, variant: VariantSpec
+) -> tuple[int, float]:
+    """(samples, largest difference) to the outputs that the package expects.
+
+    Raises: Rejected when they differ by more than its tolerance, BadFrame.
+    """
+    title = f"golden samples of {manifest.name} {manifest.version} ({variant.name})"
+    bound, worst, count = session.bind(), 0.0, 0
+    try:
+        with np.load(folder / variant.golden, allow_pickle=False) as samples:
+            names = [name for name in samples.files if name.startswith("input_")][:MAX_SAMPLES]
+            for name in sorted(names):
+                given = samples[name]
+                if given.shape != bound.input_pixels.shape or given.dtype != np.uint8:
+                    raise Rejected(
+                        f"{title}: {name}: expected uint8 {list(bound.input_pixels.shape)}, got "
+                        f"{given.dtype} {list(given.shape)}",
+                        hint="pack the model again",
+                    )
+                bound.reset_state()
+                bound.input_pixels[...] = given
+                outputs = bound.run()
+                tail = name.removeprefix("input")
+                for output, got in outputs.items():
+                    if f"output_{output}{tail}" in samples.files:
+                        wanted = samples[f"output_{output}{tail}"]
+                        worst = max(worst, _difference(title, output, wanted, got))
+                count += 1
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise Rejected(f"{title}: {error}", hint="pack the model again") from error
+    if worst > variant.tolerance:
+        raise Rejected(
+            f"{title}: expected within {variant.tolerance:g}, got {worst:.4g}",
+            hint="the runtime here computes it otherwise: raise the tolerance or export again",
+        )
+    return count, worst
+
+
+def _difference(title: str, output: str, wanted: np.ndarray, got: np.ndarray) -> float:
+    if wanted.shape != got.shape:
+        raise Rejected(
+            f"{title}: {output}: expected {list(wanted.shape)}, got {list(got.shape)}",
+            hint="pack the model again",
+        )
+    if not np.isfinite(got).all():
+        raise Rejected(f"{title}: {output}: expected finite numbers, got NaN or infinity",
+                       hint="export the model again")  # fmt: skip
+    return float(np.abs(wanted.astype(np.float64) - got).max(initial=0.0))
+
+
+def timed(bound: Bound) -> float:
+    """The median of a few runs, in us, warm."""
+    took = []
+    for _ in range(TIMED_RUNS):
+        since = time.perf_counter_ns()
+        bound.run()
+        took.append((time.perf_counter_ns() - since) / 1000)
+    return round(sorted(took)[len(took) // 2], 1)
+
+
+def main() -> int:
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
+    confine(order.bounds)
+    try:
+        answer = Answer(prepared=work(order))
+    except MemoryError:
+        answer = Answer(
+            error=f"prepare {order.manifest.name} {order.manifest.version}: expected at most "
+            f"{order.bounds.memory_bytes >> 20} MB of memory, it wanted more",
+            hint="export a smaller variant",
+        )
+    except EdgeAgentError as wrong:
+        answer = Answer(error=wrong.what, hint=wrong.hint)
+    sys.stdout.buffer.write(msgspec.json.encode(answer))
+    return 0 if answer.prepared is not None else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
