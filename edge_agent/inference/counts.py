@@ -58,7 +58,7 @@ class LiveCount:
         self._took_us = Window()
         self._seen = SightCount()
 
-    def book(self, findings: Findings, frame: Frame, every: int, took_us: int) -> None:
+    def book(self, findings: Findings, frame: Frame, every: int, took_us: float) -> None:
         self._took_us.add(took_us)
         seen = glance(findings.objects, findings.labels, frame.size)
         self._seen.add(frame.number, every, seen)

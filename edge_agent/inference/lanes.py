@@ -157,7 +157,7 @@ class Lane:
         self._wall.renew(made)
         run.estimate_us = update_estimate(run.estimate_us, made - started)
         run.count.book(findings, seat.bound.input_pixels)
-        seat.tally.book(findings, frame, job.every, run_to - run_from)
+        seat.tally.book(findings, frame, job.every, took_us)
         if made > job.deadline_us:
             seat.tally.missed += 1
             if run.primary:

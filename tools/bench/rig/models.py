@@ -6,6 +6,7 @@ all of its layers all the same.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,45 @@ def write_detector(root: Path) -> None:
     np.savez(folder / "golden.npz", input_0=np.zeros((1, SIZE, SIZE, 3), np.uint8))
 
 
+BIG_NAME = "bench-big"
+BIG_SIDE = 64
+BIG_WIDTHS = (BIG_SIDE * BIG_SIDE, 2048, 2048, 1280)  # 1x1 products: 60 MB of weights, few sums
+
+
+def write_big(root: Path, version: str, seed: int) -> Path:
+    """<root>/bench-big/<version>: 60 MB of weights; versions differ in all of them."""
+    folder = root / BIG_NAME / version
+    folder.mkdir(parents=True)
+    manifest = MANIFEST.replace(NAME, BIG_NAME).replace(VERSION, version)
+    manifest = manifest.replace(f"[{SIZE}, {SIZE}]", f"[{BIG_SIDE}, {BIG_SIDE}]")
+    manifest = manifest.replace("channels = 3", "channels = 1").replace('"bgr"', '"gray"')
+    (folder / "manifest.toml").write_text(manifest)
+    (folder / "model.onnx").write_bytes(_big_network(seed).SerializeToString())
+    np.savez(folder / "golden.npz", input_0=np.zeros((1, BIG_SIDE, BIG_SIDE, 1), np.uint8))
+    return folder
+
+
+def _big_network(seed: int) -> Any:
+    rng = np.random.default_rng(seed)
+    shape = np.asarray([1, BIG_WIDTHS[0], 1, 1], np.int64)
+    consts: dict[str, NDArray[Any]] = {"to_unit": np.float32(1 / 255), "column": shape}
+    nodes = [
+        helper.make_node("Cast", ["image"], ["cast"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["cast", "to_unit"], ["unit"]),
+        helper.make_node("Reshape", ["unit", "column"], ["x0"]),
+    ]
+    for index, (before, after) in enumerate(pairwise(BIG_WIDTHS)):
+        weights = rng.standard_normal((after, before, 1, 1), np.float32) * (2 / before) ** 0.5
+        consts[f"w{index}"] = weights.astype(np.float32)
+        nodes += [
+            helper.make_node("Conv", [f"x{index}", f"w{index}"], [f"c{index}"]),
+            helper.make_node("Relu", [f"c{index}"], [f"x{index + 1}"]),
+        ]
+    consts |= _answers(np.random.default_rng(7))
+    nodes += _heads(f"x{len(BIG_WIDTHS) - 1}")
+    return _model(nodes, consts, [1, BIG_SIDE, BIG_SIDE, 1])
+
+
 def _network() -> Any:
     rng = np.random.default_rng(7)
     consts: dict[str, NDArray[Any]] = {"to_unit": np.float32(1 / 255)}
@@ -78,10 +118,14 @@ def _network() -> Any:
         ]  # fmt: skip
     consts |= _answers(rng)
     nodes += _heads(f"x{len(LAYERS)}")
+    return _model(nodes, consts, [1, SIZE, SIZE, 3])
+
+
+def _model(nodes: list[Any], consts: dict[str, NDArray[Any]], shape: list[int]) -> Any:
     graph = helper.make_graph(
         nodes,
         "detector",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, SIZE, SIZE, 3])],
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, shape)],
         [
             helper.make_tensor_value_info("boxes", TensorProto.FLOAT, [1, ROWS, 4]),
             helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, ROWS]),
