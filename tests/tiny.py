@@ -29,14 +29,19 @@ def write_package(
     fault: str = "",
     size: tuple[int, int] = SIZE,
 ) -> Path:
-    """fault: "" | nan | wrong-input | corrupt | blind | slow | states. Returns its folder.
+    """fault: "" | nan | wrong-input | corrupt | blind | slow | states | forever | always | labels |
+    nan-live. Returns its folder.
 
     blind: sees nothing. slow: some milliseconds a run. states: NaN at the fifth run after a reset.
+    forever: never returns from a picture that is not black; always: from none. labels: says other
+    words. nan-live: NaN for a picture that is not black.
     """
     folder = root / name / version
     folder.mkdir(parents=True)
     width, height = size
     manifest = MANIFEST.format(name=name, version=version, width=width, height=height)
+    if fault == "labels":
+        manifest = manifest.replace('key = "dark"', 'key = "shade"')
     (folder / "manifest.toml").write_text(manifest)
     shape = (width * 2, height) if fault == "wrong-input" else size
     if fault == "states":
@@ -83,6 +88,51 @@ def _slow(size: tuple[int, int], _: str) -> Any:
     return _finish(nodes, consts, size, side=np.array([SLOW_SIDE, SLOW_SIDE], np.int64))
 
 
+def _forever(size: tuple[int, int], fault: str) -> Any:
+    """A loop whose condition is that there is light in the picture, or nothing at all."""
+    make: Callable[..., Any] = helper.make_node
+    value: Callable[..., Any] = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [make("Identity", ["c"], ["c_next"]), make("Identity", ["v"], ["v_next"])],
+        "body",
+        [value("i", TensorProto.INT64, []), value("c", TensorProto.BOOL, []),
+         value("v", TensorProto.FLOAT, [])],
+        [value("c_next", TensorProto.BOOL, []), value("v_next", TensorProto.FLOAT, [])],
+    )  # fmt: skip
+    consts = {"limit": 60.0, "slope": 8.0, "least": -1.0 if fault == "always" else 0.0}
+    nodes = [
+        make("Cast", ["x"], ["f"], to=TensorProto.FLOAT),
+        make("Transpose", ["f"], ["t"], perm=[0, 3, 1, 2]),
+        make("ReduceMean", ["t"], ["mean"], axes=[0, 1, 2, 3], keepdims=0),
+        make("Greater", ["mean", "least"], ["lit"]),
+        make("Loop", ["times", "lit", "mean"], ["end"], body=body),
+        make("Sub", ["end", "mean"], ["nothing"]),
+        make("Sub", ["limit", "t"], ["d"]),
+        make("Add", ["d", "nothing"], ["e"]),
+        make("Div", ["e", "slope"], ["y"]),
+    ]
+    return _finish(nodes, consts, size, times=np.array(1 << 62, np.int64))
+
+
+def _nan_live(size: tuple[int, int], _: str) -> Any:
+    """0 / 0 where there is light in the picture."""
+    make: Callable[..., Any] = helper.make_node
+    consts = {"limit": 60.0, "slope": 8.0, "zero": 0.0}
+    nodes = [
+        make("Cast", ["x"], ["f"], to=TensorProto.FLOAT),
+        make("Transpose", ["f"], ["t"], perm=[0, 3, 1, 2]),
+        make("Greater", ["t", "zero"], ["lit"]),
+        make("Cast", ["lit"], ["n"], to=TensorProto.FLOAT),
+        make("Sub", ["slope", "n"], ["a"]),
+        make("Sub", ["a", "slope"], ["b"]),  # -1 where there is light, else 0
+        make("Sqrt", ["b"], ["root"]),
+        make("Sub", ["limit", "t"], ["d"]),
+        make("Add", ["d", "root"], ["e"]),
+        make("Div", ["e", "slope"], ["y"]),
+    ]
+    return _finish(nodes, consts, size)
+
+
 def _recurrent(size: tuple[int, int], _: str) -> Any:
     """y = sqrt(3 - s) everywhere, s + 1 fed back."""
     make: Callable[..., Any] = helper.make_node
@@ -125,7 +175,13 @@ def _finish(
     return model
 
 
-GRAPHS: dict[str, Callable[[tuple[int, int], str], Any]] = {"slow": _slow, "states": _recurrent}
+GRAPHS: dict[str, Callable[[tuple[int, int], str], Any]] = {
+    "slow": _slow,
+    "states": _recurrent,
+    "forever": _forever,
+    "always": _forever,
+    "nan-live": _nan_live,
+}
 STATES = """
 [[states]]
 input = "s"
