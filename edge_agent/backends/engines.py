@@ -9,7 +9,6 @@ cuts, not for attackers: who can write here can write anywhere in the state dire
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
 import platform
 import shutil
@@ -22,6 +21,7 @@ DIGEST = ".xxh3"
 SHA_CHARS = 32
 MAKING = ".making-"
 MAX_FILES = 4096
+PIECE_BYTES = 1 << 18
 
 
 def engine_path(engines: Path, sha: str, variant: str, runtime: str) -> Path:
@@ -39,9 +39,15 @@ def is_whole(path: Path) -> bool:
 
 
 def digest(path: Path) -> str:
-    """Raises: OSError, ValueError for an empty file."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-        return xxhash.xxh3_128_hexdigest(view)
+    """In pieces: who loads beside a live stream holds the interpreter for none of them long.
+
+    Raises: OSError.
+    """
+    found, piece = xxhash.xxh3_128(), bytearray(PIECE_BYTES)
+    with path.open("rb", buffering=0) as file, memoryview(piece) as view:
+        while count := file.readinto(piece):
+            found.update(view[:count])
+    return found.hexdigest()
 
 
 def settle(written: Path, path: Path) -> None:

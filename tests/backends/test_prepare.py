@@ -1,0 +1,181 @@
+"""A candidate is proved in a process of its own: it breaks that one at most, and is told why."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper
+
+from edge_agent import backends
+from edge_agent.backends import engines as shelf
+from edge_agent.backends.prepare import Bounds, Prepared, prepare
+from edge_agent.core.errors import Rejected
+from edge_agent.core.manifest import Manifest
+from edge_agent.stores.models import Models
+from tests.backends.graphs import SIZE, gray, manifest, save
+from tests.tiny import write_package
+
+STORE = Models((), shipped=False)
+SHAPE = [1, SIZE[1], SIZE[0], 1]
+
+
+@pytest.fixture
+def engines(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "engines"
+
+
+def package(tmp_path: Path, fault: str = "") -> tuple[Path, Manifest, str]:
+    folder = write_package(tmp_path / "models", fault=fault)
+    return folder, STORE.manifest(folder), STORE.identity(folder)
+
+
+def prove(engines: Path, found: tuple[Path, Manifest, str], **more: Any) -> Prepared:
+    return prepare(*found, engines, **more)
+
+
+def test_what_is_prepared_is_loaded_and_says_the_same(tmp_path: Path, engines: Path) -> None:
+    folder, spec, sha = found = package(tmp_path)
+    told = prove(engines, found)
+    path = engines / told.engine
+    assert told.runtime == f"ort{ort.__version__}"
+    assert path.stat().st_size == told.engine_bytes > 0
+    assert told.golden_samples == 1
+    assert told.build_ms > 0
+    assert shelf.is_whole(path)
+    assert sorted(p.name for p in engines.iterdir()) == sorted(
+        [path.name, path.with_suffix(".xxh3").name]
+    )
+    assert path.stat().st_mode & 0o777 == 0o600
+    says = []
+    for backend in (backends.make(), backends.make(engines=engines)):
+        bound = backend.load(folder, spec, sha).bind()
+        bound.fill(gray(64, 48, 70), (0, 0, 64, 48))
+        says.append(bound.run()["y"].copy())
+    assert np.array_equal(*says)
+    (folder / "model.onnx").write_bytes(b"not looked at any more")
+    backends.make(engines=engines).load(folder, spec, sha)
+
+
+@pytest.mark.parametrize("harm", ["cut", "flipped", "empty", "no digest", "no model"])
+def test_a_prepared_file_that_is_damaged_is_passed_over(
+    tmp_path: Path, engines: Path, harm: str
+) -> None:
+    folder, spec, sha = found = package(tmp_path)
+    path = engines / prove(engines, found).engine
+    content = bytearray(path.read_bytes())
+    if harm == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif harm == "flipped":
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    elif harm == "empty":
+        path.write_bytes(b"")
+    elif harm == "no digest":
+        path.with_suffix(".xxh3").unlink()
+    else:
+        path.write_bytes(b"no model, but whole")
+        path.with_suffix(".xxh3").write_text(shelf.digest(path))
+    bound = backends.make(engines=engines).load(folder, spec, sha).bind()
+    bound.run()
+
+
+def test_golden_samples_that_differ_refuse_it(tmp_path: Path, engines: Path) -> None:
+    folder, _, _ = package(tmp_path)
+    picture = np.zeros((1, 48, 64, 1), np.uint8)
+    right = np.full((1, 1, 48, 64), 60 / 8, np.float32)
+    for off, passes in ((0.0005, True), (0.1, False)):
+        np.savez(folder / "golden.npz", input_0=picture, output_y_0=right + np.float32(off))
+        found = folder, STORE.manifest(folder), STORE.identity(folder)
+        if passes:
+            assert prove(engines, found).golden_difference == pytest.approx(off, rel=1e-2)
+        else:
+            with pytest.raises(Rejected, match=r"golden samples.*within 0.001, got 0.1"):
+                prove(engines, found)
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        ("corrupt", "optimise model tiny"),
+        ("wrong-input", "the file has"),
+        ("nan", "finite numbers"),
+    ],
+)
+def test_a_candidate_that_is_wrong_is_refused_with_its_reason(
+    tmp_path: Path, engines: Path, fault: str, why: str
+) -> None:
+    folder, spec, sha = package(tmp_path, fault)
+    if fault == "nan":
+        wanted = np.zeros((1, 1, 48, 64), np.float32)
+        np.savez(folder / "golden.npz", input_0=np.zeros((1, 48, 64, 1), np.uint8),
+                 output_y_0=wanted)  # fmt: skip
+    with pytest.raises(Rejected, match=why) as refused:
+        prove(engines, (folder, spec, sha))
+    assert refused.value.hint
+    assert not [p for p in engines.iterdir() if p.name.startswith(".making")]
+
+
+def test_a_candidate_that_never_returns_is_ended(tmp_path: Path, engines: Path) -> None:
+    found = package(tmp_path, "always")
+    with pytest.raises(Rejected, match=r"not done within 1\.5 s"):
+        prove(engines, found, bounds=Bounds(wall_s=1.5))
+    folder = engines / ".making-left"
+    folder.mkdir()
+    with pytest.raises(Rejected, match=r"SIGXCPU|SIGKILL"):
+        prove(engines, found, bounds=Bounds(cpu_s=1))
+    assert not folder.exists(), "what an earlier one left is swept"
+
+
+def test_a_candidate_that_allocates_without_end_is_refused(tmp_path: Path, engines: Path) -> None:
+    nodes = [
+        helper.make_node("Cast", ["x"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["f"], ["m"], keepdims=0),
+        helper.make_node("ConstantOfShape", ["side"], ["plane"]),
+        helper.make_node("Add", ["plane", "m"], ["wide"]),
+        helper.make_node("ReduceMean", ["wide"], ["w"], keepdims=0),
+        helper.make_node("Transpose", ["f"], ["t"], perm=[0, 3, 1, 2]),
+        helper.make_node("Add", ["t", "w"], ["y"]),
+    ]
+    folder = save(
+        tmp_path / "tiny" / "1.0.0", nodes, {"x": (TensorProto.UINT8, SHAPE)},
+        {"y": (TensorProto.FLOAT, [1, 1, SIZE[1], SIZE[0]])},
+        {"side": np.array([30_000, 30_000], np.int64)},
+    )  # fmt: skip
+    np.savez(folder / "golden.npz", input_0=np.zeros(SHAPE, np.uint8))
+    with pytest.raises(Rejected, match=r"memory|allocat|ended"):
+        prepare(folder, manifest(), "ab" * 32, engines, bounds=Bounds(memory_bytes=1 << 30))
+
+
+def test_a_candidate_that_kills_its_process_is_refused_with_the_signal(
+    tmp_path: Path, engines: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real process that is killed by a real signal, as a crash in a runtime would."""
+    real: Callable[..., Any] = subprocess.Popen
+
+    def dying(words: list[str], **more: Any) -> Any:
+        code = "import os, sys; sys.stdin.read(); os.abort()"
+        return real([words[0], "-c", code], **more)
+
+    monkeypatch.setattr(subprocess, "Popen", dying)
+    with pytest.raises(Rejected, match=signal.Signals(signal.SIGABRT).name):
+        prove(engines, package(tmp_path))
+
+
+def test_what_belongs_to_no_package_is_collected(tmp_path: Path, engines: Path) -> None:
+    told = prove(engines, package(tmp_path))
+    stranger = shelf.engine_path(engines, "cd" * 32, "fp32", "ort0")
+    stranger.write_bytes(b"x" * 100)
+    sha = told.engine.split("-")[0]
+    assert shelf.collect(engines, [sha + "0" * 32]) == 100
+    assert (engines / told.engine).exists()
+    assert shelf.collect(engines, []) > 100
+    assert not os.listdir(engines)  # noqa: PTH208 - names are enough
+    assert shelf.collect(tmp_path / "nowhere", []) == 0
