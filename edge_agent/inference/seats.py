@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edge_agent.config.structs import StreamModel
 from edge_agent.core import schedule
+from edge_agent.core.errors import Overloaded
 from edge_agent.core.frames import Calibration, Frame
 from edge_agent.core.manifest import Manifest
 from edge_agent.core.trial import LiveCounts
@@ -26,6 +27,8 @@ from edge_agent.orders import ModelRef
 from edge_agent.ports import Backend, Bound, Session
 
 WARM_RUNS = 3
+LOAD_TIMES = 3  # of its file a model takes while it is loaded, at most (2.2 were measured)
+SPARE_BYTES = 64 << 20  # for everything else on the machine
 GAP_US = 1_000_000  # without a frame for longer, what is fed back is of another moment
 
 
@@ -54,27 +57,47 @@ class Loaded:
 
 
 class Shelf:
-    """Sessions by content; one serves all streams of a model."""
+    """Sessions by content; one serves all streams of a model. free_bytes: of memory, here."""
 
-    def __init__(self, backend: Backend, read_manifest: Callable[[Path], Manifest]) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        read_manifest: Callable[[Path], Manifest],
+        free_bytes: Callable[[], int | None] = lambda: None,
+    ) -> None:
         self._backend = backend
         self._read_manifest = read_manifest
+        self._free_bytes = free_bytes
         self._loaded: dict[str, Loaded] = {}
         self._turn = threading.Lock()  # a loader works beside the control thread
 
     def load(self, folder: str, sha: str) -> Loaded:
-        """Raises: Rejected."""
+        """Raises: Rejected, Overloaded when the live models would be left without memory."""
         with self._turn:
             if sha not in self._loaded:
                 manifest = self._read_manifest(Path(folder))
+                if self._loaded:  # the first has to run, whatever there is
+                    self._check_room(Path(folder), manifest)
                 session = self._backend.load(Path(folder), manifest, sha)
                 self._loaded[sha] = Loaded(sha=sha, manifest=manifest, session=session)
             return self._loaded[sha]
 
+    def _check_room(self, folder: Path, manifest: Manifest) -> None:
+        free = self._free_bytes()
+        files = [folder / variant.file for variant in manifest.variants]
+        largest = max((path.stat().st_size for path in files if path.is_file()), default=0)
+        wanted = LOAD_TIMES * largest + SPARE_BYTES
+        if free is not None and free < wanted:
+            raise Overloaded(
+                f"load model {manifest.name} {manifest.version}: expected {wanted >> 20} MB of "
+                f"free memory, got {free >> 20} MB",
+                hint="stop what else runs here, or ship a smaller variant",
+            )
+
     def keep_only(self, shas: Iterable[str]) -> int:
         """Closes every session that nobody sits on; returns how many.
 
-        None while a loader works: a roll-back does not wait for it, and it tidies at its end.
+        No session while a loader works: a roll-back does not wait for it, and it tidies at its end.
         """
         if not self._turn.acquire(blocking=False):
             return 0

@@ -18,7 +18,7 @@ import cv2
 
 from edge_agent import backends, sources
 from edge_agent.core.errors import EdgeAgentError, Rejected
-from edge_agent.host import SystemClock
+from edge_agent.host import SystemClock, SystemHost
 from edge_agent.inference.control import Verbs, Wire, Words, serve
 from edge_agent.inference.record import Identity
 from edge_agent.inference.runtime import Neighbours, Runtime
@@ -90,7 +90,7 @@ def _build(
     )
     near = Neighbours(
         clock=clock,
-        shelf=Shelf(backend, Models((), shipped=False).manifest),
+        shelf=Shelf(backend, Models((), shipped=False).manifest, free_bytes),
         make_source=make_source,
         told=words,
         wake=wake,
@@ -98,6 +98,11 @@ def _build(
         on_death=on_death,
     )
     return Runtime(begin.engine, begin.lanes, Identity(begin.node, begin.boot), near)
+
+
+def free_bytes() -> int | None:
+    """Of memory, as the kernel reckons it; None where it does not say."""
+    return SystemHost().sample().memory_available_bytes
 
 
 class Bell:

@@ -14,6 +14,7 @@ import pytest
 
 from edge_agent import backends, memory
 from edge_agent.backends.onnx import OnnxBackend, OnnxSession
+from edge_agent.core.errors import Overloaded
 from edge_agent.core.frames import Result
 from edge_agent.core.manifest import Manifest
 from edge_agent.core.trial import ShadowCounts
@@ -168,6 +169,18 @@ def test_a_candidate_that_is_no_model_is_refused_and_leaves_nothing(
         side.ask("dance")
     side.more(5)
     assert_no_frame_is_missing(side.drain())
+
+
+def test_a_candidate_never_takes_the_memory_of_what_is_live(packages: Path) -> None:
+    old, new = ref(packages / "tiny" / "1.0.0"), ref(packages / "tiny" / "1.1.0")
+    free = [100 << 20]
+    shelf = Shelf(backends.make(), Models((), shipped=False).manifest, lambda: free[0])
+    free[0] = 1 << 20
+    shelf.load(old.folder, old.sha)
+    with pytest.raises(Overloaded, match="expected 64 MB of free memory, got 1 MB"):
+        shelf.load(new.folder, new.sha)
+    free[0] = 100 << 20
+    shelf.load(new.folder, new.sha)
 
 
 def open_sessions() -> int:

@@ -24,7 +24,7 @@ from edge_agent.services.engine.taps import Rest
 log = logs.get("engine")
 
 LOAD_TIMEOUT_S = 180.0
-ROLL_BACK_TIMEOUT_S = 1.0  # a side that takes longer is ended: the next starts on what was before
+ROLL_BACK_TIMEOUT_S = 2.0  # it takes milliseconds; a side that is silent so long is ended
 BESIDE_EVERY = 5  # on trial the version before looks at each 5th frame, for comparison
 
 
