@@ -180,7 +180,10 @@ def serve(wire: Wire, verbs: Verbs) -> None:
 
 
 def load_beside(wire: Wire, verbs: Verbs, request: Request) -> None:
-    realtime.go_background()
+    if verbs.runtime.realtime_wanted:
+        realtime.go_beside()
+    else:
+        realtime.go_background(realtime_wanted=False)
     answer(wire, verbs, request)
 
 

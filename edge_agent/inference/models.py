@@ -62,10 +62,11 @@ class ModelVerbs:
         *,
         clock: Clock,
         is_idle: Callable[[], bool] = lambda: True,
+        realtime_wanted: bool = False,
     ) -> None:
         self._shelf = shelf
         self._streams = streams
-        self.shadows = Shadows(clock, is_idle)
+        self.shadows = Shadows(clock, is_idle, realtime_wanted=realtime_wanted)
         self._candidates: dict[tuple[str, str], Candidate] = {}
         self._loading: set[str] = set()  # shas that a loader works on: nobody tidies them away
         self._trials: dict[str, Loaded] = {}  # by model, what is live but not committed

@@ -19,7 +19,7 @@ from edge_agent.config.structs import EngineConfig
 from edge_agent.core import schedule
 from edge_agent.core.errors import ConfigError, EdgeAgentError
 from edge_agent.core.frames import Calibration, Drop, Signal
-from edge_agent.inference import record
+from edge_agent.inference import realtime, record
 from edge_agent.inference.capture import Capture, Start
 from edge_agent.inference.desk import Desk
 from edge_agent.inference.lanes import Lane
@@ -92,12 +92,13 @@ class Runtime:
             watch=self._watch_shadows,
         )
         self.models = ModelVerbs(
-            near.shelf, self.all_streams, clock=near.clock, is_idle=lambda: self._desk.is_idle
-        )
+            near.shelf, self.all_streams, clock=near.clock, is_idle=lambda: self._desk.is_idle,
+            realtime_wanted=config.realtime,
+        )  # fmt: skip
         self._threads = [
             spawn(f"lane-{i}", self._lane_body(i), near.on_death) for i in range(lanes)
         ]
-        self._threads.append(spawn("pulse", self._pulse.body, near.on_death))
+        self._threads.append(spawn("pulse", self._pulse_body, near.on_death))
 
     # ── streams ───────────────────────────────────────────────────────────────────────────────
 
@@ -161,6 +162,10 @@ class Runtime:
         self._pulse.last_word(stream, "stopped")
         self.models.tidy()
 
+    @property
+    def realtime_wanted(self) -> bool:
+        return self._config.realtime
+
     def all_streams(self) -> list[Stream]:
         return list(self._streams.values())
 
@@ -201,6 +206,11 @@ class Runtime:
         stream = self._streams.get(run.stream)
         if stream is not None:
             stream.lost(run, why)
+
+    def _pulse_body(self) -> None:
+        if self._config.realtime:
+            realtime.go_beside()
+        self._pulse.body()
 
     def _lane_body(self, index: int) -> Callable[[], None]:
         near = self._near

@@ -21,6 +21,7 @@ from edge_agent.core.errors import Overloaded
 from edge_agent.core.frames import Calibration, Frame
 from edge_agent.core.manifest import Manifest
 from edge_agent.core.trial import LiveCounts
+from edge_agent.inference import realtime
 from edge_agent.inference.counts import LiveCount, ModelCount
 from edge_agent.inference.interpret import Findings, Interpreter
 from edge_agent.orders import ModelRef
@@ -138,7 +139,8 @@ class Seat:
         frame = Frame(number=0, captured_us=0, pixels=black)
         for _ in range(WARM_RUNS):
             self.bound.fill(frame, (0, 0, width, height))
-            self.bound.run()
+            with realtime.heavy():
+                self.bound.run()
 
     def begin(self, at_us: int) -> bool:
         """Before a frame, in its lane: nothing is fed back from before a start, a swap or a gap.

@@ -82,9 +82,18 @@ class Shadow:
 class ShadowThread:
     """All shadows of one candidate. `watch` is called by whoever keeps time, again and again."""
 
-    def __init__(self, model: str, sha: str, *, clock: Clock, is_idle: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        model: str,
+        sha: str,
+        *,
+        clock: Clock,
+        is_idle: Callable[[], bool],
+        realtime_wanted: bool,
+    ) -> None:
         self.model = model
         self.sha = sha
+        self._realtime_wanted = realtime_wanted
         self.shadows: dict[str, Shadow] = {}
         self._clock = clock
         self._is_idle = is_idle
@@ -139,7 +148,7 @@ class ShadowThread:
     # ── its own thread ────────────────────────────────────────────────────────────────────────
 
     def _body(self) -> None:
-        realtime.go_background()
+        realtime.go_background(realtime_wanted=self._realtime_wanted)
         for shadow in self.shadows.values():
             self._guard(shadow, shadow.seat.warm)
         while not self._stopped.is_set():
@@ -190,7 +199,8 @@ def look(shadow: Shadow, looked: Looked) -> None:
     seat.bound.fill(frame, roi)
     now_ns = run_clock(seat)
     from_ns = now_ns()
-    outputs = seat.bound.run()
+    with realtime.heavy():
+        outputs = seat.bound.run()
     took_us = (now_ns() - from_ns) / 1000
     found = seat.look(frame, outputs, roi, looked.at_us)
     shadow.count.book(

@@ -20,8 +20,11 @@ Runs = Sequence[tuple[Run, Stream]]
 class Shadows:
     """`watch` is called from the pulse, the rest from the control thread."""
 
-    def __init__(self, clock: Clock, is_idle: Callable[[], bool]) -> None:
+    def __init__(
+        self, clock: Clock, is_idle: Callable[[], bool], *, realtime_wanted: bool = False
+    ) -> None:
         self._clock = clock
+        self._realtime_wanted = realtime_wanted
         self._is_idle = is_idle
         self._running: dict[str, ShadowThread] = {}  # by model; one that hung stays, for its counts
         self._gone: list[ShadowThread] = []  # stopped; one that hangs still holds its memory
@@ -46,7 +49,10 @@ class Shadows:
                 "memory are still taken",
                 hint="restart the agent when the rooms are idle",
             )
-        thread = ShadowThread(model, loaded.sha, clock=self._clock, is_idle=self._is_idle)
+        thread = ShadowThread(
+            model, loaded.sha, clock=self._clock, is_idle=self._is_idle,
+            realtime_wanted=self._realtime_wanted,
+        )  # fmt: skip
         self._running[model] = thread
         thread.start({s.name: Seat(loaded, run.ref.options, s.options) for run, s in runs}, every)
         for run, stream in runs:

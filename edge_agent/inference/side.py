@@ -19,6 +19,7 @@ import cv2
 from edge_agent import backends, sources
 from edge_agent.core.errors import EdgeAgentError, Rejected
 from edge_agent.host import SystemClock, SystemHost
+from edge_agent.inference import realtime
 from edge_agent.inference.control import Verbs, Wire, Words, serve
 from edge_agent.inference.record import Identity
 from edge_agent.inference.runtime import Neighbours, Runtime
@@ -46,6 +47,8 @@ def run_side(
         return
     if request.begin is None:
         raise Rejected(f"control: first verb {request.verb!r}, expected 'begin'")
+    if request.begin.engine.realtime:
+        realtime.go_beside()
     words = Words(wire)
     try:
         runtime = _build(

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT))
@@ -36,10 +36,8 @@ def equip(meter: Meter) -> None:
         assert isinstance(config, PhantomSource)
         return Camera(config, clock, meter)
 
-    def make_backend(
-        name: BackendName = "auto", *, threads: int = 1, engines: Path | None = None
-    ) -> Backend:
-        return Metered(_make_backend(name, threads=threads, engines=engines), meter)
+    def make_backend(name: BackendName = "auto", **options: Any) -> Backend:
+        return Metered(_make_backend(name, **options), meter)
 
     sources.make = make_source
     backends.make = make_backend
