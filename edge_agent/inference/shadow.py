@@ -48,7 +48,9 @@ class Looked(NamedTuple):
 class Shadow:
     """One candidate on one stream."""
 
-    def __init__(self, stream: str, seat: Seat, every: int, bell: SimpleQueue[Shadow]) -> None:
+    def __init__(
+        self, stream: str, seat: Seat, every: int, bell: SimpleQueue[Shadow | None]
+    ) -> None:
         self.stream = stream
         self.seat = seat
         self.every = every
@@ -97,8 +99,10 @@ class ShadowThread:
         self.shadows: dict[str, Shadow] = {}
         self._clock = clock
         self._is_idle = is_idle
-        self._bell: SimpleQueue[Shadow] = SimpleQueue()
+        self._bell: SimpleQueue[Shadow | None] = SimpleQueue()  # None: look whether to stop
         self._stopped = threading.Event()
+        self._stopped_us = 0
+        self._found_hung = False
         self._busy: tuple[Shadow, Seat, int] | None = None  # with whom, since when
         self._thread = threading.Thread(target=self._body, name=f"shadow-{model}", daemon=True)
 
@@ -109,7 +113,9 @@ class ShadowThread:
 
     def stop(self) -> None:
         """Returns at once; a run under way is asked to end."""
+        self._stopped_us = self._clock.boot_us()
         self._stopped.set()
+        self._bell.put(None)  # its memory is wanted back now
         busy = self._busy
         if busy is not None:
             busy[1].bound.cancel()
@@ -125,10 +131,10 @@ class ShadowThread:
     def is_stopped(self) -> bool:
         return self._stopped.is_set()
 
-    @property
-    def is_hung(self) -> bool:
-        """It was asked to end a run, and has not come back from it."""
-        return self.is_stopped and self.is_alive and self._busy is not None
+    def is_hung(self, now_us: int) -> bool:
+        """It was asked to end a run, and has not come back from it though it had time to."""
+        late = now_us - self._stopped_us > HANG_LEAST_US
+        return self.is_stopped and self.is_alive and (self._found_hung or late)
 
     def watch(self, now_us: int) -> Shadow | None:
         """The shadow that has just been found to hang, once; the whole candidate is then let go."""
@@ -140,7 +146,7 @@ class ShadowThread:
         limit_us = max(HANG_LEAST_US, HANG_BUDGETS * budget_us)
         if now_us - since_us <= limit_us:
             return None
-        shadow.count.hung = True
+        shadow.count.hung = self._found_hung = True
         shadow.count.problem = f"no answer within {limit_us / 1e6:g} s"
         self.stop()
         return shadow
@@ -153,15 +159,19 @@ class ShadowThread:
             self._guard(shadow, shadow.seat.warm)
         while not self._stopped.is_set():
             try:
-                shadow = self._bell.get(timeout=IDLE_S)
+                rung = self._bell.get(timeout=IDLE_S)
             except Empty:
                 continue
-            self._give_way()
-            looked = shadow.take()
-            if looked is not None and not self._stopped.is_set():
-                shadow.count.taken += 1
-                self._guard(shadow, lambda s=shadow, x=looked: look(s, x))  # type: ignore[misc]
+            if rung is not None:
+                self._serve(rung)
         self._let_go()
+
+    def _serve(self, shadow: Shadow) -> None:
+        self._give_way()
+        looked = shadow.take()
+        if looked is not None and not self._stopped.is_set():
+            shadow.count.taken += 1
+            self._guard(shadow, lambda: look(shadow, looked))
 
     def _give_way(self) -> None:
         """A frame that waits for a lane goes first; a shadow that waits too long loses its own."""

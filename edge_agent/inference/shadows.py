@@ -43,7 +43,8 @@ class Shadows:
         """
         self.stop(model, runs)
         self._gone = [thread for thread in self._gone if thread.is_alive]
-        if sum(thread.is_hung for thread in self._gone) >= MAX_LOST:
+        now_us = self._clock.boot_us()
+        if sum(thread.is_hung(now_us) for thread in self._gone) >= MAX_LOST:
             raise Rejected(
                 f"shadow {model}: a run of an earlier candidate never came back, its thread and "
                 "memory are still taken",

@@ -133,6 +133,20 @@ def test_a_candidate_that_never_ends_its_first_run_is_refused(
     assert_no_frame_is_missing(side.drain())
 
 
+def test_one_that_was_stopped_within_a_run_is_not_taken_for_hung(
+    packages: Path, side: Side
+) -> None:
+    """The next candidate came at once, and was refused for it."""
+    one, other = ref(packages / "1.1.0"), ref(packages / "2.0.0")
+    load(side, one)
+    load(side, other)
+    for _ in range(10):
+        for candidate in (other, one):
+            side.ask("shadow", model="tiny", sha=candidate.sha, every=1)
+            side.more(2)
+    assert_no_frame_is_missing(side.drain())
+
+
 def test_a_level_sheds_the_shadow_first(packages: Path, side: Side) -> None:
     well = ref(packages / "1.1.0")
     begin(side, well)
