@@ -16,24 +16,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_agent import backends
 from edge_agent.backends.engines import sweep
 from edge_agent.core.errors import BadFrame, EdgeAgentError, Rejected
+from edge_agent.core.golden import Gap, samples, widest_gap
 from edge_agent.core.manifest import Manifest, VariantSpec
 from edge_agent.ports import Bound, Session
 
-Numbers = NDArray[Any]
-
 NICE = 10
-MAX_SAMPLES = 64
 MAX_ANSWER_BYTES = 1 << 20
 MAX_WORDS = 300  # characters of what a process that failed said last
 TIMED_RUNS = 10
@@ -62,6 +58,14 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     golden_difference: float = 0.0
     golden_tolerance: float = 0.0
     infer_us_p50: float = 0.0
+
+
+class Golden(NamedTuple):
+    """difference, tolerance: of the output that is furthest off, by its own tolerance."""
+
+    samples: int
+    difference: float
+    tolerance: float
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,7 +189,7 @@ def work(order: Order) -> Prepared:
     build_ms = (time.monotonic() - since_s) * 1000
     variant = next(one for one in manifest.variants if one.name == session.variant)
     try:
-        count, difference = golden(session, folder, manifest, variant)
+        told = golden(session, folder, manifest, variant)
         took_us = timed(session.bind())
     except BadFrame as bad:
         raise Rejected(f"{title}: {bad.what}", hint=bad.hint) from bad
@@ -195,68 +199,40 @@ def work(order: Order) -> Prepared:
         engine=engine.name if engine else "",
         engine_bytes=engine.stat().st_size if engine else 0,
         build_ms=round(build_ms, 1),
-        golden_samples=count,
-        golden_difference=difference,
-        golden_tolerance=variant.tolerance,
+        golden_samples=told.samples,
+        golden_difference=told.difference,
+        golden_tolerance=told.tolerance,
         infer_us_p50=took_us,
     )
 
 
-def golden(
-    session: Session, folder: Path, manifest: Manifest, variant: VariantSpec
-) -> tuple[int, float]:
-    """(samples, largest difference) to the outputs that the package expects.
-
-    Raises: Rejected when they differ by more than its tolerance, BadFrame.
-    """
+def golden(session: Session, folder: Path, manifest: Manifest, variant: VariantSpec) -> Golden:
+    """Raises: Rejected when an output differs by more than its tolerance, BadFrame."""
     title = f"golden samples of {manifest.name} {manifest.version} ({variant.name})"
-    bound, worst = session.bind(), 0.0
+    bound, worst = session.bind(), Gap("", 0.0, 1.0)
     try:
-        with np.load(folder / variant.golden, allow_pickle=False) as samples:
-            names = sorted(name for name in samples.files if name.startswith("input_"))
-            for name in names[:MAX_SAMPLES]:
-                worst = max(worst, _sample(title, bound, samples, name))
+        with np.load(folder / variant.golden, allow_pickle=False) as held:
+            found = samples({name: held[name] for name in held.files}, variant.golden)
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise Rejected(f"{title}: {error}", hint="pack the model again") from error
-    if worst > variant.tolerance:
+    for sample in found:
+        if sample.fed.shape != bound.input_pixels.shape:
+            raise Rejected(
+                f"{title}: expected inputs {list(bound.input_pixels.shape)}, got "
+                f"{list(sample.fed.shape)}",
+                hint="pack the model again",
+            )
+        bound.reset_state()
+        bound.input_pixels[...] = sample.fed
+        gap = widest_gap(sample, bound.run(), variant)
+        worst = max(worst, gap, key=lambda one: one.difference / one.tolerance)
+    if not worst.within:
         raise Rejected(
-            f"{title}: expected within {variant.tolerance:g}, got {worst:.4g}",
+            f"{title}: {worst.output}: expected within {worst.tolerance:g}, "
+            f"got {worst.difference:.4g}",
             hint="the runtime here computes it otherwise: raise the tolerance or export again",
         )
-    return len(names[:MAX_SAMPLES]), worst
-
-
-def _sample(title: str, bound: Bound, samples: Mapping[str, Any], name: str) -> float:
-    given = samples[name]
-    if given.shape != bound.input_pixels.shape or given.dtype != np.uint8:
-        raise Rejected(
-            f"{title}: {name}: expected uint8 {list(bound.input_pixels.shape)}, got "
-            f"{given.dtype} {list(given.shape)}",
-            hint="pack the model again",
-        )
-    bound.reset_state()
-    bound.input_pixels[...] = given
-    tail = name.removeprefix("input")
-    return max(
-        (
-            _difference(title, output, samples[f"output_{output}{tail}"], got)
-            for output, got in bound.run().items()
-            if f"output_{output}{tail}" in samples
-        ),
-        default=0.0,
-    )
-
-
-def _difference(title: str, output: str, wanted: Numbers, got: Numbers) -> float:
-    if wanted.shape != got.shape:
-        raise Rejected(
-            f"{title}: {output}: expected {list(wanted.shape)}, got {list(got.shape)}",
-            hint="pack the model again",
-        )
-    if not np.isfinite(got).all():
-        raise Rejected(f"{title}: {output}: expected finite numbers, got NaN or infinity",
-                       hint="export the model again")  # fmt: skip
-    return float(np.abs(wanted.astype(np.float64) - got).max(initial=0.0))
+    return Golden(len(found), worst.difference, worst.tolerance)
 
 
 def timed(bound: Bound) -> float:

@@ -30,8 +30,11 @@ from tests.tiny import write_package
 pytestmark = pytest.mark.anyio
 
 STORE = Models((), shipped=False)
-LIMITS = Limits(frames=15, probation_frames=15, probation_s=0.0, settle_frames=5)
-PATIENT: dict[str, Any] = {"deadline_ms": 5000.0, "max_age_ms": 5000.0}  # this machine may be busy
+LIMITS = Limits(
+    frames=15, probation_frames=15, probation_s=0.0, settle_frames=5,
+    max_slowdown=50.0, max_missed_share=1.0,  # this machine may be busy
+)  # fmt: skip
+PATIENT: dict[str, Any] = {"deadline_ms": 5000.0, "max_age_ms": 5000.0}
 
 
 class House:
