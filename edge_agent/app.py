@@ -127,7 +127,7 @@ def build(
     orders = Orders(models_of(config, ground.state_dir))
     begin = Begin(
         engine=config.engine, lanes=lanes_of(config), node=config.node, boot=host.boot_id(),
-        exam_key=ground.exam_key,
+        exam_key=ground.exam_key, engines=str(ground.state_dir / "engines"),
     )  # fmt: skip
     hearing = Hearing(notes)
     engine = Engine(
