@@ -40,12 +40,14 @@ async def whole_ordeal(folder: Path, plan: Plan) -> dict[str, Any]:
     start_s = time.monotonic()
     async with Ward(folder, plan) as ward:
         whole = Whole(folder, ward.port)
-        for _ in range(plan.cycles):
+        for cycle in range(plan.cycles):
             agent = await whole.start()
-            await _live(ward, whole.life_s(ward.dice, plan.life_s))
+            if cycle % 3:  # the others may die before they have begun
+                await whole.begun()
+            await _live(ward, ward.dice.random() * plan.life_s)
             await whole.kill(agent)
         agent = await whole.start()
-        await asyncio.sleep(plan.life_s)
+        await whole.begun()
         await whole.stop(agent)
         drain_s = await _drain(ward, whole.state)
     told = read_told(ward.told)

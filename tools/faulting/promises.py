@@ -36,7 +36,7 @@ def read_told(path: Path) -> Told:
     for line in path.read_bytes().split(b"\n")[:-1]:
         word, _, rest = line.decode().partition(" ")
         if word in ("next", "closed"):
-            stream, klass, epoch, number = rest.split()
+            stream, klass, epoch, number = rest.split(" ")  # the stream may be ""
             getattr(told, word)[stream, klass, int(epoch)] = int(number)
         elif word == "open":
             told.reopen_ms.append(float(rest.split()[1]))

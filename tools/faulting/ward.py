@@ -24,7 +24,7 @@ from tools.faulting.content import NODE
 from tools.faulting.proxy import Proxy, proxy
 from tools.hot_tier.roads import UP
 
-AGENT_LIFE_S: Final = 4.0  # the longest of a whole one
+AGENT_LIFE_S: Final = 2.0  # the longest of a whole one, once it has begun
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import shutil
 import signal
 import sqlite3
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -24,7 +24,9 @@ from tools.faulting.children import Fell
 from tools.faulting.content import NODE
 from tools.faulting.promises import Key
 
-LEAST_S: Final = 0.5  # of a life
+BEGIN_S: Final = 45.0  # for results to flow
+LOOK_S: Final = 0.05
+BEGUN: Final = 10  # looks that saw another commit
 STOP_S: Final = 30.0
 FILES: Final = ("spool.db", "spool.db-wal")
 CONFIG: Final = """\
@@ -52,12 +54,12 @@ answer_s = 2.0
 keepalive_s = 5
 
 [streams.us]
-source = {{ kind = "phantom", scene = "ultrasound", size = [160, 120], fps = 60 }}
-models = [{{ name = "us-chamber" }}]
+source = {{ kind = "phantom", scene = "ultrasound", size = [160, 120], fps = 30 }}
+models = [{{ name = "us-chamber", version = "1.0.0" }}]
 
 [streams.endo]
-source = {{ kind = "phantom", scene = "endoscope", size = [160, 120], fps = 60 }}
-models = [{{ name = "endo-polyp" }}]
+source = {{ kind = "phantom", scene = "endoscope", size = [160, 120], fps = 30 }}
+models = [{{ name = "endo-polyp", version = "1.0.0" }}]
 """
 
 
@@ -83,8 +85,13 @@ class Whole:
                 env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
             )  # fmt: skip
 
-    def life_s(self, dice: random.Random, longest_s: float) -> float:
-        return LEAST_S + dice.random() * (longest_s - LEAST_S)
+    async def begun(self) -> None:
+        """Until results flow into the spool; at most so long."""
+        until_s, wal, last, seen = time.monotonic() + BEGIN_S, self.state / FILES[1], 0, 0
+        while time.monotonic() < until_s and seen < BEGUN:
+            await asyncio.sleep(LOOK_S)
+            now = _changed(wal)
+            last, seen = now, seen + (now != last)
 
     async def kill(self, agent: asyncio.subprocess.Process) -> None:
         """Raises: Fell when it had ended before."""
@@ -123,6 +130,10 @@ class Whole:
             for identity, _, body in copy.execute("SELECT id, crc, body FROM r"):
                 key = keys[identity >> schema.SEQ_BITS]
                 self.bodies[key, identity & schema.MAX_SEQ] = body
+
+
+def _changed(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def key_of(log: Log) -> Key:
