@@ -138,24 +138,37 @@ def _void(book: dict[str, int]) -> int:
 
 def _flaws(told: Told, found: Found) -> list[str]:
     """Where a balance does not add up, or the two sides do not agree."""
-    flaws = []
-    s = told.sheet
+    return [*_of_agent(told), *_of_files(told, found), *_of_logs(told, found)]
+
+
+def _of_agent(told: Told) -> list[str]:
+    flaws, s = [], told.sheet
     if not s or s["appended"] != s["acked"] + s["evicted"] + s["corrupt"] + s["records"]:
         flaws.append(f"the agent's sheet: {s}")
     elif s["records"] or s["evicted"] or s["corrupt"]:
         flaws.append(f"the agent gave records up, or holds some: {s}")
     if s and s["appended"] != sum(end - 1 for end in told.closed.values()):
         flaws.append(f"appended {s['appended']}, the logs say otherwise")
-    held_ids = {(key, seq) for key, seqs in found.held.items() for seq in seqs}
-    committed = {(key, seq) for key, seq in held_ids if seq < told.closed.get(key, 1)}
-    for name, lines in found.files.items():
-        ids = _ids(lines)
-        # what was never committed may lie above a gap for ever: then it is not in order
-        if not committed <= ids <= held_ids or (name == "live" and ids != held_ids):
-            flaws.append(f"{name} has {len(ids)} records, the database {len(held_ids)}")
     for key, end in told.next.items():
         if told.closed.get(key, 0) < end:
             flaws.append(f"{key} was promised up to {end}, and ends at {told.closed.get(key)}")
+    return flaws
+
+
+def _of_files(told: Told, found: Found) -> list[str]:
+    flaws = []
+    held = {(key, seq) for key, seqs in found.held.items() for seq in seqs}
+    committed = {(key, seq) for key, seq in held if seq < told.closed.get(key, 1)}
+    for name, lines in found.files.items():
+        ids = _ids(lines)
+        # what was never committed may lie above a gap for ever: then it is not in order
+        if not committed <= ids <= held or (name == "live" and ids != held):
+            flaws.append(f"{name} has {len(ids)} records, the database {len(held)}")
+    return flaws
+
+
+def _of_logs(told: Told, found: Found) -> list[str]:
+    flaws = []
     for key, book in found.books.items():
         end, held = told.closed.get(key, 1), found.held[key]
         if len(held) != book["held"] or book["conflicts"]:
