@@ -16,9 +16,9 @@ pytestmark = pytest.mark.anyio
 async def test_whatever_flips_no_record_is_wrong_and_all_that_is_skipped_is_counted(
     tmp_path: Path,
 ) -> None:
-    found = await flips(tmp_path, 25, seed=3)
+    found = await flips(tmp_path, 16, seed=3)
     assert found["ok"], found
-    assert found["harmed"] > 10
+    assert found["harmed"] > 6
     assert found["skipped"] > 0
 
 

@@ -10,6 +10,7 @@ import functools
 import os
 import random
 import secrets
+import signal
 import sys
 import time
 from collections.abc import Iterable
@@ -21,7 +22,7 @@ import msgspec
 
 from edge_agent import logs
 from edge_agent.config.structs import LogConfig, SuperviseConfig, UplinkConfig
-from edge_agent.core.frames import Alarm, AnyRecord, Event, Result, Tally
+from edge_agent.core.frames import Alarm, AnyRecord, Event, Record, Result, Tally
 from edge_agent.core.logbook import Log
 from edge_agent.host import SystemClock
 from edge_agent.links.mqtt import MqttLink
@@ -39,7 +40,8 @@ LOOK_S: Final = 0.05
 def main(order: dict[str, Any]) -> int:
     """folder: of the spool. told: the file of promises. port: of the broker, or of a road to it.
 
-    drain: nothing is produced; it ends well when nothing is left to send or to tell.
+    drain: one record is produced, as by every life; it says when nothing is left to send or to
+    tell, and ends well when it is stopped.
     """
     logs.setup(LogConfig(level="error"), sys.stderr)
     told = os.open(order["told"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -59,6 +61,8 @@ def main(order: dict[str, Any]) -> int:
     for line in _lines("closed", spool.logs()):
         say(line)
     anyio.run(_live, spool, clock, order, say)
+    for line in _lines("closed", spool.logs()):
+        say(line)
     say(f"sheet {msgspec.json.encode(spool.stats()).decode()}")
     return 0
 
@@ -104,7 +108,8 @@ async def _live(
         async with anyio.create_task_group() as group:
             group.start_soon(functools.partial(floor.start, "uplink", uplink.run, vital=False))
             if order["drain"]:
-                await _drained(spool)
+                uplink.on_record(_first_word(spool, clock))
+                await _drained(spool, say)
             else:
                 await _produce(spool, uplink, clock)
             group.cancel_scope.cancel()
@@ -127,12 +132,20 @@ async def _produce(spool: DiskSpool, uplink: Uplink, clock: SystemClock) -> None
         await anyio.sleep(dice.random() * PAUSE_S)
 
 
-async def _drained(spool: DiskSpool) -> None:
+def _first_word(spool: DiskSpool, clock: SystemClock) -> Record:
+    return spool.append(content_of(Event, "us", epoch=spool.epoch, seq=1, at_us=clock.boot_us()))
+
+
+async def _drained(spool: DiskSpool, say: functools.partial[None]) -> None:
     def is_over() -> bool:
         """Nothing is held, and nothing is left to be told of an earlier life."""
         return not spool.stats().records and all(
             log.key.epoch == spool.epoch for log in spool.logs()
         )
 
-    while not is_over():  # noqa: ASYNC110 - of a thread
-        await anyio.sleep(LOOK_S)
+    with anyio.open_signal_receiver(signal.SIGTERM) as signals:
+        while not is_over():  # noqa: ASYNC110 - of a thread
+            await anyio.sleep(LOOK_S)
+        say("drained")
+        async for _ in signals:
+            return

@@ -46,13 +46,6 @@ class Children:
         if code != 0:
             raise Fell(f"ended with {code} when it was stopped\n{self.said()}")
 
-    async def finished(self, pid: int) -> None:
-        """Until it ends well. Raises: Fell when it does otherwise."""
-        while (code := (await self._asked({"look": pid}))["code"]) is None:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
-        if code != 0:
-            raise Fell(f"ended with {code}\n{self.said()}")
-
     def said(self) -> str:
         """The end of what the children wrote into their log."""
         content = self._log.read_bytes() if self._log.exists() else b""

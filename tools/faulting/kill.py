@@ -19,14 +19,18 @@ from tools.faulting.ward import Plan, Ward
 from tools.faulting.whole import Whole
 
 DRAIN_S: Final = 120.0
+BEGIN_S: Final = 10.0
+LOOK_S: Final = 0.01
 
 
 async def ordeal(folder: Path, plan: Plan) -> dict[str, Any]:
     """Of spool and uplink. Raises: Fell when a child ended by itself, or never drains."""
     start_s = time.monotonic()
     async with Ward(folder, plan) as ward:
-        for _ in range(plan.cycles):
-            agent = await _agent(ward, folder)
+        for cycle in range(plan.cycles):
+            agent, before = await _agent(ward, folder), _promised(ward.told)
+            if cycle % 3:  # the others may die before they have begun
+                await _begun(ward.told, before)
             await _live(ward, ward.dice.random() * plan.life_s)
             await ward.children.kill(agent)
         drain_s = await _drain(ward, folder)
@@ -78,6 +82,17 @@ async def _agent(ward: Ward, state: Path, *, drain: bool = False) -> int:
     )
 
 
+async def _begun(told: Path, before: int) -> None:
+    """Until an agent has promised something; at most so long."""
+    until_s = time.monotonic() + BEGIN_S
+    while _promised(told) == before and time.monotonic() < until_s:  # noqa: ASYNC110
+        await asyncio.sleep(LOOK_S)
+
+
+def _promised(told: Path) -> int:
+    return told.read_bytes().count(b"\nnext ") if told.exists() else 0
+
+
 async def _live(ward: Ward, life_s: float) -> None:
     """Somewhere in it some of the others fall over."""
     before_s = ward.dice.random() * life_s
@@ -87,12 +102,15 @@ async def _live(ward: Ward, life_s: float) -> None:
 
 
 async def _drain(ward: Ward, state: Path) -> float:
-    """Until nothing is held and nobody is waited for; how long that took."""
+    """Until nothing is held here and nobody is waited for there; how long the first took."""
     start_s = time.monotonic()
     last = await _agent(ward, state, drain=True)
-    try:
-        await asyncio.wait_for(ward.children.finished(last), DRAIN_S)
-    except asyncio.TimeoutError:
-        raise Fell(f"not drained within {DRAIN_S:.0f} s\n{ward.children.said()}") from None
+    while not ward.told.read_bytes().count(b"\ndrained\n"):
+        if time.monotonic() - start_s > DRAIN_S:
+            raise Fell(f"not drained within {DRAIN_S:.0f} s\n{ward.children.said()}")
+        await asyncio.sleep(LOOK_S)
+    took_s = time.monotonic() - start_s
+    await ward.waiting_ended()
+    await ward.children.stop(last)
     await ward.rest()
-    return time.monotonic() - start_s
+    return took_s

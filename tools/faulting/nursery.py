@@ -1,9 +1,9 @@
 """A process that has imported everything and forks: a start costs milliseconds, a kill is a kill.
 
 Orders are lines of JSON on its standard input, each answered by one on its standard output:
-`{"start": "agent|receiver", "log": FILE, ...}` gives `{"pid"}`; `{"end": PID, "signal": N}` and
-`{"look": PID}` give `{"code"}`, null while it lives. When its input ends, so do its children. It
-must never have a thread or an event loop: what it forks starts clean.
+`{"start": "agent|receiver", "log": FILE, ...}` gives `{"pid"}`; `{"end": PID, "signal": N}` gives
+`{"code"}`. When its input ends, so do its children. It must never have a thread or an event loop:
+what it forks starts clean.
 """
 
 from __future__ import annotations
@@ -31,12 +31,11 @@ def main() -> int:
             answer: dict[str, Any] = {"pid": _started(order)}
             living.add(answer["pid"])
         else:
-            answer = {"code": _looked_after(order)}
-            if answer["code"] is not None:
-                living.discard(order.get("end") or order["look"])
+            answer = {"code": _ended(order["end"], order["signal"])}
+            living.discard(order["end"])
         print(json.dumps(answer), flush=True)
     for pid in living:
-        _looked_after({"end": pid, "signal": signal.SIGKILL})
+        _ended(pid, signal.SIGKILL)
     return 0
 
 
@@ -66,13 +65,11 @@ def _settle_in(log: str) -> None:
     os.dup2(out, 2)
 
 
-def _looked_after(order: dict[str, Any]) -> int | None:
+def _ended(pid: int, number: int) -> int:
     """The exit code, minus the signal for one that was killed."""
-    pid = order.get("end") or order["look"]
-    if "end" in order:
-        os.kill(pid, order["signal"])
-    found, status = os.waitpid(pid, 0 if "end" in order else os.WNOHANG)
-    return os.waitstatus_to_exitcode(status) if found else None
+    os.kill(pid, number)
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status)
 
 
 if __name__ == "__main__":

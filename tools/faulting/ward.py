@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -24,6 +25,7 @@ from tools.faulting.content import NODE
 from tools.faulting.proxy import Proxy, proxy
 from tools.hot_tier.roads import UP
 
+WAITING_S: Final = 15.0
 AGENT_LIFE_S: Final = 2.0  # the longest of a whole one, once it has begun
 
 
@@ -32,7 +34,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     cycles: int
     seed: int
-    life_s: float = 0.6
+    life_s: float = 0.5
     cut: float = 0.35
     broker: float = 0.05
     edgecore: float = 0.08
@@ -101,6 +103,12 @@ class Ward:
                 self.deeds[name] += 1
                 await deed()
 
+    async def waiting_ended(self) -> None:
+        """By the receiver's sheet, which it writes each second; at most so long."""
+        until_s = time.monotonic() + WAITING_S
+        while time.monotonic() < until_s and _waiting(self.folder / "sheet"):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
     async def rest(self) -> None:
         """The receiver ends well, its files are whole."""
         await self.children.stop(self._receiver)
@@ -131,3 +139,7 @@ class Ward:
     async def _kill_receiver(self) -> None:
         await self.children.kill(self._receiver)
         await self._start_receiver()
+
+
+def _waiting(sheet: Path) -> int:
+    return int(msgspec.json.decode(sheet.read_bytes())["total"]["waiting"])
