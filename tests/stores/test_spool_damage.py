@@ -239,6 +239,30 @@ async def test_pages_that_changed_places_give_no_record_twice(tmp_path: Path) ->
     spool.close()
 
 
+async def test_books_and_tree_broken_together_stop_no_start(tmp_path: Path) -> None:
+    """Rows whose numbers lead back, or nowhere: found in a file with 32 flipped bits."""
+    dice = random.Random(5)
+    whole = tmp_path / "whole.db"
+    fill(whole, 600)
+    content = whole.read_bytes()
+    for n in range(25):
+        broken = bytearray(content)
+        for page in (1, 2):  # the root of the rows, the books
+            for _ in range(8):
+                broken[page * 4096 + dice.choice((*range(60), *range(3500, 4096)))] ^= (
+                    1 << dice.randrange(8)
+                )
+        folder = tmp_path / f"{n}"
+        folder.mkdir()
+        (folder / "spool.db").write_bytes(broken)
+        spool = open_small(folder / "spool.db")
+        seqs = [seq for seqs in (await wait_for_salvage(spool)).values() for seq in seqs]
+        assert len(seqs) == len(set(seqs)) <= 600
+        assert spool.stats().appended < 10_000
+        assert is_balanced(spool)
+        spool.close()
+
+
 async def test_a_salvage_that_was_cut_off_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "spool.db"
     key = fill(path, 3000)

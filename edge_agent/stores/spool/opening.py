@@ -51,7 +51,7 @@ def prepare(
         tries += 1
         try:
             salvage = open_books(disk, front, tell)
-            mint(disk, front, random32)
+            salvage = _mint_or_salvage(disk, front, random32, salvage=salvage, tell=tell)
             break
         except DiskFull:
             if not ballast.release():
@@ -69,6 +69,33 @@ def prepare(
     return salvage
 
 
+def _mint_or_salvage(
+    disk: Disk,
+    front: Front,
+    random32: Callable[[], int],
+    *,
+    salvage: Salvage | None,
+    tell: Tell,
+) -> Salvage | None:
+    """Where the books could be read, and can't be written: they begin anew in a fresh file.
+
+    Raises: DiskFull, DiskFailing, FileBroken.
+    """
+    try:
+        mint(disk, front, random32)
+    except FileBroken as broken:
+        salvage = begin_salvage(disk, salvage, [front.books.book, *front.books.logs.values()])
+        _told(tell, broken)
+        front.books.load(disk.logs())
+        mint(disk, front, random32)
+    return salvage
+
+
+def _told(tell: Tell, broken: FileBroken) -> None:
+    what = f"{broken.what}; a fresh file was started"
+    tell(Notice(name="set-aside", what=what, fix=broken.hint))
+
+
 def open_books(disk: Disk, front: Front, tell: Tell) -> Salvage | None:
     """Loads the books; the salvage that is to go on, if any.
 
@@ -79,8 +106,7 @@ def open_books(disk: Disk, front: Front, tell: Tell) -> Salvage | None:
         logs = _logs_of(disk, tell)
     except FileBroken as broken:
         salvage = begin_salvage(disk, None, [])
-        tell(Notice(name="set-aside", what=f"{broken.what}; a fresh file was started",
-                    fix=broken.hint))  # fmt: skip
+        _told(tell, broken)
         logs = disk.logs()
     else:
         if salvage_path(disk.path).exists():

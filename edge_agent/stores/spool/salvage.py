@@ -30,6 +30,7 @@ SLICE_ROWS = 256
 MAX_SLICE_BYTES = 1 << 20
 MAX_LOOKS = 64  # records tried to learn whose log it is
 KEPT_ASIDE = 2  # broken files kept for a look, besides the one in work
+LAST_ROWS = "SELECT id, crc, body FROM r WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT ?"
 PAGES_AT, CHANGES_AT, VALID_FOR_AT, FREE_AT = 28, 24, 92, slice(32, 40)
 
 
@@ -119,26 +120,31 @@ class Source:
         """Logs that have rows but no line in the books."""
         at = schema.row_id(1, 0)
         query = "SELECT id FROM r WHERE id >= ? ORDER BY id LIMIT 1"
-        while rows := self._query(query, at):
+        while (rows := self._query(query, at)) and rows[0][0] >= at:  # a broken tree leads back
             identity = rows[0][0] >> schema.SEQ_BITS
             if identity not in known:
                 log = self._log_of(identity)
                 if log is not None:
                     yield log
+            if identity == schema.MAX_LOG_ID:
+                return
             at = schema.row_id(identity + 1, 0)
 
     def _log_of(self, identity: int) -> Log | None:
-        """Its name out of its first sound record, its extent out of its row numbers."""
-        bounds = _bounds(identity, 0, schema.MAX_SEQ)
-        lows = self._query(schema.GET_ROWS, *bounds, MAX_LOOKS)
-        ends = self._query("SELECT max(id) FROM r WHERE id BETWEEN ? AND ?", *bounds)
-        for row in lows:
-            if is_sound(*row):
-                with contextlib.suppress(msgspec.MsgspecError):
-                    record = unpack(row[2])
-                    key = LogKey(record.node, record.stream, record.klass, record.epoch)
-                    first, last = lows[0][0] & schema.MAX_SEQ, ends[0][0] & schema.MAX_SEQ
-                    return Log(id=identity, key=key, floor=first, next=last + 1)
+        """Its name out of a sound record, its extent out of the outermost ones."""
+        low, high = _bounds(identity, 1, schema.MAX_SEQ)
+        found = [
+            row
+            for query in (schema.GET_ROWS, LAST_ROWS)
+            for row in self._query(query, low, high, MAX_LOOKS)
+            if low <= row[0] <= high and is_sound(*row)
+        ]
+        for row in found:
+            with contextlib.suppress(msgspec.MsgspecError):
+                record = unpack(row[2])
+                key = LogKey(record.node, record.stream, record.klass, record.epoch)
+                seqs = [row[0] & schema.MAX_SEQ for row in found]
+                return Log(id=identity, key=key, floor=min(seqs), next=max(seqs) + 1)
         return None
 
     def _single(self, log: int, seq: int) -> list[Row]:
