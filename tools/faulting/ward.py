@@ -51,6 +51,7 @@ class Ward:
         self.dice = random.Random(plan.seed)
         self.deeds: Counter[str] = Counter()
         self.told = folder / "told"
+        self.told.touch()
         self._tier_port = free_port()
         self._broker = Broker(folder, "mosquitto" if MOSQUITTO else "amqtt")
         self._stack = AsyncExitStack()
