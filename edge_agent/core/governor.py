@@ -4,7 +4,9 @@ EdgeCore forwards 30 messages a second for the whole node, first come first serv
 handed to it waits there. So: few publishes, all logs in one; alarms have a little extra; the
 backlog gets bytes a second, less in one publish where the road is slow, and half as much whenever
 the round trips of probes say that something queues: two in a row, for a queue delays them all, and
-one that is late by itself was late by chance. Pure: time is an argument, microseconds.
+one that is late by itself was late by chance. When next to no backlog is left to blame, what they
+take then is what they take: so a machine that is only busy does not hold it back for ever. Pure:
+time is an argument, microseconds.
 """
 
 from __future__ import annotations
@@ -17,10 +19,11 @@ import msgspec
 SECOND_US: Final = 1_000_000
 MIN_SPACING_US: Final = 50_000
 BURST_US: Final = 15_000  # how long one publish may keep the road busy
-QUEUEING_US: Final = 25_000  # round trips so much over the least one mean a queue
+QUEUEING_US: Final = 25_000  # so much over the least round trip, or as much again, means a queue
 QUEUEING_TIMES: Final = 2  # in a row
 OUTAGE_US: Final = 2_000_000  # one so long was no queue: the road was cut under it
 LEAST_SHARE: Final = 1 / 64
+BLAMELESS_SHARE: Final = 1 / 32  # with so little, it is not the backlog that queues
 LEAST_BYTES: Final = 2_000  # of backlog in a publish, on the slowest road
 FIRST_RATE: Final = 1_000_000.0  # bytes a second, until one was measured
 TELLING_BYTES: Final = 2_000  # smaller publishes say nothing of the rate
@@ -123,10 +126,13 @@ class Governor:
         self.round_trip_us = smoothed + (round_trip_us - smoothed) // 4
         if round_trip_us >= OUTAGE_US:
             return
-        late = round_trip_us > self._least(now_us, round_trip_us) + QUEUEING_US
+        least_us = self._least(now_us, round_trip_us)
+        late = round_trip_us > least_us + max(QUEUEING_US, least_us)
         self._late = self._late + 1 if late else 0
         if self._late >= QUEUEING_TIMES:
             self._share = max(LEAST_SHARE, self._share / 2)
+            if self._share <= BLAMELESS_SHARE:
+                self._least_us = (None, None)
         elif not late:
             self._share = min(1.0, self._share * 1.5)
 

@@ -183,6 +183,28 @@ def test_a_poor_road_gets_less_backlog_and_recovers() -> None:
     assert governor.publish_bytes() == full
 
 
+def test_one_late_answer_or_a_cut_under_a_probe_costs_the_backlog_nothing() -> None:
+    governor = World(6, Faults()).outbox.governor
+    full = governor.publish_bytes()
+    for second in range(40):
+        governor.answered(second * SECOND_US, 90_000 if second % 3 == 1 else 10_000)
+    governor.answered(41 * SECOND_US, 2_500_000)
+    governor.answered(42 * SECOND_US, 2_500_000)
+    assert governor.publish_bytes() == full
+
+
+def test_a_busy_machine_does_not_hold_the_backlog_back_for_ever() -> None:
+    governor = World(6, Faults()).outbox.governor
+    full = governor.publish_bytes()
+    governor.answered(0, 10_000)
+    for second in range(1, 8):
+        governor.answered(second * SECOND_US, 150_000 + second % 3 * 40_000)
+    assert governor.publish_bytes() <= full // 16
+    for second in range(8, 30):
+        governor.answered(second * SECOND_US, 150_000 + second % 3 * 40_000)
+    assert governor.publish_bytes() == full
+
+
 def test_an_old_log_is_told_as_over_and_forgotten() -> None:
     world = World(7, Faults())
     produce(world, 3)
