@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.core.wire import packing
-from edge_agent.core.wire.cursor import Reader, signed, varint, wrap, zigzag
+from edge_agent.core.wire.cursor import Reader, signed, unzigzag, varint, wrap, zigzag
 from edge_agent.core.wire.packing import Packing, Words
 
 Ints = NDArray[np.int64]
@@ -199,6 +199,29 @@ def decode(count: int, read: Reader) -> Ints:
         if transform != Transform.PLAIN:
             residuals = np.cumsum(residuals) + np.int64(start)
     return residuals
+
+
+def numbers(count: int, read: Reader) -> list[int]:
+    """As `decode`; a few, of the plain kinds, without arrays.
+
+    Raises: WireError.
+    """
+    begun, mode = read.at, read.u8()
+    transform, how = mode & 3, mode >> 2 & 7
+    few = count < SMALL and transform <= Transform.DELTA and how <= Packing.VARINTS
+    if not few or mode & HAS_CENTRES:
+        read.at = begun
+        found: list[int] = decode(count, read).tolist()
+        return found
+    at = read.signed() if transform else 0
+    offset = read.signed() if mode & HAS_OFFSET else 0
+    words = [read.varint() for _ in range(count)] if how else [0] * count
+    few_found = []
+    for word in words:
+        step = (word if mode & UNSIGNED else unzigzag(word)) + offset
+        at = wrap(at + step if transform else step)
+        few_found.append(at)
+    return few_found
 
 
 def _centres(count: int, lag: int, read: Reader) -> Ints:

@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 
 from edge_agent.core.wire import arrays
 from edge_agent.core.wire.cursor import Reader, signed, varint
-from edge_agent.core.wire.decimals import decimal_of, decimals_of, doubles_of, few_decimals
+from edge_agent.core.wire.decimals import (
+    decimal_of,
+    decimals_of,
+    double_of,
+    doubles_of,
+    few_decimals,
+)
 
 MAX_TEXT_BYTES: Final = 65_536
 MAX_PACKED_BYTES: Final = 1 << 20
@@ -203,8 +209,7 @@ def skip(coding: int, count: int, read: Reader) -> None:
 
 
 def _ints(count: int, read: Reader) -> list[int]:
-    found: list[int] = arrays.decode(count, read).tolist()
-    return found
+    return arrays.numbers(count, read)
 
 
 def _doubles(count: int, read: Reader) -> list[float]:
@@ -214,14 +219,18 @@ def _doubles(count: int, read: Reader) -> list[float]:
 
 
 def _fixed(count: int, read: Reader) -> list[float]:
-    places = np.full(count, read.signed())
-    found: list[float] = doubles_of(places, arrays.decode(count, read), read).tolist()
+    places = read.signed()
+    if count < arrays.SMALL:
+        return [double_of(places, digits, read) for digits in arrays.numbers(count, read)]
+    found: list[float] = doubles_of(
+        np.full(count, places), arrays.decode(count, read), read
+    ).tolist()
     return found
 
 
 def _decimal(count: int, read: Reader) -> list[float]:
-    places, digits = np.array([read.signed()]), np.array([read.signed()])
-    return [float(doubles_of(places, digits, read)[0])] * count
+    places, digits = read.signed(), read.signed()
+    return [double_of(places, digits, read)] * count
 
 
 def _decimals(count: int, read: Reader) -> list[float]:
@@ -254,22 +263,22 @@ def _hexes(count: int, read: Reader) -> list[str]:
 
 def _texts(count: int, read: Reader) -> list[str]:
     entries = [_decode_entry(read) for _ in range(read.varint(min(count, read.left)))]
-    indices = arrays.decode(count, read)
-    if not entries or int(indices.min()) < 0 or int(indices.max()) >= len(entries):
+    indices = arrays.numbers(count, read)
+    if not entries or min(indices) < 0 or max(indices) >= len(entries):
         raise read.fail(f"indices below {len(entries)}", "others")
-    return [entries[index] for index in indices.tolist()]
+    return [entries[index] for index in indices]
 
 
 def _decode_optional(count: int, read: Reader) -> list[Any]:
-    there = arrays.decode(count, read)
-    if int(there.min()) < 0 or int(there.max()) > 1:
+    there = arrays.numbers(count, read)
+    if min(there) < 0 or max(there) > 1:
         raise read.fail("0 or 1 for each row", "others")
     coding = read.u8()
     if coding == Coding.OPTIONAL:
         raise read.fail("a plain column inside an optional one", "another optional one")
-    rows = int(there.sum())
+    rows = sum(there)
     values = iter(decode(coding, rows, read) if rows else ())
-    return [next(values) if row else None for row in there.tolist()]
+    return [next(values) if row else None for row in there]
 
 
 def _decode_packed(count: int, read: Reader) -> list[Any]:

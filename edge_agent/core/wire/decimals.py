@@ -143,6 +143,16 @@ def doubles_of(places: Ints, digits: Ints, read: Reader) -> Doubles:
     return doubles_at(places, digits)
 
 
+def double_of(places: int, digits: int, read: Reader) -> float:
+    """Of one number from outside.
+
+    Raises: WireError.
+    """
+    if abs(places) > MAX_PLACES or abs(digits) >= EXACT:
+        raise read.fail(f"at most {MAX_PLACES} places and digits below 2**53", "more")
+    return digits / 10.0**places if places >= 0 else digits * 10.0**-places
+
+
 def _power(places: Ints) -> Doubles:
     return TENS[np.minimum(np.maximum(places, 0), MAX_PLACES)]
 
