@@ -26,6 +26,7 @@ from edge_agent.cli.daemon import run_loop
 from edge_agent.config.structs import UplinkConfig
 from edge_agent.core.errors import LinkDown
 from edge_agent.core.frames import Result
+from edge_agent.core.ranges import count
 from edge_agent.core.twin import Value
 from edge_agent.core.witness import Finding
 from edge_agent.host import SystemClock
@@ -43,6 +44,7 @@ PAST_BOOT: Final = "00000000"
 CYCLE_S: Final = 100  # so long a series is made, then it goes on as it began
 MAX_WAITING: Final = 4000  # records in front of the disk while filling
 RECONNECT_S: Final = 0.5
+END_S: Final = 20.0  # for what is left when all is over
 LIMITS: Final = SpoolLimits(limit_bytes=64 << 30)
 Road = tuple[str, bytes]
 
@@ -183,28 +185,33 @@ async def _idle(agent: Agent, seconds: float) -> None:
     say(p99_append_ms=agent.p99_append_ms())
 
 
-async def _drain(agent: Agent, group: TaskGroup, tail_s: float) -> None:
-    """Until nothing of an earlier life is left, and `tail_s` more."""
+async def _drain(agent: Agent, group: TaskGroup, limit_s: float, tail_s: float) -> None:
+    """Until nothing of an earlier life is left, or for so long; and `tail_s` more."""
     group.start_soon(agent.connected)
     cpu, begun_us = cpu_s(), agent.clock.boot_us()
-    epoch, before = agent.spool.epoch, agent.spool.stats()
+    before = agent.spool.stats()
     agent.p99_append_ms()
-    await until(
-        lambda: not any(log.key.epoch != epoch and log.pending() for log in agent.spool.logs())
-    )
+    with anyio.move_on_after(limit_s):
+        await until(lambda: not _left(agent))
     ended_us, p99_ms, spent_s = agent.clock.boot_us(), agent.p99_append_ms(), cpu_s() - cpu
-    after = agent.spool.stats()
+    after, left = agent.spool.stats(), _left(agent)
     await asyncio.sleep(tail_s)
     say(
-        begun_us=begun_us, ended_us=ended_us, p99_append_ms=p99_ms, cpu_s=spent_s,
+        begun_us=begun_us, ended_us=ended_us, left=left, p99_append_ms=p99_ms, cpu_s=spent_s,
         went=after.acked - before.acked, appended=after.appended - before.appended,
     )  # fmt: skip
+
+
+def _left(agent: Agent) -> int:
+    """Records of an earlier life."""
+    epoch = agent.spool.epoch
+    return sum(count(log.pending()) for log in agent.spool.logs() if log.key.epoch != epoch)
 
 
 async def _end(agent: Agent, stop: Callable[[], object]) -> None:
     """No more live results; until the spool is empty."""
     stop()
-    with anyio.move_on_after(60):
+    with anyio.move_on_after(END_S):
         await until(lambda: not agent.spool.stats().records)
     books, uplink = agent.spool.stats(), agent.uplink.stats()
     say(
@@ -228,7 +235,7 @@ async def _live(options: argparse.Namespace) -> None:
                 if order[0] == "idle":
                     await _idle(agent, float(order[1]))
                 elif order[0] == "drain":
-                    await _drain(agent, group, float(order[1]))
+                    await _drain(agent, group, float(order[1]), float(order[2]))
                 elif order[0] == "end":
                     await _end(agent, coming.cancel)
             coming.cancel()
