@@ -76,7 +76,9 @@ class Backfill:
         budget = self._governor.publish_bytes()
         waiting = sum(cargo.size for cargo in self._ready)
         room = self._limits.inflight_backfill_bytes - self._flights.backfill_bytes - waiting
-        if self._wanted is not None or waiting >= 2 * budget or room < budget / 2:
+        # no more than the next publishes take: packing goes on between them, not beside them
+        ahead = sum(cargo.span.records for cargo in self._ready) >= 2 * MAX_BATCH_RECORDS
+        if self._wanted is not None or ahead or waiting >= 2 * budget or room < budget / 2:
             return None
         most_bytes = min(budget, room)
         self._wanted = self._repeat(now_us, most_bytes) or self._next(live, most_bytes)
