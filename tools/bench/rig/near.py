@@ -44,6 +44,7 @@ PAST_BOOT: Final = "00000000"
 CYCLE_S: Final = 100  # so long a series is made, then it goes on as it began
 MAX_WAITING: Final = 4000  # records in front of the disk while filling
 RECONNECT_S: Final = 0.5
+LOOK_S: Final = 0.1
 END_S: Final = 20.0  # for what is left when all is over
 LIMITS: Final = SpoolLimits(limit_bytes=64 << 30)
 Road = tuple[str, bytes]
@@ -191,13 +192,17 @@ async def _drain(agent: Agent, group: TaskGroup, limit_s: float, tail_s: float) 
     cpu, begun_us = cpu_s(), agent.clock.boot_us()
     before = agent.spool.stats()
     agent.p99_append_ms()
+    course = [(begun_us, _left(agent))]  # what was left, and when
     with anyio.move_on_after(limit_s):
-        await until(lambda: not _left(agent))
+        while course[-1][1]:
+            await asyncio.sleep(LOOK_S)
+            course.append((agent.clock.boot_us(), _left(agent)))
     ended_us, p99_ms, spent_s = agent.clock.boot_us(), agent.p99_append_ms(), cpu_s() - cpu
     after, left = agent.spool.stats(), _left(agent)
     await asyncio.sleep(tail_s)
     say(
-        begun_us=begun_us, ended_us=ended_us, left=left, p99_append_ms=p99_ms, cpu_s=spent_s,
+        begun_us=begun_us, ended_us=ended_us, left=left, course=course, cpu_s=spent_s,
+        p99_append_ms=p99_ms,
         went=after.acked - before.acked, appended=after.appended - before.appended,
     )  # fmt: skip
 
