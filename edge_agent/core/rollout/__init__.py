@@ -1,0 +1,67 @@
+"""A model's way from offered to committed, rejected or rolled back: `step` is all of it.
+
+Pure: no clock, no disk, no network. The document is the whole memory.
+"""
+
+from edge_agent.core.rollout.document import (
+    AT_REST,
+    FINAL,
+    MAX_BYTES,
+    ON_TRIAL,
+    Limits,
+    Order,
+    Report,
+    Rollout,
+    State,
+    Wanted,
+    decode,
+    encode,
+)
+from edge_agent.core.rollout.events import (
+    Built,
+    Done,
+    Event,
+    Failed,
+    Judged,
+    Moment,
+    Offered,
+    Resumed,
+    RollBackWanted,
+    SideLost,
+    Stopping,
+    Tick,
+    Withdrawn,
+)
+from edge_agent.core.rollout.table import Act, Do, Tell, step
+
+__all__ = [
+    "AT_REST",
+    "FINAL",
+    "MAX_BYTES",
+    "ON_TRIAL",
+    "Act",
+    "Built",
+    "Do",
+    "Done",
+    "Event",
+    "Failed",
+    "Judged",
+    "Limits",
+    "Moment",
+    "Offered",
+    "Order",
+    "Report",
+    "Resumed",
+    "RollBackWanted",
+    "Rollout",
+    "SideLost",
+    "State",
+    "Stopping",
+    "Tell",
+    "Tick",
+    "Wanted",
+    "Withdrawn",
+    "decode",
+    "encode",
+    "step",
+]

@@ -1,0 +1,148 @@
+"""How a rollout begins and ends: orders with their turn, refusals kept in mind, a short history."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from edge_agent.core.rollout.document import (
+    MAX_HISTORY,
+    MAX_REASON,
+    MAX_REFUSED,
+    Limits,
+    Order,
+    Refusal,
+    Report,
+    Rollout,
+    State,
+    Wanted,
+)
+
+SETTLES: Final[dict[State, Order]] = {State.COMMITTED: "commit", State.ROLLED_BACK: "roll_back"}
+SAME_CLOCK: Final = ({"fetch", "pause"}, {"prove"})  # orders that share one deadline
+MAX_WORD: Final = 200  # characters of a text in a report
+MAX_FIGURES: Final = 64
+replace = msgspec.structs.replace
+
+
+def go(document: Rollout, state: State, order: Order, *, waits_for: str = "") -> Rollout:
+    """The next order, with a turn of its own. Time counts anew, unless it is the same errand."""
+    same = any({document.order, order} <= orders for orders in SAME_CLOCK)
+    return replace(
+        document,
+        state=state,
+        order=order,
+        turn=document.turn + 1,
+        waits_for=waits_for[:MAX_REASON],
+        spent_s=document.spent_s if same and state is document.state else 0.0,
+    )
+
+
+def start(document: Rollout, wanted: Wanted) -> Rollout:
+    """A new candidate; what is remembered of others stays."""
+    is_same = document.wanted is not None and document.wanted.sha == wanted.sha
+    fresh = Rollout(
+        model=document.model,
+        wanted=wanted,
+        turn=document.turn,
+        at_s=document.at_s,
+        attempts=document.attempts if is_same else 0,
+        refused=document.refused,
+        history=document.history,
+        report=Report(
+            model=document.model, version=wanted.version, sha=wanted.sha, mode=wanted.mode,
+            serial=wanted.serial, by=wanted.by, unsigned=wanted.unsigned,
+        ),
+    )  # fmt: skip
+    return go(fresh, State.OFFERED, "begin")
+
+
+def end(
+    document: Rollout,
+    state: State,
+    reason: str,
+    now_s: float,
+    limits: Limits,
+    *,
+    lasting: bool = False,
+    rests: bool = True,
+) -> Rollout:
+    """lasting: this package is refused from now on. rests: else it may come again after a while."""
+    is_bad = state in (State.REJECTED, State.ROLLED_BACK)
+    report = replace(
+        document.report,
+        outcome=state.value,
+        reason=reason[:MAX_REASON],
+        failed_in=document.state.value if is_bad else "",
+        trials=document.trials,
+    )
+    document = replace(document, report=report)
+    if is_bad and lasting:
+        document = replace(document, refused=_remembered(document, limits.agent))
+    elif is_bad and rests:
+        rest_s = pause_s(document.attempts, limits.first_rest_s, limits.longest_rest_s)
+        document = replace(document, attempts=document.attempts + 1, resting_until_s=now_s + rest_s)
+    order = SETTLES.get(state, "unload" if document.loaded else "")
+    if state is State.ROLLED_BACK and document.revert_to:
+        order = "revert"
+    ended = go(replace(document, tries=0), state, order)
+    return ended if order else close(ended, now_s, limits)
+
+
+def _remembered(document: Rollout, agent: str) -> tuple[Refusal, ...]:
+    report = document.report
+    others = tuple(entry for entry in document.refused if entry.sha != report.sha)
+    mine = Refusal(sha=report.sha, version=report.version, reason=report.reason, agent=agent)
+    return (*others, mine)[-MAX_REFUSED:]
+
+
+def close(document: Rollout, now_s: float, limits: Limits) -> Rollout:
+    """Nothing is out any more: into the history, and on with what came meanwhile."""
+    report = replace(document.report, took_s=round(document.total_s, 3), at_us=round(now_s * 1e6))
+    closed = replace(
+        document,
+        order="",
+        turn=document.turn + 1,
+        loaded=False,
+        waits_for="",
+        revert_to="",
+        next=None,
+        report=report,
+        history=(*document.history, report)[-MAX_HISTORY:],
+    )
+    coming = document.next
+    if coming is None or closed.refusal_of(coming.sha, limits.agent):
+        return closed
+    return start(closed, coming)
+
+
+def merged(report: Report, facts: Mapping[str, Any]) -> Report:
+    """With what is known now. What does not fit the report is left out: it must be readable."""
+    fields = {name: value for name, value in facts.items() if name in Report.__struct_fields__}
+    try:
+        typed = msgspec.convert(
+            {name: _plain(value) for name, value in fields.items()}, Report, strict=False
+        )
+    except (msgspec.ValidationError, ValueError, OverflowError):
+        return report
+    return replace(report, **{name: getattr(typed, name) for name in fields})
+
+
+def _plain(value: Any) -> Any:
+    """Bounded, and without numbers that JSON has no word for."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return value[:MAX_WORD]
+    if isinstance(value, Mapping):
+        pairs = [(str(name)[:MAX_WORD], _plain(item)) for name, item in value.items()]
+        return dict([(name, item) for name, item in pairs if item is not None][:MAX_FIGURES])
+    return value
+
+
+def pause_s(tries: int, first_s: float, longest_s: float) -> float:
+    """Doubling."""
+    return min(longest_s, first_s * 2.0 ** min(tries, 30))

@@ -1,0 +1,101 @@
+"""What a rollout hears. Answers carry the turn of the order that they answer."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from edge_agent.core.rollout.document import Wanted
+
+
+class Said(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that happened."""
+
+
+class Resumed(Said, frozen=True, kw_only=True):
+    """The first event of each process."""
+
+
+class Stopping(Said, frozen=True, kw_only=True):
+    """The process ends in an orderly way: what is under way has not failed."""
+
+
+class Offered(Said, frozen=True, kw_only=True):
+    """again: also when it was refused before; only a person says so."""
+
+    wanted: Wanted
+    again: bool = False
+
+
+class Withdrawn(Said, frozen=True, kw_only=True):
+    """Nobody wants it any more."""
+
+    reason: str
+
+
+class RollBackWanted(Said, frozen=True, kw_only=True):
+    """A person wants the previous one back; `live` is what runs now and did not do."""
+
+    sha: str
+    version: str
+    live: str
+    live_version: str = ""
+
+
+class Tick(Said, frozen=True, kw_only=True):
+    """Time went by."""
+
+
+class Answer(Said, frozen=True, kw_only=True):
+    """Of the order of that turn."""
+
+    turn: int
+
+
+class Done(Answer, frozen=True, kw_only=True):
+    """facts: fields of the report. have: the package is in the store already (of `begin`)."""
+
+    facts: dict[str, Any] = {}
+    have: bool = False
+
+
+class Built(Answer, frozen=True, kw_only=True):
+    """The candidate could be built; its golden samples run now."""
+
+    facts: dict[str, Any] = {}
+
+
+class Failed(Answer, frozen=True, kw_only=True):
+    """weather: try again. lasting: this package will never do."""
+
+    reason: str
+    weather: bool = False
+    lasting: bool = True
+
+
+class SideLost(Answer, frozen=True, kw_only=True):
+    """The inference side died under that order; the next one starts with what is committed."""
+
+    reason: str = "the inference side died"
+
+
+class Judged(Answer, frozen=True, kw_only=True):
+    """What the figures of shadow or probation say so far."""
+
+    verdict: Literal["more", "pass", "fail", "inconclusive"]
+    reason: str = ""
+    facts: dict[str, Any] = {}
+
+
+class Moment(Answer, frozen=True, kw_only=True):
+    """Whether a swap may happen now; `waits_for` says what is in the way."""
+
+    free: bool
+    waits_for: str = ""
+
+
+Event = (
+    Resumed | Stopping | Offered | Withdrawn | RollBackWanted | Tick | SideLost
+    | Done | Built | Failed | Judged | Moment
+)  # fmt: skip

@@ -1,0 +1,213 @@
+"""The table of a rollout: its ways and its ends."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from edge_agent.core import rollout as ro
+from edge_agent.core.rollout import State
+from tests.core.rolling import LIMITS, SHA, Walk, wanted
+
+
+def test_a_good_model_goes_all_the_way_and_is_reported_once() -> None:
+    walk = Walk().to(State.COMMITTED)
+    walk.happy()
+    way = "begin fetch admit prove load shadow wait swap probe commit"
+    assert walk.orders == way.split()
+    (report,) = walk.told
+    assert (report.outcome, report.agreement, report.trials) == ("committed", 0.9, 1)
+    assert walk.document.is_settled
+
+
+def test_a_package_that_is_here_is_not_fetched() -> None:
+    walk = Walk()
+    walk.say(ro.Offered(wanted=wanted()))
+    walk.answer(ro.Done, have=True)
+    assert (walk.document.state, walk.document.order) == (State.BUILDING, "prove")
+
+
+@pytest.mark.parametrize("mode", ["stage", "shadow"])
+def test_only_mode_swap_ever_swaps(mode: str) -> None:
+    walk = Walk()
+    walk.say(ro.Offered(wanted=wanted(mode=mode)))
+    for _ in range(12):
+        walk.happy()
+        if walk.document.is_settled:
+            break
+    if mode == "shadow":
+        assert walk.stands("shadow")
+        walk.say(ro.Tick(), after_s=LIMITS.observe_s + 1)
+        walk.happy()
+    assert "swap" not in walk.orders
+    assert walk.told[0].outcome == {"stage": "staged", "shadow": "observed"}[mode]
+
+
+def test_weather_pauses_a_download_and_its_deadline_ends_it() -> None:
+    walk = Walk().to(State.FETCHING)
+    for _ in range(3):
+        walk.answer(ro.Failed, reason="the line is down", weather=True)
+        assert walk.stands("pause")
+        walk.say(ro.Tick(), after_s=LIMITS.longest_pause_s)
+        assert walk.stands("fetch")
+    walk.say(ro.Tick(), after_s=LIMITS.fetch_s)
+    assert walk.stands(State.REJECTED)
+    assert not walk.document.refusal_of(SHA["a"], LIMITS.agent)  # it may come again, after a rest
+    walk.say(ro.Offered(wanted=wanted()))
+    assert walk.document.is_settled
+    walk.say(ro.Offered(wanted=wanted()), after_s=LIMITS.first_rest_s + 1)
+    assert walk.stands(State.OFFERED)
+
+
+def test_what_was_refused_for_good_does_not_come_again_by_itself() -> None:
+    walk = Walk().to(State.GOLDEN)
+    walk.answer(ro.Failed, reason="golden samples differ by 0.4")
+    assert walk.stands(State.REJECTED)
+    walk.say(ro.Offered(wanted=wanted(serial=9)), after_s=1e6)
+    assert walk.document.is_settled
+    assert walk.document.refusal_of(SHA["a"], "0.1.0") == "golden samples differ by 0.4"
+    assert not walk.document.refusal_of(SHA["a"], "0.2.0")  # another agent may read it
+    walk.say(ro.Offered(wanted=wanted(), again=True))
+    assert walk.stands(State.OFFERED)
+
+
+def test_the_third_death_on_trial_refuses_the_package() -> None:
+    walk = Walk()
+    for trial in range(1, 4):
+        walk.to(State.SHADOW)
+        assert walk.document.trials == trial
+        walk.reboot()
+    assert walk.stands(State.REJECTED)
+    assert "died while it was in shadow; trial 3 of 3" in walk.told[-1].reason
+    walk.say(ro.Offered(wanted=wanted()), after_s=1e6)
+    assert walk.document.is_settled
+
+
+def test_a_side_that_dies_three_times_in_probation_ends_rolled_back() -> None:
+    walk = Walk()
+    for _ in range(3):
+        walk.to(State.PROBATION, "probe")
+        walk.answer(ro.SideLost)
+    assert walk.stands(State.ROLLED_BACK)
+    assert walk.document.refusal_of(SHA["a"], LIMITS.agent)
+
+
+def test_the_trial_is_counted_before_anything_is_built() -> None:
+    walk = Walk().to(State.VERIFYING)
+    assert walk.document.trials == 0
+    walk.answer(ro.Done)
+    assert (walk.document.order, walk.document.trials) == ("prove", 1)
+
+
+def test_an_orderly_stop_each_evening_is_no_failed_trial() -> None:
+    walk = Walk()
+    for _ in range(10):
+        walk.to(State.SHADOW)
+        walk.say(ro.Stopping())
+        walk.reboot()
+        assert walk.document.trials == 1
+    walk.to(State.COMMITTED)
+
+
+def test_what_was_proved_before_an_orderly_stop_need_not_be_watched_again() -> None:
+    walk = Walk().to(State.SHADOW, "wait")
+    walk.say(ro.Stopping())
+    walk.reboot()
+    walk.orders.clear()
+    walk.to(State.PROBATION)
+    assert "shadow" not in walk.orders
+
+
+def test_a_commit_cut_off_by_a_power_cut_is_done_again() -> None:
+    walk = Walk().to(State.COMMITTED)
+    walk.reboot()
+    assert (walk.document.state, walk.document.order) == (State.COMMITTED, "commit")
+    walk.happy()
+    assert walk.told[-1].outcome == "committed"
+
+
+def test_a_commit_that_can_not_be_written_is_rolled_back() -> None:
+    walk = Walk().to(State.COMMITTED)
+    for _ in range(LIMITS.settle_tries):
+        walk.answer(ro.Failed, reason="no space", weather=True)
+    assert (walk.document.state, walk.document.order) == (State.ROLLED_BACK, "roll_back")
+    walk.happy()
+    assert "commit: no space" in walk.told[-1].reason
+
+
+def test_a_roll_back_that_fails_ends_the_inference_side() -> None:
+    walk = Walk().to(State.PROBATION, "probe")
+    walk.answer(ro.Judged, verdict="fail", reason="5 % of the outputs are NaN")
+    for _ in range(LIMITS.settle_tries):
+        assert walk.stands("roll_back")
+        walk.answer(ro.Failed, reason="no answer")
+    assert walk.stands("restart")
+    walk.happy()
+    assert walk.told[-1].reason == "5 % of the outputs are NaN"
+    assert walk.told[-1].failed_in == "probation"
+
+
+def test_without_evidence_it_is_held_until_the_deadline_or_committed_as_configured() -> None:
+    walk = Walk().to(State.SHADOW, "shadow")
+    walk.answer(ro.Judged, verdict="inconclusive", reason="4 of 30 frames with a finding")
+    assert walk.stands(State.SHADOW)
+    assert "4 of 30" in walk.document.waits_for
+    walk.say(ro.Tick(), after_s=LIMITS.shadow_s + 1)
+    assert walk.stands(State.REJECTED)
+    assert not walk.document.refused
+    bold = Walk(msgspec.structs.replace(LIMITS, commit_inconclusive=True)).to(
+        State.SHADOW, "shadow"
+    )
+    bold.answer(ro.Judged, verdict="inconclusive", reason="no finding")
+    assert bold.stands("wait")
+
+
+def test_while_it_waits_for_its_moment_the_status_says_for_what() -> None:
+    walk = Walk().to(State.SHADOW, "wait")
+    walk.answer(ro.Moment, free=False, waits_for="us-1: an exam is under way")
+    assert walk.document.waits_for == "us-1: an exam is under way"
+    walk.say(ro.Tick(), after_s=LIMITS.wait_s + 1)
+    assert walk.stands(State.REJECTED)
+
+
+def test_a_newer_one_replaces_what_is_under_way_but_waits_for_a_probation() -> None:
+    early = Walk().to(State.FETCHING)
+    early.say(ro.Offered(wanted=wanted("b")))
+    assert early.document.wanted == wanted("b")
+    assert early.told[0].reason == "given up for 1.1.0"
+    late = Walk().to(State.PROBATION, "probe")
+    late.say(ro.Offered(wanted=wanted("b")))
+    assert late.document.wanted == wanted("a")
+    late.happy()
+    late.happy()
+    assert (late.document.state, late.document.wanted) == (State.OFFERED, wanted("b"))
+
+
+def test_a_person_can_have_the_previous_one_back_and_it_stays() -> None:
+    walk = Walk().to(State.COMMITTED)
+    walk.happy()
+    back = ro.RollBackWanted(sha=SHA["b"], version="1.0.0", live=SHA["a"], live_version="1.1.0")
+    walk.say(back)
+    assert (walk.document.order, walk.document.revert_to) == ("revert", SHA["b"])
+    walk.reboot()
+    assert (walk.document.order, walk.document.revert_to) == ("revert", SHA["b"])
+    walk.happy()
+    assert walk.told[-1].reason == "rolled back by hand"
+    walk.say(ro.Offered(wanted=wanted("a")), after_s=1e6)
+    assert walk.document.is_settled
+
+
+def test_an_answer_to_an_order_of_before_is_not_heard() -> None:
+    walk = Walk().to(State.FETCHING)
+    walk.say(ro.Done(turn=walk.document.turn - 1))
+    assert walk.stands(State.FETCHING)
+
+
+def test_figures_that_are_no_numbers_never_reach_the_document() -> None:
+    walk = Walk().to(State.SHADOW, "shadow")
+    facts = {"agreement": float("nan"), "figures": {"area": float("inf"), "flicker": 0.1}}
+    walk.answer(ro.Judged, verdict="more", facts=facts)
+    assert walk.document.report.agreement is None
+    assert walk.document.report.figures == {"flicker": 0.1}
+    walk.answer(ro.Judged, verdict="more", facts={"shadow_frames": "many", "nobody": 1})
+    assert walk.document.report.shadow_frames == 0
