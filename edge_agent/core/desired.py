@@ -1,0 +1,183 @@
+"""What the hot tier wants of this node, what an operator holds against it, and what follows.
+
+One document per node or cohort, signed: the whole wanted state, with a serial that only rises. An
+operator's pin wins, then the highest serial. It does not matter by which road it came: a message, a
+watched file, a request on loopback and a stick are hints that something new exists; what counts are
+the bytes that the repository's signatures speak of. Pure.
+
+A key that we do not know refuses the whole document: it may be a condition, and a model must not be
+installed because we could not read when not to.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from edge_agent.core.edgecore import Counter, Name, Schema, Sha, Version
+from edge_agent.core.errors import Rejected
+from edge_agent.core.moment import check_window
+from edge_agent.core.rollout.document import Mode, Wanted
+
+MAX_BYTES: Final = 32_000
+MAX_MEMORY_BYTES: Final = 128 << 10
+MAX_MODELS: Final = 64
+MAX_SHOWN: Final = 200
+Text = Annotated[str, Meta(max_length=64)]
+
+
+class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of the signed document."""
+
+
+class WantedModel(Strict, frozen=True, kw_only=True):
+    version: Version
+    sha256: Sha
+    mode: Mode = "swap"
+    window: Text = ""
+
+
+class WantedConfig(Strict, frozen=True, kw_only=True):
+    version: Text
+    sha256: Sha
+
+
+class Desired(Strict, frozen=True, kw_only=True):
+    schema: Schema
+    serial: Counter
+    models: Annotated[dict[Name, WantedModel], Meta(max_length=MAX_MODELS)] = {}
+    config: WantedConfig | None = None
+    expires: Annotated[str, Meta(max_length=40)] = ""
+
+
+class Pin(msgspec.Struct, frozen=True, kw_only=True):
+    """version: held to. by: whose word it is."""
+
+    version: str
+    by: str = ""
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """What outlives a restart. target: which document it was. config_*: what became of its own."""
+
+    schema: Schema = 1
+    target: str = ""
+    desired: Desired | None = None
+    why: str = ""  # the last document that was not taken
+    pins: dict[str, Pin] = {}
+    config_sha: str = ""
+    config_state: Literal["", "pending", "applied", "refused"] = ""
+    config_reason: str = ""
+
+    @property
+    def serial(self) -> int:
+        return self.desired.serial if self.desired else 0
+
+
+class Standing(NamedTuple):
+    """A model on this node. is_used: some stream runs it. held: to what version, by the config."""
+
+    current: str = ""  # sha
+    version: str = ""
+    is_used: bool = True
+    held: str = ""
+
+
+class Plan(NamedTuple):
+    """offers: to start, unless refused before. notes: why others stay as they are."""
+
+    offers: dict[str, Wanted]
+    notes: dict[str, str]
+
+
+def read(raw: bytes, what: str) -> Desired:
+    """Raises: Rejected, and nothing else, whatever the bytes are."""
+    if len(raw) > MAX_BYTES:
+        raise Rejected(f"read {what}: expected at most {MAX_BYTES} bytes, got {len(raw)}")
+    try:
+        desired = msgspec.json.decode(raw, type=Desired)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError) as error:
+        hint = "python -m tools.hot_tier desired writes one that fits this agent"
+        raise Rejected(f"read {what}: {str(error)[:MAX_SHOWN]}", hint=hint) from None
+    for name, model in desired.models.items():
+        check_window(model.window, f"read {what}: models.{name}.window")
+    _expiry(desired, what)
+    return desired
+
+
+def _expiry(desired: Desired, what: str) -> dt.datetime | None:
+    if not desired.expires:
+        return None
+    try:
+        when = dt.datetime.fromisoformat(desired.expires.replace("Z", "+00:00"))
+    except ValueError:
+        when = None
+    if when is None or when.tzinfo is None:
+        raise Rejected(
+            f"read {what}: expires: expected a time as 2027-01-31T00:00:00Z, "
+            f"got {desired.expires!r}"
+        )
+    return when
+
+
+def is_expired(desired: Desired, now: dt.datetime | None) -> bool:
+    """Now None: nobody has set the clock; then the repository's own expiry has to do."""
+    when = _expiry(desired, "desired")
+    return when is not None and now is not None and now >= when
+
+
+def newest(found: Mapping[str, Desired], node_target: str) -> str:
+    """The target that counts: the highest serial; of two equal ones, the node's own."""
+    return max(found, key=lambda target: (found[target].serial, target == node_target), default="")
+
+
+def hear(
+    memory: Memory, target: str, desired: Desired, now: dt.datetime | None
+) -> tuple[Memory, str]:
+    """The memory with it, and why it is not taken. Equal is nothing to do, gaps are normal."""
+    why = ""
+    if desired.serial < memory.serial:
+        why = f"{target}: serial {desired.serial} is older than {memory.serial}, which we have"
+    elif desired.serial == memory.serial and memory.desired not in (None, desired):
+        why = f"{target}: serial {desired.serial} came twice with different content"
+    elif is_expired(desired, now):
+        why = f"{target}: serial {desired.serial} expired at {desired.expires}"
+    if why:
+        return msgspec.structs.replace(memory, why=why), why
+    return msgspec.structs.replace(memory, target=target, desired=desired, why=""), ""
+
+
+def plan(memory: Memory, standings: Mapping[str, Standing]) -> Plan:
+    """What to offer. The same again changes nothing: who drives it compares."""
+    offers: dict[str, Wanted] = {}
+    notes: dict[str, str] = {}
+    models = memory.desired.models if memory.desired else {}
+    for name, model in models.items():
+        standing = standings.get(name, Standing(is_used=False))
+        pin = memory.pins.get(name) or (Pin(version=standing.held) if standing.held else None)
+        if pin is not None and pin.version != model.version:
+            by = "an operator" if name in memory.pins else "the configuration"
+            notes[name] = f"{by} holds it to {pin.version}"
+        elif not standing.is_used and model.mode != "stage":
+            notes[name] = "no stream runs it"
+        elif model.sha256 == standing.current and model.mode == "swap":
+            notes[name] = ""
+        else:
+            offers[name] = Wanted(
+                version=model.version, sha=model.sha256, mode=model.mode, window=model.window,
+                serial=memory.serial,
+            )  # fmt: skip
+    return Plan(offers, notes)
+
+
+def encode(memory: Memory) -> bytes:
+    return msgspec.json.encode(memory)
+
+
+def decode(content: bytes) -> Memory:
+    """Raises: msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError."""
+    return msgspec.json.decode(content, type=Memory)
