@@ -68,6 +68,7 @@ SECTIONS = (
     ("Models", "[models]", structs.ModelsConfig),
     ("Results that wait", "[spool]", structs.SpoolConfig),
     ("The road to the cloud", "[uplink]", structs.UplinkConfig),
+    ("Models that come down", "[rollouts]", structs.RolloutsConfig),
     ("Page and metrics", "[console]", structs.ConsoleConfig),
     ("Failing parts", "[supervise]", structs.SuperviseConfig),
     ("Log", "[log]", structs.LogConfig),

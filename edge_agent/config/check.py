@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from edge_agent.config.check_rollouts import rollouts
 from edge_agent.config.check_uplink import uplink
 from edge_agent.config.problems import Flaw, Key, Problem, dotted, masked, quoted
 from edge_agent.config.structs import (
@@ -36,7 +37,8 @@ def check(config: Config) -> tuple[Problem, ...]:
 
 def findings(config: Config) -> list[Flaw]:
     """As `check`, with the path of each key."""
-    return [*_folders(config), *_rooms(config), *uplink(config.uplink), *_streams(config)]
+    own = (_folders(config), _rooms(config), uplink(config.uplink), rollouts(config))
+    return [flaw for found in (*own, _streams(config)) for flaw in found]
 
 
 def is_live(source: Source) -> bool:

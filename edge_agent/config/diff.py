@@ -17,6 +17,7 @@ DAEMON_KEYS: Final = (
     "spool",
     "supervise",
     "uplink",
+    "rollouts",
     "console",
 )
 CHILD_KEYS: Final = ("engine", "models")

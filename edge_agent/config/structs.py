@@ -127,6 +127,7 @@ class StreamConfig(Section, frozen=True, kw_only=True):
     queue: Literal["latest", "wait"] = "latest"  # `wait`: a recorded source waits for its result
     tracking: bool = True
     contours: bool = True
+    swap: Literal["between_exams", "window", "now"] = "between_exams"  # of a model that came down
 
 
 # ── rooms ─────────────────────────────────────────────────────────────────────────────────────
@@ -197,6 +198,38 @@ class UplinkConfig(Section, frozen=True, kw_only=True):
     twin_every_s: Annotated[float, Meta(ge=10, le=86_400)] = 10.0  # EdgeCore and its API server
 
 
+class RolloutsConfig(Section, frozen=True, kw_only=True):
+    """Models and configuration that come down. Off: what is installed runs, nothing else comes.
+
+    root_file: the repository's root as it was when this device was enrolled.
+    """
+
+    enabled: bool = False
+    repositories: Annotated[tuple[Text, ...], Meta(max_length=8)] = ()  # base URLs, asked in order
+    ca_file: Text | None = None  # None: what the system trusts
+    root_file: Text | None = None
+    usb_dir: Text | None = None  # where a stick with a repository is mounted
+    desired_file: Text | None = None  # a mounted ConfigMap; a change of it is a hint
+    cohort: Annotated[str, Meta(pattern=NODE_PATTERN)] = ""
+    check_every_s: Annotated[float, Meta(ge=10, le=86_400)] = 3600.0
+    store_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 42)] = 8 << 30
+    pace_bytes_per_s: Annotated[int, Meta(ge=0, le=1 << 40)] = 0  # 0: as fast as it comes
+    shadow_frames: Annotated[int, Meta(ge=1, le=1_000_000)] = 120  # with a finding in either
+    shadow_s: Positive = 600.0  # then a shadow without a verdict is inconclusive
+    shadow_every: Annotated[int, Meta(ge=1, le=1000)] = 1
+    hold_s: Positive = 28_800.0  # an inconclusive one, before it is given up
+    observe_s: Positive = 28_800.0  # mode `shadow`
+    probation_frames: Annotated[int, Meta(ge=1, le=1_000_000)] = 600
+    probation_s: Annotated[float, Meta(ge=0, le=86_400)] = 900.0
+    inconclusive: Literal["hold", "commit"] = "hold"
+    max_trials: Annotated[int, Meta(ge=1, le=10)] = 3
+    window: Annotated[str, Meta(max_length=16)] = ""  # of streams with swap = "window"
+    wait_s: Positive = 604_800.0  # for a moment to swap
+    proof_s: Annotated[float, Meta(ge=1, le=7200)] = 900.0  # to build and run golden samples
+    proof_memory_bytes: Annotated[int, Meta(ge=0, le=1 << 42)] = 0  # 0: by the model's size
+    allow_unsigned_local: bool = False
+
+
 class ConsoleConfig(Section, frozen=True, kw_only=True):
     """port 0 picks a free one; enabled = false leaves only the UNIX socket."""
 
@@ -230,6 +263,7 @@ class Config(Section, frozen=True, kw_only=True):
     models: ModelsConfig = ModelsConfig()
     spool: SpoolConfig = SpoolConfig()
     uplink: UplinkConfig = UplinkConfig()
+    rollouts: RolloutsConfig = RolloutsConfig()
     console: ConsoleConfig = ConsoleConfig()
     supervise: SuperviseConfig = SuperviseConfig()
     log: LogConfig = LogConfig()

@@ -21,6 +21,7 @@ WORDS: Final = {
     "Config.models": "Where models are found.",
     "Config.spool": "How results are kept until they are delivered.",
     "Config.uplink": "How results get to the cloud.",
+    "Config.rollouts": "How new models and configuration come to this machine.",
     "Config.console": "The page, the metrics and the answers for the command line.",
     "Config.supervise": "When a failing part is given up.",
     "Config.log": "The log.",
@@ -37,6 +38,9 @@ WORDS: Final = {
     "`wait`: a recorded source waits until its frame is taken.",
     "StreamConfig.tracking": "Give a finding the same track number from frame to frame.",
     "StreamConfig.contours": "Report the outlines of segmented areas, not only their sizes.",
+    "StreamConfig.swap": "When a new version of a model may take over on this stream. "
+    "`between_exams`: when the exam has ended, or there was no signal for a minute. `window`: in "
+    "the `window` of `[rollouts]`. `now`: at once. A return to the old version never waits.",
     "StreamModel.name": "Name of the model package.",
     "StreamModel.version": "Version to hold to. Empty: the one that is current on this machine.",
     "StreamModel.every": "Look at each N-th frame; the first model of a stream looks at every one.",
@@ -130,6 +134,45 @@ WORDS: Final = {
     "UplinkConfig.drain_s": "At a stop, time to deliver what is on its way; the rest is kept.",
     "UplinkConfig.twin": "Keep the device twin up to date: health and versions.",
     "UplinkConfig.twin_every_s": "Shortest time between two updates of the twin.",
+    "RolloutsConfig.enabled": "Take models and configuration from a repository. false: what is "
+    "installed runs on.",
+    "RolloutsConfig.repositories": "Base URLs of the repository, asked in this order.",
+    "RolloutsConfig.ca_file": "Certificate of the authority that signed the repository's, PEM. "
+    "Unset: those that the system trusts. What is installed is verified by signatures anyway.",
+    "RolloutsConfig.root_file": "First root of the repository (`1.root.json`), as given at "
+    "enrolment: whose signatures count. Later roots come by themselves, each signed by the one "
+    "before.",
+    "RolloutsConfig.usb_dir": "Folder where a stick with a copy of the repository is mounted; "
+    "looked at by itself.",
+    "RolloutsConfig.desired_file": "File whose change says that something new is wanted, as a "
+    "mounted ConfigMap. It is a hint only: what is installed is what the repository has signed.",
+    "RolloutsConfig.cohort": "Group of nodes that this one belongs to. Empty: none.",
+    "RolloutsConfig.check_every_s": "Longest time between two looks at the repository, without any "
+    "hint.",
+    "RolloutsConfig.store_bytes": "Bound of all installed models and downloads together.",
+    "RolloutsConfig.pace_bytes_per_s": "Bytes per second at most for downloads. 0: no bound.",
+    "RolloutsConfig.shadow_frames": "Frames with a finding in the old or the new model that it "
+    "takes to compare them, unless the package says how many.",
+    "RolloutsConfig.shadow_s": "After so long without as many, the comparison is inconclusive.",
+    "RolloutsConfig.shadow_every": "Compare on each N-th frame.",
+    "RolloutsConfig.hold_s": "After so long without enough evidence, the candidate is given up for "
+    "now.",
+    "RolloutsConfig.observe_s": "How long a model that is only to be watched runs beside the live "
+    "one.",
+    "RolloutsConfig.probation_frames": "Frames that a new model has to answer before it may stay.",
+    "RolloutsConfig.probation_s": "Time that it has to be live before it may stay.",
+    "RolloutsConfig.inconclusive": "What becomes of a candidate that nothing speaks for or "
+    "against. `hold`: it waits for evidence. `commit`: it takes over.",
+    "RolloutsConfig.max_trials": "So many deaths of the inference process, the agent or the "
+    "machine during its trials refuse a package for good.",
+    "RolloutsConfig.window": 'Times of the day, local, for streams with `swap = "window"`, as '
+    "`22:00-05:00`.",
+    "RolloutsConfig.wait_s": "Longest wait for a moment to swap; then it is given up for now.",
+    "RolloutsConfig.proof_s": "Longest time to build a model and run its golden samples.",
+    "RolloutsConfig.proof_memory_bytes": "Memory of the process that does so, so that no model can "
+    "take all there is. 0: by the size of the model, at least 1 GiB.",
+    "RolloutsConfig.allow_unsigned_local": "Let an operator install a package from a file without "
+    "signatures. It is written to the audit log and marked in every report.",
     "ConsoleConfig.http": "Open the port on this machine. false: only the control socket.",
     "ConsoleConfig.port": "Port on 127.0.0.1, for reading only. 0: any free one.",
     "ConsoleConfig.pixels": "Also show pictures on the port. They may identify a patient.",
