@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
+from edge_agent.config import pushed
 from edge_agent.config.check import findings
 from edge_agent.config.fields import flaws_of
 from edge_agent.config.lines import MAX_DEPTH, key_lines
@@ -82,12 +83,47 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def load(where: Paths, overrides: Sequence[str] = ()) -> Loaded:
-    """Reads the files of `where` and applies `overrides` ("section.key=value")."""
+    """Reads the files of `where` and applies `overrides` ("section.key=value").
+
+    What was pushed down to this machine lies below them; left out, with a warning, if it is wrong.
+    """
+    own = load_over("", where, overrides)
+    text, problem = _pushed(Path(own.state_dir) / pushed.FILE_NAME)
+    if problem is None and not text:
+        return own
+    whole = load_over(text, where, overrides) if problem is None else own
+    if problem is None and not whole.errors:
+        return whole
+    why = problem or Problem(
+        file=pushed.FILE_NAME,
+        message=f"left out: {whole.errors[0]}",
+        hint="what was pushed down does not fit the files here",
+        severity="warn",
+    )
+    return msgspec.structs.replace(own, problems=(*own.problems, why))
+
+
+def load_over(below: str, where: Paths, overrides: Sequence[str] = ()) -> Loaded:
+    """As `load`, with this text as the layer that was pushed down; "" for none."""
     reading = _Reading()
+    if below:
+        reading.add_text(below, pushed.FILE_NAME)
+        reading.problems += pushed.forbidden(reading.tables)
     for file in _files(where, reading.problems):
         reading.add_file(file)
     reading.add_overrides(overrides)
     return reading.judged()
+
+
+def _pushed(path: Path) -> tuple[str, Problem | None]:
+    """The layer as it lies there, "" for none; or why it cannot be read."""
+    try:
+        return _text_of(path), None
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return "", None
+    except (OSError, UnicodeDecodeError) as error:
+        words = f"left out: {error}"
+        return "", Problem(file=str(path), message=words, hint="push it again", severity="warn")
 
 
 def load_text(text: str, *, file: str = "config.toml", overrides: Sequence[str] = ()) -> Loaded:
@@ -103,7 +139,7 @@ class _Reading:
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
-        self._tables: dict[str, Any] = {}
+        self.tables: dict[str, Any] = {}
         self._origins: list[_Origins] = []  # the latest first
         self._around: _Origins = {}  # tables that only an override speaks of
         self._files: list[str] = []
@@ -138,7 +174,7 @@ class _Reading:
             self.problems.append(_syntax(error, text, file))
             return
         self._origins.insert(0, {key: (file, line) for key, line in scan.lines.items()})
-        merge(self._tables, tables)
+        merge(self.tables, tables)
 
     def add_overrides(self, overrides: Sequence[str]) -> None:
         for override in overrides[:MAX_OVERRIDES]:
@@ -156,7 +192,7 @@ class _Reading:
             )
             return
         value = override_value(text.strip())
-        path = put(self._tables, key, value)
+        path = put(self.tables, key, value)
         if path is None:
             self._refuse("leads through something that is no table", key=dotted(tuple(key)))
             return
@@ -168,22 +204,22 @@ class _Reading:
 
     def judged(self) -> Loaded:
         """Every flaw of what was read; a config only when none of them is an error."""
-        flaws = flaws_of(self._tables, Config)
+        flaws = flaws_of(self.tables, Config)
         if self.problems:  # the missing keys may stand in what could not be read
             flaws = [flaw for flaw in flaws if not flaw.is_missing]
-        config, found = _convert(_without(self._tables, flaws))
+        config, found = _convert(_without(self.tables, flaws))
         if flaws or self.problems:
             found = [flaw for flaw in found if flaw.severity == "error"]
         problems = self.problems + [self._located(flaw) for flaw in (*flaws, *found)]
         problems.sort(key=self._order)
         is_sound = all(problem.severity == "warn" for problem in problems)
-        state_dir = self._tables.get("state_dir", self._state_dir)
+        state_dir = self.tables.get("state_dir", self._state_dir)
         return Loaded(
             config=config if is_sound else None,
             problems=tuple(problems),
             files=tuple(self._files),
             state_dir=state_dir if _is_absolute(state_dir) else Config().state_dir,
-            tables=self._tables,
+            tables=self.tables,
         )
 
     def _located(self, flaw: Flaw) -> Problem:
