@@ -1,0 +1,68 @@
+"""Has a candidate built and tried where it can hurt nobody, and says what came of it.
+
+A model may allocate without end, never return, or take its process along: each is one more way to
+be refused, with its reason, and nobody else notices.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from edge_agent.backends.prepare import Bounds, Prepared, prepare
+from edge_agent.core.contract import check_contract
+from edge_agent.core.errors import Rejected
+from edge_agent.core.manifest import Manifest
+from edge_agent.errands import Errand
+from edge_agent.stores.package import read_manifest
+from edge_agent.stores.shelf import Shelf
+
+SAMPLES: Final = "golden samples of"  # how its refusals begin once the model is built
+Say = Callable[..., None]
+
+
+def prove(errand: Errand, say: Say) -> dict[str, Any]:
+    """Builds the candidate and runs its golden samples.
+
+    Raises: Rejected with the reason.
+    """
+    folder = Shelf(Path(errand.place.models)).folder(errand.sha)
+    if folder is None:
+        raise Rejected(f"prove {errand.sha[:16]}: it is not installed")
+    manifest = read_manifest(folder)
+    if errand.live:
+        check_contract(read_manifest(Path(errand.live)), manifest)
+    try:
+        prepared = _prepared(errand, folder, manifest)
+    except Rejected as error:
+        if error.what.startswith(SAMPLES):
+            say("built")
+        raise
+    say("built", build_ms=prepared.build_ms)
+    if not prepared.golden_samples:
+        raise Rejected(
+            f"{SAMPLES} {manifest.name} {manifest.version}: expected at least one, got none",
+            hint="python -m tools.hot_tier pack makes them",
+        )
+    return {
+        "golden_samples": prepared.golden_samples,
+        "golden_difference": prepared.golden_difference,
+        "golden_tolerance": prepared.golden_tolerance,
+        "versions": {"runtime": prepared.runtime, "python": sys.version.split()[0]},
+    }
+
+
+def _prepared(errand: Errand, folder: Path, manifest: Manifest) -> Prepared:
+    bounds = Bounds(
+        wall_s=errand.proof_s,
+        cpu_s=math.ceil(errand.proof_s * (os.cpu_count() or 1)),
+        memory_bytes=errand.proof_memory_bytes,
+    )
+    return prepare(
+        folder, manifest, errand.sha, Path(errand.place.engines), backend=errand.backend,
+        threads=errand.threads, bounds=bounds,
+    )  # fmt: skip
