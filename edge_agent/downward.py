@@ -1,0 +1,118 @@
+"""What comes down: the rollouts with their store, their memory and their installers, put together.
+
+`Downward.apply` takes a configuration that came down; whoever knows the files of this machine sets
+it (`services.rollouts.layer`). Until then each is refused, with the reason.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+from edge_agent import __version__
+from edge_agent.config.structs import Config, StreamConfig
+from edge_agent.core import desired, rollout
+from edge_agent.errands import Place
+from edge_agent.ports import Clock
+from edge_agent.services.rollouts import (
+    Bench,
+    Desk,
+    House,
+    Installers,
+    Keep,
+    Live,
+    Rollouts,
+    Side,
+)
+from edge_agent.stores.handover import HandOver
+from edge_agent.stores.installed import Installed
+from edge_agent.stores.models import Models
+from edge_agent.stores.package import read_manifest
+from edge_agent.stores.papers import Papers
+
+HANDED_OVER = "handover"
+
+Apply = Callable[[str, str], Awaitable[str]]
+
+
+class Downward:
+    """`rollouts` is a room, `desk` for the console. streams: as configured now. tell: an event.
+
+    reorder: the store's pointers moved, and no swap did it: resolve the models anew.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        side: Side,
+        models: Models,
+        clock: Clock,
+        boot: str,
+        streams: Callable[[], Mapping[str, StreamConfig]],
+        reorder: Callable[[], Awaitable[None]],
+        tell: Callable[[str, str], None],
+    ) -> None:
+        self.apply: Apply = _nobody
+        self._models = models
+        state_dir = Path(config.state_dir)
+        house = House(
+            streams=streams, resolve=self.resolve, reorder=reorder, tell=tell, apply=self._apply
+        )
+        self.store = Installed(state_dir / "models", limit_bytes=config.rollouts.store_bytes)
+        bench = Bench(
+            config=config.rollouts,
+            engine=config.engine,
+            place=place_of(config),
+            agent=__version__,
+            side=side,
+            store=self.store,
+            crew=Installers(),
+            house=house,
+            clock=clock,
+            manifest=read_manifest,
+            progress=lambda _model, _progress: None,
+        )
+        keep = Keep(
+            Papers(state_dir / "rollouts", max_bytes=rollout.MAX_BYTES),
+            Papers(state_dir / "desired", max_bytes=desired.MAX_MEMORY_BYTES),
+        )
+        self.rollouts = Rollouts(
+            bench,
+            keep,
+            node=config.node,
+            versions={"agent": __version__, "machine": platform.machine()},
+            boot=boot,
+            hand_over=HandOver(state_dir / "tuf" / HANDED_OVER).put,
+        )
+        self.desk = Desk(self.rollouts, bench)
+
+    def resolve(self, name: str) -> Live:
+        """What a stream gets that asks for no version. Blocks. Raises: Rejected, Damaged."""
+        folder = self._models.resolve(name, "")
+        manifest = self._models.manifest(folder)
+        return Live(folder, self._models.identity(folder), manifest.version)
+
+    async def _apply(self, text: str, version: str) -> str:
+        return await self.apply(text, version)
+
+
+def place_of(config: Config) -> Place:
+    """Where an installer finds what it needs."""
+    section, state_dir = config.rollouts, Path(config.state_dir)
+    return Place(
+        models=str(state_dir / "models"),
+        tuf=str(state_dir / "tuf"),
+        engines=str(state_dir / "engines"),
+        root_file=section.root_file or "",
+        repositories=section.repositories,
+        ca_file=section.ca_file or "",
+        extra=(section.usb_dir,) if section.usb_dir else (),
+        store_bytes=section.store_bytes,
+        pace_bytes_per_s=section.pace_bytes_per_s,
+    )
+
+
+async def _nobody(_text: str, version: str) -> str:
+    return f"version {version}: this agent was started without a file"

@@ -1,0 +1,59 @@
+"""Orders that an installer carries out: find, fetch, install, prove."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import anyio.to_thread
+import msgspec
+
+from edge_agent.core.rollout import Built, Done, Rollout, Wanted
+from edge_agent.errands import Errand
+from edge_agent.services.rollouts.bench import Hand
+from edge_agent.services.rollouts.ports import Progress
+
+
+class Fetching(Hand):
+    """Nothing of it touches the inference side."""
+
+    def _errand(self, verb: Any, wanted: Wanted, **more: Any) -> Errand:
+        bench, place = self._bench, self._bench.place
+        if wanted.source:
+            place = msgspec.structs.replace(place, extra=(wanted.source, *place.extra))
+        return Errand(
+            verb=verb, place=place, agent=bench.agent, model=self._model, version=wanted.version,
+            sha=wanted.sha, **more,
+        )  # fmt: skip
+
+    async def _run(self, turn: int, errand: Errand) -> dict[str, Any]:
+        def told(what: str, facts: Mapping[str, Any]) -> None:
+            if what == "built":
+                self._say(Built(turn=turn, facts=dict(facts)))
+            done, of = facts.get("done", 0), facts.get("of", 0)
+            self._bench.progress(self._model, Progress(what, int(done), int(of)))
+
+        self._bench.progress(self._model, Progress(errand.verb))
+        return await self._bench.crew.run(errand, told)
+
+    async def _begin(self, turn: int, wanted: Wanted, _: Rollout) -> None:
+        folder = await anyio.to_thread.run_sync(self._bench.store.folder, wanted.sha)
+        facts = {"via": "store"} if folder is not None else {}
+        self._say(Done(turn=turn, have=folder is not None, facts=facts))
+
+    async def _fetch(self, turn: int, wanted: Wanted, _: Rollout) -> None:
+        self._say(Done(turn=turn, facts=await self._run(turn, self._errand("fetch", wanted))))
+
+    async def _admit(self, turn: int, wanted: Wanted, _: Rollout) -> None:
+        self._say(Done(turn=turn, facts=await self._run(turn, self._errand("admit", wanted))))
+
+    async def _prove(self, turn: int, wanted: Wanted, _: Rollout) -> None:
+        bench = self._bench
+        live = await anyio.to_thread.run_sync(bench.house.resolve, self._model)
+        errand = self._errand(
+            "prove", wanted, live=str(live.folder), backend=bench.engine.backend,
+            threads=bench.engine.threads_per_run, proof_s=bench.config.proof_s,
+            proof_memory_bytes=bench.config.proof_memory_bytes,
+        )  # fmt: skip
+        facts = await self._run(turn, errand)
+        self._say(Done(turn=turn, facts={**facts, "previous": live.version}))
