@@ -26,6 +26,7 @@ from edge_agent.services.audit import Auditor
 from edge_agent.services.console.views import Picture, Shot
 from edge_agent.services.engine import Engine, Tap
 from edge_agent.services.pipeline import Channel, Pipeline
+from edge_agent.services.rollouts import Handled
 from edge_agent.supervise import Health
 
 MAX_EVENTS = 200
@@ -197,7 +198,7 @@ class Parts:
         return self.rooms.events.newest_first()
 
 
-class Kept(Parts):
+class Kept(Handled, Parts):
     """What is in the spool, and what may be done with it by hand."""
 
     def spool_records(self, limit: int) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ import anyio
 import msgspec
 
 from edge_agent.config.structs import ConsoleConfig
+from edge_agent.core.errors import Rejected
 from edge_agent.core.frames import Result, to_json
 from edge_agent.services.console import SOCKET_NAME, Console, Picture, Shot, Views
 
@@ -98,6 +99,20 @@ class Agent:
             return None
         picture = Picture(w=2, h=1, channels=3, pixels=b"abcdef", number=7, age_ms=1.5)
         return Shot(frame=picture, result=result(7))
+
+    def models_history(self, model: str) -> list[Any]:
+        return [{"model": model or "us-chamber", "outcome": "committed"}]
+
+    async def models_install(self, asked: dict[str, Any]) -> dict[str, Any]:
+        if asked.get("version") == "9.9.9":
+            raise Rejected("install us-chamber 9.9.9: nobody has it", hint="name another")
+        return {"models": {"us-chamber": asked}}
+
+    async def models_roll_back(self, model: str) -> dict[str, Any]:
+        return {"model": model}
+
+    async def models_pin(self, model: str, version: str | None, by: str) -> dict[str, Any]:
+        return {"model": model, "pinned": version, "by": by}
 
     def spool_records(self, limit: int) -> list[Any]:
         return [{"class": "event", "seq": seq} for seq in range(300, 0, -1)][:limit]

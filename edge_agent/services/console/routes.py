@@ -23,6 +23,7 @@ from edge_agent.services.console.answers import (
     peer_of,
     refusal,
 )
+from edge_agent.services.console.models import ModelsDesk
 from edge_agent.services.console.spool import SpoolDesk
 from edge_agent.services.console.views import Document, Views
 
@@ -73,6 +74,7 @@ class Routes:
         app.router.add_post("/v1/spool/verify", desk.verify)
         app.router.add_post("/v1/spool/export", desk.export)
         app.router.add_post("/v1/spool/import", desk.take)
+        app.router.add_routes(ModelsDesk(self._views, self._unbroken).routes())
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics)

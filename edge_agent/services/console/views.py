@@ -55,7 +55,25 @@ class SpoolViews(Protocol):
         ...
 
 
-class Views(SpoolViews, Protocol):
+class ModelViews(Protocol):
+    """What may be done with models by hand. Each raises EdgeAgentError with why not."""
+
+    def models_history(self, model: str) -> list[Any]:
+        """Reports of past rollouts, newest first; model "": of all."""
+        ...
+
+    async def models_install(self, asked: Document) -> Document:
+        """asked: `file`, `usb`, or `model` and `version`; `models` that are under way."""
+        ...
+
+    async def models_roll_back(self, model: str) -> Document: ...
+
+    async def models_pin(self, model: str, version: str | None, by: str) -> Document:
+        """Version "": what is live; None takes the pin off."""
+        ...
+
+
+class Views(SpoolViews, ModelViews, Protocol):
     """Implemented by the app. Called on the loop; must not block."""
 
     def status(self) -> Document: ...
