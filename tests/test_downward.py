@@ -8,13 +8,13 @@ from pathlib import Path
 import anyio
 import msgspec
 import pytest
-from edge_agent.stores.shelf import Shelf
 
 from edge_agent.config.structs import Config, ModelsConfig
 from edge_agent.downward import Downward
 from edge_agent.host import SystemClock
 from edge_agent.services.rollouts import Desk
 from edge_agent.stores.models import Models
+from edge_agent.stores.shelf import Shelf
 from tests.installer import rascals
 from tests.installer.hot_side import NODE, HotSide
 from tests.services.rolling import CONFIG, NAME, FakeSide, World, until

@@ -17,13 +17,14 @@ from edge_agent.config.structs import ConsoleConfig
 from edge_agent.core.errors import Rejected
 from edge_agent.host import SystemHost
 from edge_agent.services.console import Console, Shot, Views
+from edge_agent.services.rollouts import Handled
 from edge_agent.stores.spool import Courier, DiskSpool
 from tests.stores.spooling import NODE
 
 BOOT = SystemHost().boot_id()
 
 
-class House:
+class House(Handled):
     """What the console asks, as the agent answers it. courier None: the spool is volatile."""
 
     def __init__(self, spool: DiskSpool, secret: bytes, *, volatile: bool = False) -> None:

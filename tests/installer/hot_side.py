@@ -10,13 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tools.hot_tier.keys import Keys
-from tools.hot_tier.publishing import Published, publish
-from tools.hot_tier.repository import Repository
-
 from edge_agent.errands import Errand, Place
 from tests.installer import rascals
 from tools.hot_tier import wanted
+from tools.hot_tier.keys import Keys
+from tools.hot_tier.publishing import Published, publish
+from tools.hot_tier.repository import Repository
 
 NODE = "cart-3"
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import onnx
+from onnx import TensorProto, helper, numpy_helper
+
 from edge_agent.stores.installed import Installed
 from edge_agent.stores.package import load_manifest, pack, sha_of
-from onnx import TensorProto, helper, numpy_helper
 
 WIDTH, HEIGHT = 16, 12
 LIMIT_BYTES = 64 << 20

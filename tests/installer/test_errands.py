@@ -9,10 +9,10 @@ from typing import Any
 
 import anyio
 import pytest
-from edge_agent.stores.installed import Installed
 
 from edge_agent.errands import Errand
 from edge_agent.services.rollouts import Installers, Trouble
+from edge_agent.stores.installed import Installed
 from tests.installer import rascals
 from tests.installer.hot_side import NODE, HotSide
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from edge_agent.stores.installed import Installed
 
 from edge_agent.core.errors import Rejected
 from edge_agent.errands import Errand, Place
 from edge_agent.installer import proving
+from edge_agent.stores.installed import Installed
 from tests.installer import rascals
 
 

@@ -10,10 +10,6 @@ from typing import Any, NamedTuple
 
 import anyio
 import msgspec
-from edge_agent.core.sight import Sight
-from edge_agent.core.trial import LiveCounts, Probation, ShadowCounts
-from edge_agent.stores.installed import Installed
-from edge_agent.stores.package import read_manifest
 
 from edge_agent.config.structs import (
     EngineConfig,
@@ -23,9 +19,13 @@ from edge_agent.config.structs import (
     StreamModel,
 )
 from edge_agent.core.errors import EdgeAgentError, Rejected
+from edge_agent.core.sight import Sight
+from edge_agent.core.trial import LiveCounts, Probation, ShadowCounts
 from edge_agent.errands import Errand, Place
 from edge_agent.host import SystemClock
 from edge_agent.services.rollouts import Bench, Desk, House, Keep, Live, Rollouts, Trouble
+from edge_agent.stores.installed import Installed
+from edge_agent.stores.package import read_manifest
 from edge_agent.stores.papers import Papers
 from tests.installer import rascals
 
