@@ -19,7 +19,7 @@ from tests.installer import rascals
 from tests.installer.hot_side import NODE, HotSide
 from tests.services.rolling import CONFIG, NAME, FakeSide, World, until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 @pytest.fixture

@@ -193,6 +193,7 @@ def test_a_person_can_have_the_previous_one_back_and_it_stays() -> None:
     assert (walk.document.order, walk.document.revert_to) == ("revert", SHA["b"])
     walk.happy()
     assert walk.told[-1].reason == "rolled back by hand"
+    assert walk.told[-1].failed_in == ""
     walk.say(ro.Offered(wanted=wanted("a")), after_s=1e6)
     assert walk.document.is_settled
 

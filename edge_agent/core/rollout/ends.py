@@ -76,7 +76,7 @@ def end(
         document.report,
         outcome=state.value,
         reason=reason[:MAX_REASON],
-        failed_in=document.state.value if is_bad else "",
+        failed_in=document.state.value if is_bad and not document.revert_to else "",
         trials=document.trials,
     )
     document = replace(document, report=report)
