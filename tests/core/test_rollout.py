@@ -92,6 +92,14 @@ def test_a_side_that_dies_three_times_in_probation_ends_rolled_back() -> None:
     assert walk.document.refusal_of(SHA["a"], LIMITS.agent)
 
 
+def test_what_took_the_side_along_has_to_prove_itself_anew() -> None:
+    walk = Walk().to(State.PROBATION, "probe")
+    walk.answer(ro.SideLost)
+    walk.orders.clear()
+    walk.to(State.PROBATION, "swap")
+    assert "shadow" in walk.orders
+
+
 def test_the_trial_is_counted_before_anything_is_built() -> None:
     walk = Walk().to(State.VERIFYING)
     assert walk.document.trials == 0

@@ -93,7 +93,8 @@ def side_lost(document: Rollout, event: ev.SideLost, now_s: float, limits: Limit
         return close(document, now_s, limits)  # the next side starts with what is committed
     if document.order not in HOLDS:
         return document
-    return failed_trial(replace(document, loaded=False), event.reason, now_s, limits)
+    document = replace(document, loaded=False, proved=False)
+    return failed_trial(document, event.reason, now_s, limits)
 
 
 def judged(document: Rollout, event: ev.Judged, now_s: float, limits: Limits) -> Rollout:
