@@ -128,7 +128,7 @@ def test_a_machine_that_only_crashes_comes_to_an_end(events: list[Any], seed: in
     walk, world = Walk(), World()
     for event in events:
         play(walk, world, event)
-    for _ in range(LIMITS.returns + 3):
+    for _ in range(2 * (LIMITS.returns + 3)):  # what came meanwhile has its own turn after it
         if walk.document.is_settled:
             break
         play(walk, world, "crash" if seed else "orderly")
