@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from edge_agent.cli import rollouts
 from edge_agent.cli.lazy import later
 from edge_agent.cli.options import add_config_options, json_option
 
@@ -32,7 +33,9 @@ _VERIFY = (
 
 def add(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
-        "models", help="the models: list, info, verify", description=__doc__
+        "models",
+        help="the models: list, info, verify, install, rollback, pin, history",
+        description=__doc__,
     )
     verbs = parser.add_subparsers(dest="models_verb", metavar="VERB", required=True)
     listing = verbs.add_parser("list", help="a line per version", description=_LIST)
@@ -46,6 +49,7 @@ def add(subparsers: Subparsers) -> None:
     for reading, module in ((listing, "models_look"), (info, "models_look")):
         _finish(reading, module)
     _finish(verify, "models_verify")
+    rollouts.add_verbs(verbs)
 
 
 def _add_verify(verify: argparse.ArgumentParser) -> None:
