@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
 
 import anyio
 import anyio.to_thread
@@ -19,11 +19,21 @@ from edge_agent.ground import Orders
 from edge_agent.metrics import Metrics
 from edge_agent.services.engine import Engine
 from edge_agent.services.pipeline import Pipeline
+from edge_agent.services.rollouts import Rollouts
 from edge_agent.views import Rooms, Views
 
 log = logs.get("agent")
 
 LoadAgain = Callable[[], tuple[Config | None, str]]  # the files now, or what is wrong with them
+
+
+class Downstairs(Protocol):
+    """What comes down. apply: takes a configuration (text, version); why not, "" when it is."""
+
+    apply: Callable[[str, str], Awaitable[str]]
+
+    @property
+    def rollouts(self) -> Rollouts: ...
 
 
 class Agent:
@@ -34,6 +44,7 @@ class Agent:
         self._orders = orders
         self.metrics = metrics
         self.views = views
+        self.downward: Downstairs
         self.load_again: LoadAgain | None = None
         self._turn = anyio.Lock()
 
@@ -60,6 +71,10 @@ class Agent:
             self.rooms.pipeline.configure(ages)
             await self.rooms.engine.configure(orders)
             self.views.manifests = self._orders.manifests
+
+    async def reorder(self) -> None:
+        """The models are resolved anew: what is current has changed, and no swap did it."""
+        await self.configure(self.views.config)
 
     async def reload(self) -> dict[str, Any]:
         """Reads the configuration again; a bad one changes nothing and says where it is wrong."""

@@ -17,6 +17,7 @@ from edge_agent.agent import Agent, Hearing, Shown
 from edge_agent.config.structs import Config
 from edge_agent.core.frames import Record
 from edge_agent.core.notes import Notes
+from edge_agent.downward import Downward
 from edge_agent.ground import Ground, Orders
 from edge_agent.host import SystemClock, SystemHost, watchdog_period_s
 from edge_agent.keeping import Store, open_store
@@ -93,6 +94,7 @@ async def inhabited(house: House, config: Config, host: Host) -> AsyncIterator[N
                 await agent.configure(config)
                 async with rooms("hot", config=policy, on_state=note) as hot:
                     await hot.start("engine", agent.engine.run)
+                    await hot.start("rollouts", house.downward.rollouts.run, vital=False)
                     agent.tell("started", f"{len(config.streams)} streams")
                     host.notify("READY=1")
                     try:
@@ -115,6 +117,7 @@ class House(NamedTuple):
     auditor: Auditor
     store: Store
     uplink: Uplink | None
+    downward: Downward
 
 
 def build(
@@ -124,7 +127,8 @@ def build(
     health = Health(clock)
     notes, events = Notes(clock.boot_us), Events()
     metrics = Metrics(clock=clock, version=__version__)
-    orders = Orders(models_of(config, ground.state_dir))
+    models = models_of(config, ground.state_dir)
+    orders = Orders(models)
     begin = Begin(
         engine=config.engine, lanes=lanes_of(config), node=config.node, boot=host.boot_id(),
         exam_key=ground.exam_key, engines=str(ground.state_dir / "engines"),
@@ -154,8 +158,20 @@ def build(
     )  # fmt: skip
     views.sample = lambda: vitals.latest
     auditor = views.auditor = auditor_of(ground.state_dir, clock, host.boot_id())
+    downward = agent.downward = lead_down(agent, models, config, engine)
     uplink = connect(agent, store, config, secret=ground.exam_key)
-    return House(agent, console, vitals, auditor, store, uplink)
+    return House(agent, console, vitals, auditor, store, uplink, downward)
+
+
+def lead_down(agent: Agent, models: Models, config: Config, engine: Engine) -> Downward:
+    """What comes down, with those who show it and may be asked for it."""
+    views, clock = agent.views, agent.rooms.clock
+    downward = Downward(
+        config, side=engine, models=models, clock=clock, boot=agent.rooms.host.boot_id(),
+        streams=lambda: views.config.streams, reorder=agent.reorder, tell=agent.tell,
+    )  # fmt: skip
+    views.desk, views.down = downward.desk, downward.rollouts
+    return downward
 
 
 def auditor_of(state_dir: Path, clock: Clock, boot: str) -> Auditor:
@@ -171,6 +187,7 @@ def connect(agent: Agent, store: Store, config: Config, *, secret: bytes) -> Upl
     if store.disk is not None:
         views.durable = Courier(store.disk, node=config.node, secret=secret)
     upward = Upward(views, notes, agent.tell)
+    upward.on_down = agent.downward.rollouts.came
     uplink = uplink_of(config, store.disk, clock=clock, upward=upward, notes=notes)
     if uplink is not None:
         agent.pipeline.scribe.listen(uplink.on_record)

@@ -78,7 +78,7 @@ class Downward:
             Papers(state_dir / "rollouts", max_bytes=rollout.MAX_BYTES),
             Papers(state_dir / "desired", max_bytes=desired.MAX_MEMORY_BYTES),
         )
-        self.rollouts = Rollouts(
+        self._rollouts = Rollouts(
             bench,
             keep,
             node=config.node,
@@ -86,7 +86,11 @@ class Downward:
             boot=boot,
             hand_over=HandOver(state_dir / "tuf" / HANDED_OVER).put,
         )
-        self.desk = Desk(self.rollouts, bench)
+        self.desk = Desk(self._rollouts, bench)
+
+    @property
+    def rollouts(self) -> Rollouts:
+        return self._rollouts
 
     def resolve(self, name: str) -> Live:
         """What a stream gets that asks for no version. Blocks. Raises: Rejected, Damaged."""

@@ -13,6 +13,7 @@ from edge_agent import __version__, logs
 from edge_agent.config.structs import Config
 from edge_agent.core.edgecore import Desired, Tuf
 from edge_agent.core.errors import ConfigError
+from edge_agent.core.lineup import twin_words
 from edge_agent.core.notes import Notes
 from edge_agent.core.twin import STATES, DeviceState, Value
 from edge_agent.core.witness import Finding
@@ -74,12 +75,16 @@ class Upward:
             "streams": len(streams),
             "streams_ok": sum(stream["state"] == "ok" for stream in streams),
             "models": ",".join(models),
-            **self._views.rollout_words(),
+            **self._coming(),
             "spool_records": spool["records"],
             "spool_bytes": spool["bytes"],
             "spool_oldest_s": _rounded(spool["oldest_s"]),
             "temperature_celsius": _rounded(max(heat.values(), default=None)),
         }
+
+    def _coming(self) -> dict[str, str | int | None]:
+        down = self._views.down
+        return twin_words(down.models(), down.desired()["serial"]) if down else {}
 
     def state(self) -> DeviceState:
         return STATES.get(self._views.state(), "unknown")

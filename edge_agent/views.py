@@ -6,7 +6,7 @@ The names of fields are a contract (`schema` 1): fields only get added. Ages are
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from edge_agent.core.account import Totals
 from edge_agent.core.errors import Rejected
 from edge_agent.core.frames import DROPS, Alarm, Event, Record, Result, Signal
 from edge_agent.core.freshness import BLANKING
+from edge_agent.core.lineup import Asked, Coming, lineup
 from edge_agent.core.manifest import Manifest
 from edge_agent.core.notes import Notes
 from edge_agent.core.ring import Word
@@ -26,7 +27,7 @@ from edge_agent.services.audit import Auditor
 from edge_agent.services.console.views import Picture, Shot
 from edge_agent.services.engine import Engine, Tap
 from edge_agent.services.pipeline import Channel, Pipeline
-from edge_agent.services.rollouts import Handled
+from edge_agent.services.rollouts import Handled, Rollouts
 from edge_agent.supervise import Health
 
 MAX_EVENTS = 200
@@ -77,6 +78,7 @@ class Parts:
         self.road: Callable[[], dict[str, Any]] | None = None  # None: there is no uplink
         self.troubles: Callable[[], list[tuple[str, str, str]]] = list  # of the store
         self.auditor: Auditor | None = None
+        self.down: Rollouts | None = None
         self.degraded = False  # the last good configuration runs, not the files'
         self.stopping = False
         self._started_us = rooms.clock.boot_us()
@@ -139,22 +141,15 @@ class Parts:
         return round((self.rooms.clock.boot_us() - at_us) / 1000, 1) if at_us else None
 
     def models(self) -> dict[str, Any]:
-        """By name: the active version, and the labels of its manifest."""
-        found: dict[str, Any] = {}
-        for name, config in self.config.streams.items():
-            newest = self._newest(name)
-            for model in config.models:
-                entry = found.setdefault(
-                    model.name,
-                    {"active": model.version, "previous": None, "rollout": None, "streams": []},
-                )
-                entry["streams"].append(name)
-                if newest is not None and newest.model == model.name:
-                    entry["active"] = newest.version
-                    entry["sha"], entry["backend"] = newest.sha, newest.backend
-                manifest = self.manifests.get(f"{model.name}@{entry['active']}")
-                entry["heads"] = msgspec.to_builtins(manifest.heads) if manifest else []
-        return found
+        """By name: the active version, the labels of its manifest, and what comes after it."""
+        asked = [
+            Asked(stream, model.name, model.version)
+            for stream, config in self.config.streams.items()
+            for model in config.models
+        ]
+        down = self.down
+        coming = Coming(down.models(), down.history) if down else Coming({}, lambda _: [])
+        return lineup(asked, self._newest, self.manifests, coming)
 
     def _newest(self, stream: str) -> Result | None:
         channel = self.rooms.pipeline.channels.get(stream)
@@ -181,10 +176,6 @@ class Parts:
             "inflight": 0,
             "latency_ms": {"p50": None, "p99": None},
         }
-
-    def rollout_words(self) -> dict[str, str | int | None]:
-        """For the twin."""
-        return {"model_state": None, "desired_serial": None}
 
     def peers(self) -> dict[str, Any]:
         return {}
@@ -256,6 +247,10 @@ class Views(Kept):
         belongs = [result for result in channel.recent if result.frame == view.number]
         return Shot(frame=picture, result=belongs[-1] if belongs else None)
 
+    def audited(self, who: str, verb: str, fields: Mapping[str, object]) -> None:
+        if self.auditor is not None:
+            self.auditor.note(who, "asked", verb, **fields)
+
     def ready(self) -> bool:
         return self.rooms.health.is_ready() and not self.stopping
 
@@ -315,6 +310,7 @@ class Views(Kept):
             "engine": {"up": self.rooms.engine.is_up, "starts": self.rooms.engine.starts,
                        "isolation": self.config.engine.isolation},
             "console": {"port": self.console()[0]},
+            "desired": self.down.desired() if self.down else None,
             "audit": self.auditor.head.words() if self.auditor else None,
             "problems": self.problems(),
         }  # fmt: skip

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import json
 import signal
 import sys
@@ -184,7 +185,8 @@ async def play(stage: Stage, tier: HotTier) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(side.listen)
             group.start_soon(side.talk, stage.ears)
-            group.start_soon(announce, tier, Announcer(stage.shop.folder))
+            told = functools.partial(announce, every_s=NEWS_S)
+            group.start_soon(told, tier, Announcer(stage.shop.folder))
             await side.stop.wait()
             group.cancel_scope.cancel()
         await tier.settle()

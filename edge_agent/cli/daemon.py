@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 import anyio.to_thread
@@ -21,13 +21,14 @@ from edge_agent.agent import Agent
 from edge_agent.app import running
 from edge_agent.cli import exits
 from edge_agent.cli.exits import CommandError
-from edge_agent.config import lastgood
-from edge_agent.config.load import Loaded, load, node_name, paths
+from edge_agent.config import lastgood, pushed
+from edge_agent.config.load import Loaded, Paths, load, node_name, paths
 from edge_agent.config.structs import Config
-from edge_agent.core.errors import EdgeAgentError
+from edge_agent.core.errors import Damaged, EdgeAgentError
 from edge_agent.ground import AlreadyRunning
 from edge_agent.inference.side import start_in_threads
 from edge_agent.services.engine import InThreads
+from edge_agent.services.rollouts.layer import Layer
 from edge_agent.stores.files import read_bounded, write_atomic
 
 SWITCH_INTERVAL_S = (
@@ -55,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
         return named(again.config), ""
 
     try:
-        run_loop(lambda: serve(config, degraded=degraded, load_again=load_again))
+        files = Files(where, overrides)
+        run_loop(lambda: serve(config, degraded=degraded, files=files, load_again=load_again))
     except AlreadyRunning as other:
         raise CommandError(other.what, hint=other.hint, code=exits.REFUSED) from other
     return exits.OK
@@ -91,12 +93,49 @@ def in_threads(control: socket.socket, event_fd: int, board_fd: int) -> InThread
     return InThreads(start_in_threads(control, event_fd, board_fd))
 
 
+class Files(NamedTuple):
+    """Where the configuration comes from: its files, `--set`, and what came down."""
+
+    where: Paths
+    overrides: list[str]
+
+    def layer(self, agent: Agent, state_dir: str) -> Layer:
+        kept = PushedFile(Path(state_dir) / pushed.FILE_NAME)
+        return Layer(self.where, self.overrides, kept, agent.reload)
+
+
+class PushedFile:
+    """The layer that came down, on the disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> bytes | None:
+        try:
+            return read_bounded(self._path, pushed.MAX_BYTES)
+        except (OSError, EdgeAgentError):
+            return None
+
+    def write(self, content: bytes) -> None:
+        """Raises: Damaged."""
+        try:
+            write_atomic(self._path, content, mode=0o600)
+        except OSError as error:
+            raise Damaged(f"write {self._path.name}: {error.strerror}",
+                          hint="check the disk: df, dmesg") from error  # fmt: skip
+
+
 async def serve(
-    config: Config, *, degraded: str, load_again: Callable[[], tuple[Config | None, str]]
+    config: Config,
+    *,
+    degraded: str,
+    files: Files,
+    load_again: Callable[[], tuple[Config | None, str]],
 ) -> None:
     """The house from READY to dark."""
     async with running(config, in_process=in_threads, degraded=degraded) as agent:
         agent.load_again = load_again
+        agent.downward.apply = files.layer(agent, config.state_dir).apply
         if not degraded:
             await anyio.to_thread.run_sync(write_last_good, config)
         gc.freeze()  # what stands at start stays; the collector need not look at it again

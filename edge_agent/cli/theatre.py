@@ -12,6 +12,7 @@ import contextlib
 import functools
 import io
 import json
+import math
 import os
 import select
 import signal
@@ -19,9 +20,10 @@ import sys
 import tempfile
 import termios
 import tty
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 import anyio.to_thread
@@ -32,13 +34,14 @@ from rich.live import Live
 from edge_agent import __version__, logs
 from edge_agent.agent import Agent
 from edge_agent.app import running
-from edge_agent.cli import exits, screen, upward
+from edge_agent.cli import exits, screen, switches, upward
 from edge_agent.cli.daemon import in_threads, run_loop
 from edge_agent.cli.exits import CommandError
+from edge_agent.cli.switches import Switches
 from edge_agent.cli.wings import Wings, scratch, wings
 from edge_agent.config.load import load_text
 from edge_agent.config.samples import sample
-from edge_agent.config.structs import Config, LogConfig, UplinkConfig
+from edge_agent.config.structs import Config, LogConfig, RolloutsConfig, UplinkConfig
 from edge_agent.core.ring import Word
 
 NODE = "demo"
@@ -47,7 +50,20 @@ FIRST_FRAME_TIMEOUT_S = 30.0
 REDRAW_S = 0.2
 LOOK_S = 0.02
 SETTLED = ("captured", "inferred", "dropped", "frozen", "missed", "extra_runs", "extra_shed")
+PUSHES_FROM_S = 40.0  # a shorter run has no time for trials
 NO_UI_SECONDS = 20.0  # without a view somebody must say when to end
+
+
+class Push(NamedTuple):
+    """When in a run the hot tier wants which version."""
+
+    share: float
+    model: str
+    version: str
+
+
+LATEST_SHARE = 0.75  # a machine that is too busy for trials: then the next takes its place
+PUSHES = (Push(0.25, "us-chamber", "1.1.0"), Push(0.55, "us-chamber", "1.2.0"))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -91,10 +107,14 @@ def config_in(folder: str) -> Config:
     return msgspec.structs.replace(loaded.config, node=NODE)
 
 
-def with_road(config: Config, port: int) -> Config:
-    """Up to a broker on this machine."""
-    road = UplinkConfig(enabled=True, port=port, drain_s=DRAIN_S)
-    return msgspec.structs.replace(config, uplink=road)
+def with_road(config: Config, there: Wings) -> Config:
+    """Up to a broker on this machine, and down from its repository, on trial for seconds."""
+    road = UplinkConfig(enabled=True, port=there.port, drain_s=DRAIN_S)
+    down = RolloutsConfig(
+        enabled=bool(there.url), repositories=(there.url,), root_file=there.root,
+        shadow_s=30.0, probation_frames=45, probation_s=2.0,
+    )  # fmt: skip
+    return msgspec.structs.replace(config, uplink=road, rollouts=down)
 
 
 class Show:
@@ -113,13 +133,17 @@ class Show:
         self._over = asyncio.Event()
         self.wings: Wings | None = None
         self.far: dict[str, Any] = {}  # what came of it there
+        self._switches = Switches()
+        long = seconds is None or seconds >= PUSHES_FROM_S
+        self._pushes = deque(PUSHES if long else ())
 
     async def play(self) -> None:
         """Raises: CommandError, EdgeAgentError."""
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self._over.set)
-        config = with_road(self._config, self.wings.port) if self.wings else self._config
-        async with running(config, in_process=in_threads) as agent:
+        config = with_road(self._config, self.wings) if self.wings else self._config
+        hear = self._switches.hear
+        async with running(config, in_process=in_threads, on_record=hear) as agent:
             await self._wait_for_first_frames(agent)
             await (self._show(agent) if self._ui else self._wait(agent))
             if self._save:
@@ -153,8 +177,24 @@ class Show:
         return (agent.rooms.clock.boot_us() - self._started_us) / 1e6
 
     def _is_over(self, agent: Agent) -> bool:
-        due = self._seconds is not None and self._since_start_s(agent) >= self._seconds
+        now_s = self._since_start_s(agent)
+        if self._is_due(now_s / (self._seconds or math.inf)):
+            self._push()
+        due = self._seconds is not None and now_s >= self._seconds
         return due or self._over.is_set()
+
+    def _is_due(self, share: float) -> bool:
+        """The next version, when its time has come and the one before has had its trial."""
+        if not self._pushes or share < self._pushes[0].share:
+            return False
+        begun = len(PUSHES) - len(self._pushes)
+        return len(self._switches.reports) >= begun or share >= LATEST_SHARE
+
+    def _push(self) -> None:
+        """The hot tier wants the next version."""
+        if self.wings is not None and self._pushes:
+            push = self._pushes.popleft()
+            self.wings.do("push", model=push.model, version=push.version)
 
     async def _wait(self, agent: Agent) -> None:
         while not self._is_over(agent):  # noqa: ASYNC110 - also a deadline, on another clock
@@ -176,6 +216,8 @@ class Show:
                     return
                 if "c" in keys_pressed and self.wings is not None:
                     self.wings.toggle_link()
+                if "m" in keys_pressed:
+                    self._push()
 
     def _draw(self, now: screen.Scene, elapsed_s: float, live: Live) -> None:
         live.update(self._view(now, elapsed_s), refresh=True)
@@ -210,6 +252,7 @@ class Show:
             "engine": self._status["engine"],
             "spool": self._status["spool"],
             **(upward.sums(self._status, self.far) if self.far else {}),
+            **(self._switches.sums() if self.far else {}),
         }
 
 
@@ -229,6 +272,7 @@ def summary(report: dict[str, Any]) -> str:
             f"latency p50 {screen.ms(latency['p50'])} p99 {screen.ms(latency['p99'])} ms"
         )
     lines += upward.words(report)
+    lines += switches.words(report)
     lines.append(f"  errors: {report['errors']}.  Demo models: not for diagnosis.")
     return "\n".join(lines)
 

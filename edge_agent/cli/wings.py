@@ -23,10 +23,11 @@ MAX_LINE_BYTES: Final = 1 << 20
 
 
 class Wings:
-    """port: of its broker. news: the newest."""
+    """port: of its broker. url, root: of the repository that it publishes. news: the newest."""
 
-    def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
-        self.port = port
+    def __init__(self, process: asyncio.subprocess.Process, ready: dict[str, Any]) -> None:
+        self.port = int(ready["port"])
+        self.url, self.root = str(ready.get("url", "")), str(ready.get("root", ""))
         self.news: dict[str, Any] = {}
         self._process = process
         self._over = asyncio.Event()
@@ -64,7 +65,7 @@ async def wings(command: str, *, node: str, folder: str) -> AsyncIterator[Wings]
         *words, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=MAX_LINE_BYTES
     )
     try:
-        yield Wings(process, await _port_of(process, command))
+        yield Wings(process, await _ready(process, command))
     finally:
         with anyio.CancelScope(shield=True):
             assert process.stdin is not None
@@ -76,13 +77,15 @@ async def wings(command: str, *, node: str, folder: str) -> AsyncIterator[Wings]
                 await process.wait()
 
 
-async def _port_of(process: asyncio.subprocess.Process, command: str) -> int:
+async def _ready(process: asyncio.subprocess.Process, command: str) -> dict[str, Any]:
     assert process.stdout is not None
     line = b""
     with anyio.move_on_after(READY_S):
         line = await process.stdout.readline()
     try:
-        return int(json.loads(line)["port"])
+        ready: dict[str, Any] = json.loads(line)
+        int(ready["port"])
+        return ready
     except (ValueError, KeyError, TypeError):
         raise CommandError(
             f"demo: the far side did not start: {command}", hint="run it by hand to see why"

@@ -78,7 +78,7 @@ def schedule(world: World, deeds: list[tuple[int, str]]) -> None:
         world.at(world.now_us + at_us, act(name))
 
 
-@settings(GENTLE, max_examples=25)
+@settings(GENTLE, max_examples=15)
 @given(seed=st.integers(0, 1 << 32), road=ROADS, deeds=DEEDS)
 def test_whatever_the_road_does_every_promised_record_arrives_and_both_sheets_are_exact(
     seed: int, road: Faults, deeds: list[tuple[int, str]]
@@ -94,7 +94,7 @@ def test_whatever_the_road_does_every_promised_record_arrives_and_both_sheets_ar
     assert set(world.findings) <= {"ack-refused"}  # of a log whose life ended before its commit
 
 
-@settings(GENTLE, max_examples=15)
+@settings(GENTLE, max_examples=8)
 @given(seed=st.integers(0, 1 << 32), road=ROADS, deeds=DEEDS)
 def test_a_receiver_that_forgets_is_noticed_and_nobody_waits_for_what_is_gone(
     seed: int, road: Faults, deeds: list[tuple[int, str]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,6 +65,7 @@ class Agent:
         self.reload_error: Exception | None = None
         self.reload_takes_s = 0.0
         self.export_lines = 3
+        self.noted: list[tuple[str, str, dict[str, object]]] = []
         self.export_error: Exception | None = None
 
     def status(self) -> dict[str, Any]:
@@ -132,6 +133,9 @@ class Agent:
 
     async def metrics(self) -> bytes:
         return b"edge_agent_ready 1.0\n"
+
+    def audited(self, who: str, verb: str, fields: Mapping[str, object]) -> None:
+        self.noted.append((who, verb, dict(fields)))
 
     def ready(self) -> bool:
         return self.is_up

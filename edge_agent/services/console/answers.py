@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -57,8 +58,16 @@ def peer_of(request: web.Request) -> access.Peer | None:
         return None
 
 
+Noted = Callable[[str, str, Mapping[str, object]], None]
+NOTE: Final[web.AppKey[Noted]] = web.AppKey("note")
+
+
 def audit(request: web.Request, peer: access.Peer | None, **fields: object) -> None:
     who: dict[str, object] = {"via": "loopback"}
     if peer is not None:
         who = {"via": "socket", "uid": peer.uid, "pid": peer.pid}
-    logs.audit(f"{request.method} {request.path[:200]}", **who, **fields)
+    verb = f"{request.method} {request.path[:200]}"
+    logs.audit(verb, **who, **fields)
+    note = request.config_dict.get(NOTE)
+    if note is not None:
+        note(f"uid {peer.uid}" if peer is not None else "loopback", verb, fields)

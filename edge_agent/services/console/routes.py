@@ -15,6 +15,7 @@ from edge_agent.core.errors import ConfigError, EdgeAgentError, Overloaded
 from edge_agent.metrics import CONTENT_TYPE
 from edge_agent.services.console import access, results
 from edge_agent.services.console.answers import (
+    NOTE,
     SCHEMA,
     Refused,
     audit,
@@ -62,6 +63,7 @@ class Routes:
             middlewares=[self._errors, self._guard],
             client_max_size=MAX_REQUEST_BYTES,
         )
+        app[NOTE] = self._views.audited
         app.on_response_prepare.append(_secure)
         for name in ("streams", "models", "spool", "uplink", "peers", "device", "events"):
             app.router.add_get(f"/v1/{name}", self._part(name))

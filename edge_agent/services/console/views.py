@@ -5,7 +5,7 @@ Every document is made of plain types, new at each call. The keys are those of `
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -111,6 +111,10 @@ class Views(SpoolViews, ModelViews, Protocol):
         ...
 
     def ready(self) -> bool: ...
+
+    def audited(self, who: str, verb: str, fields: Mapping[str, object]) -> None:
+        """For the audit log: who asked for what. At once."""
+        ...
 
     async def reload(self) -> Document:
         """Raises: ConfigError, with the old configuration still running."""
