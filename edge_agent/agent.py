@@ -12,6 +12,7 @@ import msgspec
 from edge_agent import logs
 from edge_agent.config.diff import diff
 from edge_agent.config.structs import Config
+from edge_agent.core import edgecore
 from edge_agent.core.frames import AnyRecord, Event, Signal
 from edge_agent.core.notes import Notes
 from edge_agent.core.ring import Word
@@ -142,6 +143,15 @@ class Shown(Views):
 
     async def reload(self) -> dict[str, Any]:
         return await self.agent.reload()
+
+    def desired_hint(self, body: bytes) -> dict[str, Any]:
+        """Raises: Rejected."""
+        uplink, rollouts = self.config.uplink, self.agent.downward.rollouts
+        topics = edgecore.Topics.of(uplink.ns, self.config.node, uplink.device)
+        said = edgecore.read(topics, topics.down("desired"), body)
+        assert isinstance(said, edgecore.Desired)
+        rollouts.came(said)
+        return rollouts.desired()
 
 
 class Hearing:

@@ -134,6 +134,11 @@ class Agent:
     async def metrics(self) -> bytes:
         return b"edge_agent_ready 1.0\n"
 
+    def desired_hint(self, body: bytes) -> dict[str, Any]:
+        if body == b"garbage":
+            raise Rejected("read down/desired: not JSON")
+        return {"serial": 3, "state": "pending"}
+
     def audited(self, who: str, verb: str, fields: Mapping[str, object]) -> None:
         self.noted.append((who, verb, dict(fields)))
 

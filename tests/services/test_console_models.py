@@ -77,3 +77,18 @@ async def test_a_refusal_is_told_as_one(agent: Agent, tmp_path: Path) -> None:
         asked = {"model": "us-chamber", "version": "9.9.9"}
         status, said = await ask(clients.unix, "install", asked)
         assert (status, said["hint"]) == (403, "name another")
+
+
+async def test_anybody_here_may_hint_at_a_wanted_state_and_hears_what_this_node_knows(
+    agent: Agent, tmp_path: Path
+) -> None:
+    async with running(agent, tmp_path) as clients:
+        for session in (clients.tcp, clients.unix):
+            async with session.post("/v1/desired", data=b'{"schema":1,"serial":9}') as answer:
+                assert answer.status == 202
+                said = msgspec.json.decode(await answer.read())
+            assert said["desired"] == {"serial": 3, "state": "pending"}
+            async with session.post("/v1/desired", data=b"garbage") as answer:
+                assert answer.status == 409
+            async with session.post("/v1/desired", data=b"x" * 100_000) as answer:
+                assert answer.status == 413

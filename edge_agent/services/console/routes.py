@@ -30,6 +30,7 @@ from edge_agent.services.console.views import Document, Views
 
 MAX_REQUEST_BYTES = 64 << 10
 RESPONSE_TIMEOUT_S = 30.0  # for a client to take its answer
+HINT: Final = "/v1/desired"  # changes nothing: only what is signed does
 SAFE_VERBS: Final = frozenset({"GET", "HEAD"})
 SECURITY: Final = {
     "Server": "edge-agent",
@@ -77,6 +78,7 @@ class Routes:
         app.router.add_post("/v1/spool/export", desk.export)
         app.router.add_post("/v1/spool/import", desk.take)
         app.router.add_routes(ModelsDesk(self._views, self._unbroken).routes())
+        app.router.add_post(HINT, self._hint)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics)
@@ -131,6 +133,14 @@ class Routes:
             body=await self._views.metrics(), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE}
         )
 
+    async def _hint(self, request: web.Request) -> web.Response:
+        """Of a wanted state, from KubeEdge's ServiceBus or anybody here: a reason to look, no more.
+
+        Answers what this node knows of its wanted state now.
+        """
+        told = self._views.desired_hint(await request.read())
+        return document_of({"schema": SCHEMA, "desired": told}, status=202)
+
     # verbs
 
     async def _reload(self, _: web.Request) -> web.Response:
@@ -183,7 +193,7 @@ class Routes:
             raise Refused(
                 403, "this Host is not answered", hint="ask 127.0.0.1 or localhost by name"
             )
-        if request.method in SAFE_VERBS:
+        if request.method in SAFE_VERBS or request.path == HINT:
             return await handler(request)
         allowed = peer is not None and access.may_write(
             peer, own_uid=self._own_uid, admin_gid=self._admin_gid

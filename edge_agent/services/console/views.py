@@ -112,6 +112,10 @@ class Views(SpoolViews, ModelViews, Protocol):
 
     def ready(self) -> bool: ...
 
+    def desired_hint(self, body: bytes) -> Document:
+        """A wanted state that somebody tells of, unsigned. Raises: Rejected."""
+        ...
+
     def audited(self, who: str, verb: str, fields: Mapping[str, object]) -> None:
         """For the audit log: who asked for what. At once."""
         ...
