@@ -80,6 +80,7 @@ class Source:
         mend_header(path)
         with contextlib.suppress(sqlite3.Error):
             self._connection = schema.connect(path)
+            self._connection.text_factory = _text
             for pragma in ("locking_mode = EXCLUSIVE", "query_only = ON", "wal_autocheckpoint = 0"):
                 self._connection.execute(f"PRAGMA {pragma}").fetchall()
 
@@ -291,6 +292,11 @@ def keep_few(path: Path) -> None:
     """Raises: DiskFailing."""
     for _, old in asides(path)[: -(KEPT_ASIDE - 1) or None]:
         on_disk.remove(old)
+
+
+def _text(raw: bytes) -> str:
+    """One letter that flipped must not hide the lines after it; its own check tells of it."""
+    return raw.decode(errors="replace")
 
 
 def _bounds(log: int, first: int, last: int) -> tuple[int, int]:
