@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -177,3 +180,26 @@ def test_nonsense_on_a_page_is_no_error(
         for _, columns in leaves.next(1):
             assert isinstance(columns, list)
     leaves.close()
+
+
+def test_a_page_that_cannot_be_read_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "spool.db"
+    fill(path, 200)
+
+    def pread(fd: int, size: int, at: int, whole: Callable[..., bytes] = os.pread) -> bytes:
+        if at == 5 * schema.PAGE_BYTES:
+            raise OSError(errno.EIO, "I/O error")
+        return whole(fd, size, at)
+
+    def cells() -> int:
+        leaves, found = Leaves(path), 0
+        while not leaves.is_over:
+            found += len(leaves.next(4))
+        leaves.close()
+        return found
+
+    before = cells()
+    monkeypatch.setattr(os, "pread", pread)
+    assert before - 40 < cells() < before

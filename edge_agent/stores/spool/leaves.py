@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from edge_agent.stores.spool.schema import PAGE_BYTES
 
@@ -26,11 +26,13 @@ Cell = tuple[int, list[Any]]  # rowid, columns
 
 
 class Leaves:
-    """Reads a file from its begin to its end, some pages at a time; any call may raise OSError."""
+    """A file from its begin to its end, some pages at a time. Opening it may raise OSError; a page
+    that can't be read holds nothing.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._file: BinaryIO = path.open("rb")
-        self._pages = os.fstat(self._file.fileno()).st_size // PAGE_BYTES
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._pages = os.fstat(self._fd).st_size // PAGE_BYTES
         self._at = 0
 
     @property
@@ -38,23 +40,23 @@ class Leaves:
         return self._at >= self._pages
 
     def close(self) -> None:
-        self._file.close()
+        os.close(self._fd)
 
     def next(self, pages: int) -> list[Cell]:
         """What stands on the pages that follow."""
-        self._file.seek(self._at * PAGE_BYTES)
-        chunk = self._file.read(pages * PAGE_BYTES)
-        self._at += pages
-        return [
-            cell
-            for at in range(0, len(chunk) - PAGE_BYTES + 1, PAGE_BYTES)
-            for cell in self._cells(chunk[at : at + PAGE_BYTES])
-        ]
+        first, self._at = self._at, min(self._at + pages, self._pages)
+        return [cell for number in range(first, self._at) for cell in self.page(number)]
 
     def page(self, number: int) -> list[Cell]:
         """What stands on this one, the first is 0."""
-        self._at = number
-        return self.next(1)
+        page = self._read(number)
+        return list(self._cells(page)) if len(page) == PAGE_BYTES else []
+
+    def _read(self, number: int) -> bytes:
+        try:
+            return os.pread(self._fd, PAGE_BYTES, number * PAGE_BYTES)
+        except OSError:  # it is the disk that is broken
+            return b""
 
     def _cells(self, page: bytes) -> Iterator[Cell]:
         """By its list of places alone: its header may be what is broken."""
@@ -91,8 +93,7 @@ class Leaves:
             number = int.from_bytes(pointer, "big")
             if not 1 <= number <= self._pages:
                 break
-            self._file.seek((number - 1) * PAGE_BYTES)
-            page = self._file.read(PAGE_BYTES)
+            page = self._read(number - 1)
             pointer, found = page[:4], found + page[4:]
         return found[:size]
 

@@ -102,11 +102,10 @@ class Salvage:
     def _look_at(self, leaves: Leaves, books: Mapping[int, Log]) -> None:
         """A slice of the bare pages: what is pending, and neither here nor of another log."""
         found: dict[int, dict[int, Row]] = {}
-        with contextlib.suppress(OSError):
-            for identity, columns in leaves.next(SLICE_PAGES):
-                if len(columns) == ROW_COLUMNS and is_sound(identity, *columns[1:]):
-                    rows = found.setdefault(identity >> schema.SEQ_BITS, {})
-                    rows[identity & schema.MAX_SEQ] = (identity, *columns[1:])
+        for identity, columns in leaves.next(SLICE_PAGES):
+            if len(columns) == ROW_COLUMNS and is_sound(identity, *columns[1:]):
+                sound = found.setdefault(identity >> schema.SEQ_BITS, {})
+                sound[identity & schema.MAX_SEQ] = (identity, *columns[1:])
         for one, last in self._all:
             log, rows = books.get(one), found.get(one, {})
             if log is None or not rows:
