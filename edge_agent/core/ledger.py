@@ -21,6 +21,7 @@ from edge_agent.core.ranges import Ranges, clip, count, intersect, subtract, uni
 from edge_agent.core.retention import rank
 
 UNCOMMITTED: Final = 4096  # seqs that may have been sent live, but died with the agent
+OPENS_SHIFT: Final = 32  # of an epoch: above it, how often the spool has been opened
 MAX_CLAIMED: Final = 64
 MAX_SENT: Final = 256
 MAX_FORGOTTEN: Final = 1024
@@ -81,6 +82,7 @@ class Books:
         self._mourned: dict[LogKey, int] = {}  # of forgotten ones, lost at the receiver
         self._disowned: dict[LogKey, Offer] = {}  # asked for, and not here; on this connection
         self._round: list[LogKey] = []  # to be told in the probes that follow
+        self._lives: dict[int, int] = {}  # ours of which a log was seen: opening, epoch
         self.unsettled = False
 
     def observe(self, logs: Iterable[Log]) -> bool:
@@ -120,6 +122,8 @@ class Books:
         entry = self._entries.get(key)
         if entry is None:
             entry = self._entries[key] = Entry(key)
+            if key.node == self._node:
+                self._lives[key.epoch >> OPENS_SHIFT] = key.epoch
         return entry
 
     def logs(self) -> list[Log]:
@@ -206,6 +210,22 @@ class Ledger(Books):
         here = entry.log.pending() if entry.log else ()
         unsent = subtract(intersect(claims, union(here, above)), entry.sent)
         return f"nothing that was never sent, like seq {unsent[0][0]}" if unsent else ""
+
+    def is_unborn(self, ack: LogAck) -> bool:
+        """Whether it may be of a log of an earlier life of ours that died before its first commit:
+        then it is no forgery, and nothing here is any less for it.
+
+        What such a life sent is gone with it. Its epoch says how often this spool had been opened,
+        less often than now; where another log of that opening is known, it must be the same.
+        """
+        key = key_of(ack)
+        opens = key.epoch >> OPENS_SHIFT
+        if key.node != self._node or not 1 <= opens < self._epoch >> OPENS_SHIFT:
+            return False
+        known = key in self._entries or key in self._forgotten
+        if known or count(claims_of(ack)) > UNCOMMITTED:
+            return False
+        return self._lives.get(opens, key.epoch) == key.epoch
 
     def disown(self, key: LogKey) -> None:
         """A receiver waits for a log of ours that is not here, after a reset or a restore: it is

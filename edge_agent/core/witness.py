@@ -109,7 +109,8 @@ class Witness:
         """Joins it; or, where the receiver has lost something, what the books have to forfeit."""
         fault = self._ledger.fault(log, echoed=question is not None)
         if fault:
-            self._refuse(log, fault)
+            if not self._ledger.is_unborn(log):
+                self._refuse(log, fault)
             self._ledger.disown(key_of(log))
             return None
         key = key_of(log)

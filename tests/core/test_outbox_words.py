@@ -111,12 +111,46 @@ def test_what_died_uncommitted_may_be_acknowledged_but_not_a_life_that_never_was
 
 
 def test_an_unknown_log_is_refused_and_audited_once() -> None:
-    box = outbox()
+    unknown = (
+        LIVE._replace(stream="ghost"),
+        LIVE._replace(epoch=EPOCH + 1),
+        LIVE._replace(epoch=3 << 32 | 1),
+        LIVE._replace(epoch=77),
+        PAST._replace(node="cart-2"),
+    )
+    for key in unknown:
+        box = outbox()
+        publish(box, NOW_US)
+        for _ in range(3):
+            box.heard(ack(said(key, 3), echo="n1"), NOW_US)
+        assert box.witness.refused == 3, key
+        assert [finding.code for finding in box.witness.findings] == ["ack-refused"]
+
+
+def test_a_log_that_died_before_its_first_commit_is_no_forgery_and_is_denied() -> None:
+    """After each crash the operator was told that somebody may answer in the hot tier's name."""
+    box = outbox(log_of(LIVE, 3))
     publish(box, NOW_US)
     for _ in range(3):
-        box.heard(ack(said(PAST, 3), echo="n1"), NOW_US)
-    assert box.witness.refused == 3
-    assert len(box.witness.findings) == 1
+        assert box.heard(ack(said(PAST, 3), echo="n1"), NOW_US).apply == ()
+    assert (box.witness.refused, box.witness.findings) == (0, [])
+    load = publish(box, NOW_US + 2_000_000, "n2")
+    assert load is not None
+    assert load.probe is not None
+    told = {offer.key: offer for offer in load.probe.logs}
+    assert (told[PAST].floor, told[PAST].next, told[PAST].closed) == (1, 1, True)
+
+
+def test_what_no_dead_life_of_ours_can_have_sent_is_refused() -> None:
+    box = outbox(log_of(PAST, 3))
+    publish(box, NOW_US)
+    sibling = PAST._replace(klass=RecordClass.ALARM)  # of a life that is known
+    box.heard(ack(said(sibling, 3), echo="n1"), NOW_US)
+    assert box.witness.refused == 0
+    box.heard(ack(said(sibling, 1 << 20), echo="n1"), NOW_US)
+    box.heard(ack(said(PAST._replace(epoch=OLD + 1), 3), echo="n1"), NOW_US)
+    assert box.witness.refused == 2
+    assert [finding.code for finding in box.witness.findings] == ["ack-refused"] * 2
 
 
 def test_a_log_that_is_not_here_is_denied_once_and_one_of_this_life_never() -> None:

@@ -129,7 +129,8 @@ def test_a_file_that_is_not_ours_is_set_aside(tmp_path: Path, kind: str) -> None
     path = tmp_path / "spool.db"
     open_small(path).close()
     file = sqlite3.connect(path)
-    file.execute("PRAGMA user_version = 99" if kind == "newer" else "PRAGMA application_id = 5")
+    file.execute("PRAGMA user_version = 2" if kind == "newer" else "PRAGMA application_id = 5")
+    file.execute("ALTER TABLE log ADD COLUMN more" if kind == "newer" else "DROP TABLE r")
     file.commit()
     file.close()
     before = path.read_bytes()

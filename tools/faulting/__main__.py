@@ -37,6 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     flip = verbs.add_parser("flips", help="bits flip in the spool's file, or it ends too soon")
     flip.add_argument("--cycles", type=int, default=1000, metavar="N")
     flip.add_argument("--seed", type=int, default=1)
+    flip.add_argument("--only", type=int, metavar="N", help="of these cycles the N-th, from 0")
     flip.set_defaults(run=_flips)
     many = verbs.add_parser("million", help="a million records: opened again, and acknowledged")
     many.add_argument("--records", type=int, default=1_000_000, metavar="N")
@@ -54,7 +55,7 @@ def _million(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _flips(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    return asyncio.run(flips(folder, options.cycles, options.seed))
+    return asyncio.run(flips(folder, options.cycles, options.seed, options.only))
 
 
 def _kill(folder: Path, options: argparse.Namespace) -> dict[str, Any]:

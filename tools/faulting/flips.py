@@ -27,6 +27,7 @@ from edge_agent.stores.spool.schema import PAGE_BYTES
 from tools.faulting.content import NODE, STREAMS, content_of, is_right
 
 LIMITS: Final = SpoolLimits(limit_bytes=8 << 20, ballast_bytes=0, commit_ms=0)
+ONE_COMMIT: Final = msgspec.structs.replace(LIMITS, commit_ms=10_000, commit_rows=2000)
 RECORDS: Final = 400
 KINDS: Final = (Result, Result, Result, Tally, Event, Alarm)
 FLIPS: Final = (1, 1, 4, 32)
@@ -58,21 +59,24 @@ class Outcome(msgspec.Struct, frozen=True):
     open_ms: float
 
 
-def opened(path: Path) -> DiskSpool:
+def opened(
+    path: Path, dice: random.Random | None = None, limits: SpoolLimits = LIMITS
+) -> DiskSpool:
+    dice = dice or random.Random()
     return open_spool(
-        path, node=NODE, clock=SystemClock(), random32=lambda: random.getrandbits(32),
-        boot="0badcafe", limits=LIMITS,
+        path, node=NODE, clock=SystemClock(), random32=lambda: dice.getrandbits(32),
+        boot="0badcafe", limits=limits,
     )  # fmt: skip
 
 
 def origin(folder: Path, dice: random.Random) -> Origin:
-    """Of two lives, some of it acknowledged."""
+    """Of two lives, some of it acknowledged; the same file for the same dice."""
     path = folder / "spool.db"
     for _ in range(2):
-        spool = opened(path)
+        spool = opened(path, dice, ONE_COMMIT)
         _fill(spool, dice, RECORDS // 2)
         spool.close()
-    spool = opened(path)
+    spool = opened(path, dice)
     spool.acknowledge([Ack(log.key, (log.next - 1) // 8) for log in spool.logs()])
     while any(log.upto < (log.next - 1) // 8 for log in spool.logs()):
         time.sleep(0.001)
@@ -146,14 +150,20 @@ async def _found_out(spool: DiskSpool) -> None:
         await asyncio.sleep(0.001)
 
 
-async def flips(folder: Path, cycles: int, seed: int) -> dict[str, Any]:
-    """The figures; `ok` without a wrong record, a failed start or a count that is not exact."""
+async def flips(folder: Path, cycles: int, seed: int, only: int | None = None) -> dict[str, Any]:
+    """The figures; `ok` without a wrong record, a failed start or a count that is not exact.
+
+    only: of all cycles this one, the first is 0.
+    """
     dice, start_s = random.Random(seed), time.monotonic()
     made = origin(folder, dice)
     found: list[Outcome] = []
     failed: list[str] = []
-    for _ in range(cycles):
+    for n in range(cycles if only is None else only + 1):
         how, content = damaged(made.content, dice)
+        if only not in (None, n):
+            continue
+        how = f"{n}: {how}"
         place = folder / "damaged"
         place.mkdir()
         (place / "spool.db").write_bytes(content)
@@ -163,9 +173,10 @@ async def flips(folder: Path, cycles: int, seed: int) -> dict[str, Any]:
             failed.append(f"{how}: {type(error).__name__} {error}")
         shutil.rmtree(place)
     inexact = [one for one in found if not one.exact and one.books]
+    blurred = [one for one in found if not one.exact and not one.books]
     wrong = sum(one.wrong for one in found)
     return {
-        "cycles": cycles,
+        "cycles": len(found) + len(failed),
         "seed": seed,
         "records": len(made.ids),
         "wrong": wrong,
@@ -174,8 +185,10 @@ async def flips(folder: Path, cycles: int, seed: int) -> dict[str, Any]:
         "skipped": sum(one.corrupt for one in found),
         "inexact": len(inexact),
         "books_hit": sum(not one.books for one in found),
-        "books_hit_inexact": sum(not one.books and not one.exact for one in found),
-        "shown": [*failed, *(f"{o.how}: {o.read} + {o.corrupt}" for o in inexact)][:MAX_SHOWN],
+        "books_hit_inexact": len(blurred),
+        "shown": [*failed, *(f"{o.how}: {o.read} + {o.corrupt}" for o in (*inexact, *blurred))][
+            :MAX_SHOWN
+        ],
         "open_ms_p50": round(statistics.median([one.open_ms for one in found] or [0.0]), 1),
         "open_ms_max": round(max((one.open_ms for one in found), default=0.0), 1),
         "seconds": round(time.monotonic() - start_s, 1),

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import msgspec
 
-from edge_agent.core.errors import Damaged
 from edge_agent.core.logbook import Log
 from edge_agent.core.ranges import Ranges
 from edge_agent.stores.files import sync_folder
@@ -61,15 +60,13 @@ class Disk:
         """Raises: DiskFull, DiskFailing, FileBroken, FileNewer."""
         self.close()
         is_new = not self.path.exists()
-        with translated():
+        with translated(), contextlib.ExitStack() as if_refused:
             connection = self._connect(self.path)
-            try:
-                schema.configure(connection, self._max_pages + RESERVE_PAGES)
-                schema.prepare(connection)
-                connection.execute(f"PRAGMA max_page_count = {self._max_pages}").fetchall()
-            except (sqlite3.Error, Damaged):
-                connection.close()
-                raise
+            if_refused.callback(connection.close)  # whatever it was: or nobody else could open it
+            schema.configure(connection, self._max_pages + RESERVE_PAGES)
+            schema.prepare(connection)
+            connection.execute(f"PRAGMA max_page_count = {self._max_pages}").fetchall()
+            if_refused.pop_all()
         self._connection = connection
         if is_new:
             with contextlib.suppress(OSError):  # SQLite has flushed the folder for its log already

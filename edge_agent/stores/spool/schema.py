@@ -44,7 +44,10 @@ TABLES = (
     class TEXT NOT NULL, epoch INTEGER NOT NULL, floor INTEGER NOT NULL, next INTEGER NOT NULL,
     acked BLOB NOT NULL, void BLOB NOT NULL)""",
 )
-MIGRATIONS: Mapping[int, tuple[str, ...]] = {}  # from this version to the next
+# From this version to the next. Each must change what a table is made with, by more than bits can
+# flip: a file that says to be newer, and has the tables of an older one, is a damaged one of ours.
+MIGRATIONS: Mapping[int, tuple[str, ...]] = {}
+MAX_FLIPPED_BITS = 64
 
 PUT_ROWS = "INSERT OR REPLACE INTO r VALUES (?, ?, ?)"
 PUT_LOGS = "INSERT OR REPLACE INTO log VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -53,6 +56,7 @@ GET_ROWS = "SELECT id, crc, body FROM r WHERE id BETWEEN ? AND ? ORDER BY id LIM
 SIZE_OF_ROWS = "SELECT count(*), coalesce(sum(length(body)), 0) FROM r WHERE id BETWEEN ? AND ?"
 DROP_ROWS = "DELETE FROM r WHERE id BETWEEN ? AND ?"
 
+ASIDE = "the file is set aside; check the disk"
 Connect = Callable[[Path], sqlite3.Connection]
 Row = tuple[int, int, bytes]
 LogRow = tuple[Any, ...]
@@ -90,9 +94,7 @@ def meaning_of(error: sqlite3.Error) -> DiskFull | DiskFailing | FileBroken:
     weather = ("I/O error", "unable to open", "readonly", "locked", "interrupted", "protocol")
     if any(word in words for word in weather):
         return DiskFailing(f"spool: {words}", hint="check the disk: dmesg, smartctl", healable=True)
-    return FileBroken(
-        f"spool: {words}", hint="the file is set aside; check the disk", healable=True
-    )
+    return FileBroken(f"spool: {words}", hint=ASIDE, healable=True)
 
 
 def configure(connection: sqlite3.Connection, max_pages: int) -> None:
@@ -125,12 +127,17 @@ def prepare(
 ) -> None:
     """Makes the tables, or brings older ones up to date, in one transaction.
 
-    Raises: FileNewer, sqlite3.Error.
+    Raises: FileNewer, FileBroken, sqlite3.Error.
     """
     found = number(connection, "user_version")
     owner = number(connection, "application_id")
     empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+    if empty and number(connection, "page_count") > 1:
+        raise FileBroken("open spool: expected tables, got none", hint=ASIDE, healable=True)
     if not empty and (owner != APPLICATION_ID or not 1 <= found <= version):
+        if _flipped_bits(connection) <= MAX_FLIPPED_BITS:
+            raise FileBroken("open spool: the mark that says whose it is has been damaged",
+                             hint=ASIDE, healable=True)  # fmt: skip
         made_by = f"schema {found}" if owner == APPLICATION_ID else "another program"
         raise FileNewer(
             f"open spool: expected schema 1 to {version}, got {made_by}",
@@ -138,6 +145,9 @@ def prepare(
         )
     steps = TABLES if empty else [s for v in range(found, version) for s in migrations[v]]
     if not steps:
+        if version == SCHEMA_VERSION and _flipped_bits(connection):  # no key, and no row is found
+            raise FileBroken("open spool: its tables are not as they were made",
+                             hint=ASIDE, healable=True)  # fmt: skip
         return
     connection.execute("BEGIN IMMEDIATE")
     for step in steps:
@@ -145,6 +155,15 @@ def prepare(
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {version}")
     connection.execute("COMMIT")
+
+
+def _flipped_bits(connection: sqlite3.Connection) -> int:
+    """In how many bits its tables differ from ours."""
+    found = connection.execute("SELECT sql FROM sqlite_master ORDER BY rootpage").fetchall()
+    there, ours = "\n".join(str(sql) for (sql,) in found).encode(), "\n".join(TABLES).encode()
+    if len(there) != len(ours):
+        return 8 * max(len(there), len(ours))
+    return (int.from_bytes(there, "big") ^ int.from_bytes(ours, "big")).bit_count()
 
 
 def number(connection: sqlite3.Connection, pragma: str) -> int:
