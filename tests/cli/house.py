@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,12 @@ class House(Handled):
 
     async def spool_import(self, content: bytes) -> dict[str, Any]:
         return {**await self._on_disk().apply(content)}
+
+    def audited(self, who: str, verb: str, fields: Mapping[str, object]) -> None:
+        """Nobody reads it here."""
+
+    def desired_hint(self, body: bytes) -> dict[str, Any]:
+        return {"heard": len(body)}
 
     def _on_disk(self) -> Courier:
         if self.courier is None:
