@@ -19,6 +19,7 @@ from tests.agents.living import config_of, is_balanced, stream, sums, until
 from tests.broker import Broker
 from tests.broker import broker as broker  # noqa: PLC0414 - a fixture
 from tests.broker import make_broker as make_broker  # noqa: PLC0414 - a fixture
+from tests.installer import rascals
 from tests.installer.hot_side import HotSide
 from tools.edgecore_double import EdgeCoreDouble, Faults, Rule
 from tools.hot_tier import HotTier, HttpRoad
@@ -67,6 +68,7 @@ class Site:
 async def site(hot: HotSide, broker: Broker, folder: Path) -> AsyncIterator[Site]:
     rollouts = {**DOWN, "repositories": [hot.url],
                 "root_file": str(hot.house.metadata / "1.root.json")}  # fmt: skip
+    rascals.write(folder / "models" / "tiny" / "1.0.0")  # of the same kind as what comes
     config = config_of(
         folder, {"a": stream(model={"name": "tiny"}, **BUSY)}, rollouts=rollouts,
         uplink={"enabled": True, "port": broker.port, "drain_s": 5.0},
