@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_agent.backends import engines
 from edge_agent.core.chunks import read_table
 from edge_agent.core.errors import EdgeAgentError, LinkDown, Rejected
 from edge_agent.errands import MAX_CONFIG_BYTES, Errand
@@ -175,5 +176,10 @@ def _is_signed(errand: Errand) -> bool:
 
 
 def collect(errand: Errand, _: Say) -> dict[str, Any]:
-    """Room: what nothing points to and nobody keeps."""
-    return {"freed_bytes": store_of(errand).collect(errand.keep)}
+    """Room: what nothing points to and nobody keeps, and what was prepared of it."""
+    store = store_of(errand)
+    freed = store.collect(errand.keep)
+    if errand.place.engines:
+        kept = {*errand.keep, *(package.sha for package in store.have())}
+        freed += engines.collect(Path(errand.place.engines), kept)
+    return {"freed_bytes": freed}

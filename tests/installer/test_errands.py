@@ -10,7 +10,8 @@ from typing import Any
 import anyio
 import pytest
 
-from edge_agent.errands import Errand
+from edge_agent.errands import Errand, Place
+from edge_agent.installer import work
 from edge_agent.services.rollouts import Installers, Trouble
 from edge_agent.stores.installed import Installed
 from tests.installer import rascals
@@ -189,3 +190,21 @@ def children() -> list[int]:
     for task in Path("/proc/self/task").iterdir():
         found += [int(word) for word in (task / "children").read_text().split()]
     return found
+
+
+def test_what_was_prepared_goes_with_its_package(tmp_path: Path) -> None:
+    device, made = tmp_path / "device", tmp_path / "made"
+    store = Installed(device / "models", limit_bytes=64 << 20)
+    sha = rascals.install(store, rascals.write(made))
+    engines = device / "engines"
+    engines.mkdir()
+    for name in (f"{sha[:32]}-fp32-ort1-x.onnx", f"{'0' * 32}-fp32-ort1-x.onnx"):
+        (engines / name).write_bytes(b"x" * 100)
+    place = Place(models=str(device / "models"), tuf=str(device / "tuf"), engines=str(engines))
+    errand = Errand(verb="collect", place=place, keep=(sha,))
+    assert work.collect(errand, lambda *_: None) == {"freed_bytes": 100}
+    assert [path.name[:32] for path in engines.iterdir()] == [sha[:32]]
+    gone = Errand(verb="collect", place=place)
+    work.collect(gone, lambda *_: None)
+    assert list(engines.iterdir()) == []
+    assert store.have() == []
