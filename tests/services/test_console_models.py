@@ -37,6 +37,7 @@ async def test_verbs_reach_the_rollouts_and_the_audit_log(
         assert off["pinned"] is None
         status, past = await get(clients.unix, "/v1/models/history?model=us-chamber")
         assert (status, past["history"][0]["outcome"]) == (200, "committed")
+    assert (f"uid {os.getuid()}", "POST models rollback", {"model": "us-chamber"}) in agent.noted
     lines = [line for line in audit() if "model" in line or "file" in line]
     assert lines[0]["file"] == "/media/stick/a.eam"
 

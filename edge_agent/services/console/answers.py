@@ -70,4 +70,5 @@ def audit(request: web.Request, peer: access.Peer | None, **fields: object) -> N
     logs.audit(verb, **who, **fields)
     note = request.config_dict.get(NOTE)
     if note is not None:
-        note(f"uid {peer.uid}" if peer is not None else "loopback", verb, fields)
+        words = verb.replace("/v1/", "").replace("/", " ")  # a path is masked there
+        note(f"uid {peer.uid}" if peer is not None else "loopback", words, fields)
