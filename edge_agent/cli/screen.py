@@ -126,7 +126,18 @@ def view(now: Scene, elapsed_s: float, far: Status | None = None) -> RenderableT
         f"{BANNER}  ·  q quits",
         style="dim",
     )
-    return Group(grid, road(spool, status["uplink"], far), *problems[:3], foot)
+    coming = [line for name, model in status["models"].items() for line in trial(name, model)]
+    return Group(grid, road(spool, status["uplink"], far), *coming, *problems[:3], foot)
+
+
+def trial(name: str, model: Status) -> list[Text]:
+    """Where the next version of a model stands; nothing while none has come."""
+    rollout = model.get("rollout") or {}
+    if not rollout.get("state"):
+        return []
+    words = f"model  {name} {model['active']} runs; {rollout['version']}: {rollout['state']}"
+    why = rollout.get("waits_for") or rollout.get("reason") or ""
+    return [Text(f"{words}, {why}" if why else words)]
 
 
 def road(spool: Status, uplink: Status, far: Status | None) -> Text:

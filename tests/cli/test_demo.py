@@ -125,6 +125,13 @@ def test_the_demo_is_the_sample_in_a_folder_of_its_own(tmp_path: Path) -> None:
     assert config.node == "demo"
 
 
+def test_where_the_next_version_stands_is_a_line() -> None:
+    assert screen.trial("m", {"active": "1.0.0", "rollout": None}) == []
+    rollout = {"state": "rejected", "version": "1.2.0", "reason": "agreement 0.00", "waits_for": ""}
+    (line,) = screen.trial("m", {"active": "1.1.0", "rollout": rollout})
+    assert line.plain == "model  m 1.1.0 runs; 1.2.0: rejected, agreement 0.00"
+
+
 @pytest.mark.parametrize(("why", "count"), [("error", 1), ("crash", 2)])
 def test_errors_are_what_failed_and_what_crashed(why: str, count: int) -> None:
     dropped = {"error": 0, "crash": 0, "late": 7, why: count}
