@@ -17,7 +17,7 @@ def add(subparsers: Subparsers) -> None:
         help="two streams on this machine, nothing to plug in",
         description="A real ultrasound clip and a synthetic endoscope through the real path. "
         "Demo models, trained on synthetic pictures: not for diagnosis. q or Ctrl-C ends it; "
-        "with tools/demo, c cuts the link to the cloud and restores it, and m has the hot tier want "
+        "with tools/demo, c cuts the link to the cloud and restores it, m has the hot tier want "
         "the next model.",
     )
     parser.add_argument(
