@@ -1,7 +1,7 @@
 """The wiring: every object of the house by name, top to bottom; the nesting is the shutdown order.
 
-house (vitals, console, spool) > road (uplink) > flow (pipeline) > hot (engine): the last result
-reaches the spool, and what is on its way the hot tier, before the window goes dark.
+house (audit, vitals, console, spool) > road (uplink) > flow (pipeline) > hot (engine, rollouts):
+the last result reaches the spool, and what is on its way the hot tier, before the window goes dark.
 """
 
 from __future__ import annotations
