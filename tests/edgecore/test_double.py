@@ -143,7 +143,8 @@ async def test_a_restart_loses_what_was_confirmed(broker: Broker) -> None:
 
 
 async def test_all_faults_at_once_leave_text_whole_and_lose_what_they_count(broker: Broker) -> None:
-    async with both(broker, Faults(rate_per_s=300, seed=3)) as (double, session, cloud):
+    # So slow that something waits, and may be overtaken, however busy this machine is.
+    async with both(broker, Faults(rate_per_s=120, seed=3)) as (double, session, cloud):
         for n in range(400):
             await session.publish(UP, b"%03d \xff" % n)
         await cloud.has(400)

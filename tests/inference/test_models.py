@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import threading
@@ -105,7 +106,9 @@ def test_the_shadow_is_counted_and_makes_no_record(packages: Path, side: Side) -
         load(side, candidate)
         side.ask("shadow", model="tiny", sha=candidate.sha, every=2)
         side.more(40)
-        counts = shadow_counts(side, candidate, every=2)["a"]
+        seen = functools.partial(shadow_counts, side, candidate, every=2)
+        side.until(lambda: seen()["a"].frames >= 10, "a shadow that finds its time")  # noqa: B023
+        counts = seen()["a"]
         assert counts.agreement == agreed
         assert counts.errors == counts.nan == 0
         assert counts.evidence_frames + counts.both_empty == counts.frames
