@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +27,7 @@ class HandOver:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._metadata = folder / "metadata"
+        self._turn = threading.Lock()  # messages come together, each kept in a thread of its own
 
     def put(self, content: bytes) -> str:
         """Keeps one file of metadata and returns its name; the oldest go. Blocks on the disk.
@@ -35,20 +37,23 @@ class HandOver:
         if len(content) > MAX_FILE_BYTES:
             raise Rejected(f"take metadata: expected at most {MAX_FILE_BYTES} bytes, got more")
         name = metadata_name(content)
-        path = self._metadata / name
         try:
-            self._metadata.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with contextlib.suppress(FileNotFoundError):
-                if path.read_bytes() == content:
-                    os.utime(path)  # said again: as good as new
-                    return name
-            write_atomic(path, content)
-            self._trim()
+            with self._turn:
+                self._keep(self._metadata / name, content)
         except OSError as error:
             raise Damaged(
                 f"keep metadata {name}: {error.strerror}", hint="make room on its disk"
             ) from error
         return name
+
+    def _keep(self, path: Path, content: bytes) -> None:
+        self._metadata.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with contextlib.suppress(FileNotFoundError):
+            if path.read_bytes() == content:
+                os.utime(path)  # said again: as good as new
+                return
+        write_atomic(path, content)
+        self._trim()
 
     def _trim(self) -> None:
         files = sorted(self._metadata.iterdir(), key=lambda file: file.stat().st_mtime_ns)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,13 @@ def test_handed_over_junk_is_bounded(tmp_path: Path) -> None:
     for junk in (b"", b"x", bytes(300_000), b'{"signed":{"_type":"../x","version":1}}'):
         with pytest.raises(Rejected):
             hand.put(junk)
+
+
+def test_messages_that_come_together_are_all_kept(tmp_path: Path) -> None:
+    """Found in a demo: one looked at the file that another was about to rename."""
+    hand = HandOver(tmp_path / "handover")
+    contents = [metadata(f"r{number % 20}", number) for number in range(1, 101)]
+    with ThreadPoolExecutor(8) as pool:
+        names = list(pool.map(hand.put, contents))
+    assert len(set(names)) == 100
+    assert len(list((tmp_path / "handover" / "metadata").iterdir())) == MAX_FILES
