@@ -169,6 +169,10 @@ class TwinThrottle:
         self._flying = None
         self._held = {}
 
+    def is_open(self, now_us: int) -> bool:
+        """Whether `due` would send anything at all: the values need not be gathered before."""
+        return self._may_send(now_us)
+
     def due(
         self, values: Mapping[str, Value | None], now_us: int, *, timestamp_ms: int
     ) -> TwinUpdate | None:

@@ -175,3 +175,13 @@ def test_the_state_is_told_on_change_and_after_a_new_connection() -> None:
     assert throttle.due("unhealthy", 31 * S)
     assert throttle.due("unhealthy", 31 * S + twin.WHOLE_US)
     assert set(twin.STATES) == {"ok", "degraded", "starting", "stopping"}
+
+
+def test_it_says_when_values_are_worth_gathering() -> None:
+    throttle = TwinThrottle(run="r")
+    assert throttle.is_open(0)
+    update = throttle.due({"level": 1}, 0, timestamp_ms=0)
+    assert update is not None
+    assert not throttle.is_open(1_000_000)
+    assert throttle.due({"level": 2}, 1_000_000, timestamp_ms=1) is None
+    assert throttle.is_open(11_000_000)

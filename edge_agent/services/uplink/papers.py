@@ -82,7 +82,9 @@ class Twin:
         """Publishes what is due. Raises: LinkDown."""
         now_us = clock.boot_us()
         stamp_ms = (now_us + (clock.utc_offset_us()[0] or 0)) // 1000
-        update = self._throttle.due(self._words.twin(), now_us, timestamp_ms=stamp_ms)
+        update = None
+        if self._throttle.is_open(now_us):  # the whole status is behind these values
+            update = self._throttle.due(self._words.twin(), now_us, timestamp_ms=stamp_ms)
         if update is not None:
             await session.publish(self._topics.of_device("twin/update"), update.payload)
         state = self._words.state()
