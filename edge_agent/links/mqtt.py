@@ -30,6 +30,7 @@ from edge_agent.core import edgecore
 from edge_agent.core.edgecore import Topics
 from edge_agent.core.errors import ConfigError, LinkDown
 from edge_agent.links.credentials import Secrets, read_secrets
+from edge_agent.links.mqtt_client import Client
 
 QOS: Final = 1  # EdgeCore's own; it also tells us that the broker is still there
 MAX_UNCONFIRMED: Final = 20  # publishes on their way to the broker
@@ -120,6 +121,7 @@ class MqttSession:
 
     def _is_confirmed(self, task: asyncio.Task[None]) -> None:
         self._unconfirmed.discard(task)
+        self._client.acknowledge()
         if not task.cancelled() and (error := task.exception()) is not None:
             self._break(f"the broker did not confirm a publish: {error}")
 
@@ -135,38 +137,6 @@ class MqttSession:
     def _down(self, verb: str) -> LinkDown:
         words = self._broken.result() if self._broken.done() else "closed"
         return LinkDown(f"{verb} {self._road}: {words}", hint="edge-agent uplink test")
-
-
-class Client(aiomqtt.Client):
-    """aiomqtt's, with a look at the future that ends with its connection.
-
-    It also never watches a socket that was closed between asking and watching: aiomqtt would then
-    fail in the loop, or watch whatever has the number of the socket by now.
-    """
-
-    @property
-    def gone(self) -> asyncio.Future[None]:
-        return self._disconnected
-
-    def drop(self) -> None:
-        """Closes what a failed connection left open."""
-        with suppress(ValueError, OSError):
-            self._client.disconnect()
-
-    def _on_socket_register_write(self, client: Any, userdata: Any, sock: Any) -> None:
-        del userdata
-        self._loop.call_soon_threadsafe(self._watch, client, sock)
-
-    def _watch(self, client: Any, sock: Any) -> None:
-        if client.socket() is sock and sock.fileno() >= 0:
-            self._loop.add_writer(sock.fileno(), self._write, client)
-
-    def _write(self, client: Any) -> None:
-        try:
-            client.loop_write()
-        except (OSError, ValueError) as error:
-            if not self._disconnected.done():
-                self._disconnected.set_exception(error)
 
 
 class MqttLink:

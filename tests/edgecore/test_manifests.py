@@ -14,6 +14,8 @@ import yaml
 from edge_agent.core.edgecore import Topics
 from edge_agent.core.twin import PROPERTIES
 from tests import house
+from tools.bench.rig.brokers import broker
+from tools.faulting.broker import MOSQUITTO
 
 FOLDER = house.ROOT / "config" / "kubeedge"
 KINDS = json.loads(Path(__file__).with_name("kubeedge_crds.json").read_text("utf-8"))["kinds"]
@@ -121,3 +123,10 @@ def test_the_device_has_every_property_of_the_twin_and_no_other() -> None:
     }
     assert [each["name"] for each in device["spec"]["properties"]] == list(PROPERTIES)
     assert f"$hw/events/device/default/{device['metadata']['name']}/x" == TOPICS.of_device("x")
+
+
+@pytest.mark.skipif(MOSQUITTO is None, reason="needs mosquitto")
+def test_mosquitto_takes_the_settings_of_the_node_s_broker(tmp_path: Path) -> None:
+    with broker(tmp_path) as (name, _):  # raises when it does not answer
+        assert name == "mosquitto"
+    assert "set_tcp_nodelay true" in (FOLDER / "mosquitto.conf").read_text("utf-8").splitlines()

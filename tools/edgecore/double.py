@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import aiomqtt
 
-from edge_agent.links.mqtt import Client
+from edge_agent.links.mqtt_client import Client
 from tools.edgecore.cloud import RestDoor, Router, Rule
 from tools.edgecore.devices import Devices
 from tools.edgecore.road import Downstream, Faults, Upload, Upstream

@@ -26,6 +26,7 @@ from edge_agent.config.structs import UplinkConfig
 from edge_agent.core.errors import LinkDown
 from edge_agent.core.wire.armour import MAX_BUNDLE_CHARS
 from edge_agent.links.credentials import read_secrets
+from edge_agent.links.mqtt_client import AT_ONCE
 from edge_agent.ports import Link, LinkSession
 
 QOS: Final = 1
@@ -79,6 +80,7 @@ class MqttRoad:
             protocol=aiomqtt.ProtocolVersion.V311,
             timeout=ANSWER_S,
             max_queued_incoming_messages=MAX_WAITING,
+            socket_options=AT_ONCE,
             logger=_silent,
         )
         client.pending_calls_threshold = 2 * MAX_UNCONFIRMED

@@ -17,14 +17,8 @@ from tools.broker import HOST, free_port
 START_S: Final = 15.0
 END_S: Final = 5.0
 ROOT: Final = Path(__file__).resolve().parents[3]
-# What is of all listeners stands above `listener`.
-SETTINGS: Final = """
-persistence false
-log_dest none
-allow_anonymous true
-max_packet_size 2097152
-listener {port} 127.0.0.1
-"""
+SETTINGS: Final = ROOT / "config" / "kubeedge" / "mosquitto.conf"  # as a node should have it
+LISTENER: Final = "listener 1883"
 
 
 @contextmanager
@@ -35,7 +29,9 @@ def broker(folder: Path) -> Iterator[tuple[str, int]]:
     command = [sys.executable, "-m", "tools.broker", "--port", str(port)]
     if mosquitto:
         settings = folder / "mosquitto.conf"
-        settings.write_text(SETTINGS.format(port=port))
+        text = SETTINGS.read_text("utf-8")
+        assert LISTENER in text
+        settings.write_text("log_dest none\n" + text.replace(LISTENER, f"listener {port}"))
         command = [mosquitto, "-c", str(settings)]
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -1,0 +1,64 @@
+"""aiomqtt's client, without the waits and the races that a road to live results cannot have.
+
+Nagle's rule and delayed acknowledgements together hold a small message back for 40 ms, in either
+direction: brokers that are not told otherwise (mosquitto's `set_tcp_nodelay` is off by default)
+keep what comes down until we have acknowledged their last word, which we have no reason to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import suppress
+from typing import Any, Final
+
+import aiomqtt
+
+# Ours are never held back. Go's clients, EdgeCore among them, do the same by default.
+AT_ONCE: Final = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
+
+
+class Client(aiomqtt.Client):
+    """With a look at the future that ends with its connection.
+
+    It never watches a socket that was closed between asking and watching: aiomqtt would then fail
+    in the loop, or watch whatever has the number of the socket by now.
+    """
+
+    def __init__(self, host: str, port: int, **options: Any) -> None:
+        super().__init__(host, port, socket_options=AT_ONCE, **options)
+
+    @property
+    def gone(self) -> asyncio.Future[None]:
+        return self._disconnected
+
+    def drop(self) -> None:
+        """Closes what a failed connection left open."""
+        with suppress(ValueError, OSError):
+            self._client.disconnect()
+
+    def tcp(self) -> socket.socket | None:
+        sock = self._client.socket()
+        return sock if isinstance(sock, socket.socket) else None
+
+    def acknowledge(self) -> None:
+        """What came last is acknowledged now and not with our next word; Linux forgets it soon."""
+        sock = self.tcp()
+        if sock is not None:
+            with suppress(OSError):  # closed meanwhile
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+    def _on_socket_register_write(self, client: Any, userdata: Any, sock: Any) -> None:
+        del userdata
+        self._loop.call_soon_threadsafe(self._watch, client, sock)
+
+    def _watch(self, client: Any, sock: Any) -> None:
+        if client.socket() is sock and sock.fileno() >= 0:
+            self._loop.add_writer(sock.fileno(), self._write, client)
+
+    def _write(self, client: Any) -> None:
+        try:
+            client.loop_write()
+        except (OSError, ValueError) as error:
+            if not self._disconnected.done():
+                self._disconnected.set_exception(error)
