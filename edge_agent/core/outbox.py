@@ -37,9 +37,10 @@ KINDS: Final = {klass.value: klass for klass in RecordClass}
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
-    """A publish that may go now: encode these runs, then `load`."""
+    """A publish that may go now: encode these runs, then `load`. at_us: when its slot was free."""
 
     runs: list[list[AnyRecord]]
+    at_us: int
     alarms_only: bool = False
 
 
@@ -196,9 +197,11 @@ class Outbox:
             asks = self._probe_us is not None and self._probe_us <= now_us
             ready = self.backfill.is_ready and self.governor.room_bytes(now_us) > 0
             if asks or (may and (ready or len(self.live))):
-                return Draft(runs=self.live.take(alarms_only=False) if may else [])
+                runs = self.live.take(alarms_only=False) if may else []
+                return Draft(runs=runs, at_us=now_us)
         elif may and self.live.has_alarms and now_us >= self.governor.alarm_slot_us():
-            return Draft(runs=self.live.take(alarms_only=True), alarms_only=True)
+            runs = self.live.take(alarms_only=True)
+            return Draft(runs=runs, at_us=now_us, alarms_only=True)
         return None
 
     def load(
@@ -208,7 +211,7 @@ class Outbox:
 
         nonce: fresh for each call, not to be guessed.
         """
-        self.governor.took_slot(now_us)
+        self.governor.took_slot(draft.at_us)  # however long the encoding took
         cargos = _fitting(live)
         number = len(cargos)
         if not draft.alarms_only and self._may_send(now_us):

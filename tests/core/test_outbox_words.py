@@ -57,6 +57,18 @@ def ack(*logs: LogAck, echo: str = "", rx: str = "rx-a", n: int = 1) -> Ack:
     return Ack(schema=1, node="cart-1", rx=rx, n=n, echo=echo, acks=logs)
 
 
+def test_a_slot_is_taken_when_its_publish_is_drafted_however_long_encoding_takes() -> None:
+    box = outbox()
+    box.appended(event(1), NOW_US)
+    draft = box.draft(NOW_US)
+    assert draft is not None
+    box.load(draft, [], now_us=NOW_US + 30_000, chance=0.0, nonce="n1")
+    box.appended(event(2), NOW_US + 30_000)
+    assert box.draft(NOW_US + 49_999) is None
+    assert box.due_us(NOW_US + 30_000) == NOW_US + 50_000
+    assert box.draft(NOW_US + 50_000) is not None
+
+
 # ── acks ──────────────────────────────────────────────────────────────────────────────────────
 
 
