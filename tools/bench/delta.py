@@ -24,6 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import zstandard
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -159,7 +160,8 @@ def floor_bytes(series: Sequence[Sequence[Result]]) -> float:
     for batch in series:
         for table in flatten.tables_of(batch):
             for field, values in table.columns.items() if table.rows else ():
-                columns[table.number, field] += values
+                plain = values.tolist() if isinstance(values, np.ndarray) else values
+                columns[table.number, field] += plain
     return sum(map(floor_of, columns.values()))
 
 

@@ -1,0 +1,39 @@
+"""The bench of the wire runs from the repository alone and prints every figure once."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+OF_SIZE = ("ratio", "ratio_wire", "to_json_zstd", "encode_us", "decode_us")
+DOCUMENTS = ("bytes", "key_bytes", "merge_patch_bytes", "merge_patch_zstd_bytes", "encode_us")
+
+
+@pytest.mark.slow
+def test_every_figure_is_printed_once_and_those_of_bytes_meet_their_goals() -> None:
+    done = subprocess.run(
+        [sys.executable, "tools/bench/delta.py", "--quick"],
+        cwd=ROOT, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    found = {line["figure"]: line["value"] for line in lines}
+    expected = {f"document_{name}" for name in DOCUMENTS} | {"envelope_bytes"}
+    for kind in ("records", "uncalibrated", "contours"):
+        expected.add(f"{kind}_b300_to_entropy")
+        expected |= {f"{kind}_b{size}_{name}" for size in (1, 30, 300) for name in OF_SIZE}
+    assert len(lines) == len(found)
+    assert found.keys() == expected
+    assert all(math.isfinite(value) and value > 0 for value in found.values())
+    # Bytes are the same on every machine, so these may be judged here.
+    assert found["records_b1_ratio"] <= 0.15
+    assert found["records_b30_ratio"] <= 0.06
+    assert found["records_b300_to_entropy"] <= 1.35
+    assert found["envelope_bytes"] <= 80
+    assert found["document_bytes"] <= 70
