@@ -159,7 +159,7 @@ def floor_bytes(series: Sequence[Sequence[Result]]) -> float:
     for batch in series:
         for table in flatten.tables_of(batch):
             for field, values in table.columns.items() if table.rows else ():
-                columns[table.number, field] += values
+                columns[table.number, field].extend(values)
     return sum(map(floor_of, columns.values()))
 
 
