@@ -8,28 +8,38 @@ Everything is arithmetic modulo 2**64 in two's complement, so nothing overflows 
 
 from __future__ import annotations
 
-import enum
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from itertools import pairwise
+from itertools import islice
+from operator import sub
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.core.wire import packing
-from edge_agent.core.wire.cursor import Reader, signed, unzigzag, varint, wrap, zigzag
+from edge_agent.core.wire import few, packing
+from edge_agent.core.wire.blocks import (
+    DELTA,
+    DELTA2,
+    HAS_CENTRES,
+    HAS_OFFSET,
+    HIGHEST,
+    LAG,
+    LOWEST,
+    MIN_CENTRED_LAG,
+    PLAIN,
+    UNSIGNED,
+    Transform,
+)
+from edge_agent.core.wire.cursor import Reader, signed, unzigzag, varint, wrap
 from edge_agent.core.wire.packing import Packing, Words
 
 Ints = NDArray[np.int64]
 
-SMALL: Final = 12  # below this many numbers, plain loops are faster than numpy and as short
-HAS_OFFSET: Final = 0x20
-UNSIGNED: Final = 0x40
-HAS_CENTRES: Final = 0x80
-MIN_CENTRED_LAG: Final = 8
-LOWEST, HIGHEST = -(1 << 63), (1 << 63) - 1
-_ONE, _TOP = np.uint64(1), np.uint64(63)
+SMALL: Final = 12  # below this many numbers, plain loops are faster than numpy
+SAMPLE: Final = 4096  # so many numbers say how all of them are best foretold
+_ONE = np.uint64(1)
 
 
 def ints_of(values: Sequence[int]) -> Ints:
@@ -46,129 +56,122 @@ def _fits(value: object) -> bool:
 
 def less(values: Sequence[int], *others: Sequence[int]) -> list[int]:
     """Row by row the value less the others, modulo 2**64. Raises ValueError as `ints_of`."""
-    left = ints_of(values)
+    left = list(values)
+    for column in (left, *others):
+        if not (set(map(type, column)) <= {int, bool} and _fit(column)):
+            ints_of(column)  # says which
     for other in others:
-        left = left - ints_of(other)
-    found: list[int] = left.tolist()
-    return found
+        left = list(map(sub, left, other))
+    return left if _fit(left) else list(map(wrap, left))
 
 
-class Transform(enum.IntEnum):
-    """What a number is compared with."""
-
-    PLAIN = 0  # nothing
-    DELTA = 1  # the one before
-    DELTA2 = 2  # the one before plus the step before
-    LAG = 3  # the one `lag` before
+def _fit(values: Sequence[int]) -> bool:
+    return not values or (min(values) >= LOWEST and max(values) <= HIGHEST)
 
 
 class Trial(NamedTuple):
-    """One way to predict a column, not packed yet. extra: its bytes between mode and offset."""
+    """One way to foretell a column, not packed yet.
 
-    transform: Transform
+    extra: its bytes between mode and centres. middle: of the residuals, or nearly.
+    """
+
+    transform: int
     extra: bytes
     residuals: Ints
-    flag: int = 0
+    middle: int
+    centres: Ints | None = None
 
 
-def encode(values: Ints, lags: Sequence[int] = ()) -> bytes:
+def encode(values: Ints | Sequence[int], lags: Sequence[int] = ()) -> bytes:
     """The shortest block that was found. lags: periods worth a try, such as points per contour."""
-    if len(values) < SMALL:
-        return encode_few(values.tolist())
-    with np.errstate(over="ignore"):
-        trials = [(_promise(trial.residuals), trial) for trial in _trials(values, lags)]
-        return _finish(min(trials, key=lambda pair: pair[0])[1])
+    if len(values) < few.FEW:
+        return few.encode(values.tolist() if isinstance(values, np.ndarray) else values, lags)
+    numbers: Ints = np.asarray(values, np.int64)
+    lags = [lag for lag in lags if 2 <= lag <= min(len(values), SAMPLE) // 2]
+    trials = list(_trials(numbers[:SAMPLE], lags))
+    promises = [_promise(trial) for trial in trials]
+    best = promises.index(min(promises))
+    if len(values) > SAMPLE:
+        return _finish(next(islice(_trials(numbers, lags), best, None)))
+    return _finish(trials[best])
 
 
 def _trials(values: Ints, lags: Sequence[int]) -> Iterator[Trial]:
-    yield Trial(Transform.PLAIN, b"", values)
-    steps = values[1:] - values[:-1]
-    middle = _middle(steps)
-    start = wrap(int(values[0]) - middle)
-    yield Trial(Transform.DELTA, signed(start), _behind((middle,), steps))
-    first = int(steps[0])
-    bends = _behind((0, 0), steps[1:] - steps[:-1])
-    yield Trial(Transform.DELTA2, signed(wrap(int(values[0]) - first)) + signed(first), bends)
+    yield Trial(PLAIN, b"", values, _middle(values))
+    first = int(values[0])
+    steps = np.empty_like(values)
+    np.subtract(values[1:], values[:-1], out=steps[1:])
+    middle = _middle(steps[1:])
+    steps[0] = middle
+    yield Trial(DELTA, signed(wrap(first - middle)), steps, middle)
+    slope = int(steps[1])
+    bends = np.zeros_like(values)
+    np.subtract(steps[2:], steps[1:-1], out=bends[2:])
+    yield Trial(DELTA2, signed(wrap(first - slope)) + signed(slope), bends, _middle(bends))
     for lag in lags:
-        if 2 <= lag <= len(values) // 2:
-            seed = _behind((0,), values[1:lag] - values[: lag - 1])
-            rest = values[lag:] - values[:-lag]
-            extra = varint(lag) + signed(int(values[0]))
-            yield Trial(Transform.LAG, extra, np.concatenate([seed, rest]))
-            if lag >= MIN_CENTRED_LAG:
-                yield _centred(extra, np.concatenate([seed, rest]), lag)
+        residuals = steps.copy()
+        residuals[0] = 0
+        np.subtract(values[lag:], values[:-lag], out=residuals[lag:])
+        trial = Trial(LAG, varint(lag) + signed(first), residuals, _middle(residuals))
+        yield trial
+        if lag >= MIN_CENTRED_LAG:
+            yield _centred(trial, lag)
 
 
-def _behind(head: tuple[int, ...], rest: Ints) -> Ints:
-    return np.concatenate((np.array(head, np.int64), rest))
-
-
-def _centred(extra: bytes, residuals: Ints, lag: int) -> Trial:
+def _centred(trial: Trial, lag: int) -> Trial:
     """What all numbers of a period have in common is said once: a contour that moves as one."""
+    residuals = trial.residuals
     whole = len(residuals) // lag * lag
-    common = np.partition(residuals[:whole].reshape(-1, lag), lag // 2, axis=1)[:, lag // 2]
+    periods = residuals[:whole].reshape(-1, lag).copy()
+    periods.partition(lag // 2, axis=1)
+    common = periods[:, lag // 2]
     if whole < len(residuals):
         common = np.append(common, _middle(residuals[whole:]))
     rest = residuals - np.repeat(common, lag)[: len(residuals)]
-    return Trial(Transform.LAG, extra + encode(common), rest, HAS_CENTRES)
+    return Trial(LAG, trial.extra, rest, _middle(rest), common)
 
 
 def _middle(values: Ints) -> int:
-    return int(np.partition(values, len(values) // 2)[len(values) // 2])
+    ordered = values.copy()
+    ordered.partition(len(values) // 2)
+    return int(ordered[len(values) // 2])
 
 
-def _promise(residuals: Ints) -> float:
+def _promise(trial: Trial) -> float:
     """About how many bits these will take, around their middle."""
-    spread = np.abs((residuals - _middle(residuals)).astype(np.float64))
-    return float(np.log2(spread + 1.0).sum())
+    spread = np.abs((trial.residuals - trial.middle).astype(np.float64))
+    spread += 1.0
+    bits = float(np.add.reduce(np.log(spread))) / _LN2
+    if trial.centres is None:
+        return bits
+    return bits + _promise(Trial(PLAIN, b"", trial.centres, _middle(trial.centres)))
+
+
+_LN2: Final = math.log(2)
 
 
 def _finish(trial: Trial) -> bytes:
-    """The better of: distance from the smallest, and zigzag around the middle."""
-    residuals = trial.residuals
-    low, middle = int(residuals.min()), _middle(residuals)
-    above = (residuals - np.int64(low)).view(np.uint64)
-    around = _zigzag(residuals - np.int64(middle))
-    options = []
-    for words, offset, flag in ((above, low, UNSIGNED), (around, middle, 0)):
-        how = packing.plan(words)
-        mode = trial.transform | trial.flag | how.packing << 2 | flag | HAS_OFFSET * bool(offset)
-        head = bytes((mode,)) + trial.extra + (signed(offset) if offset else b"")
-        options.append((len(head) + how.size, head, words, how))
-    _, head, words, how = min(options, key=lambda option: option[0])
-    return head + packing.pack(words, how)
+    """From the smallest upwards, or zigzag around the middle: whichever makes smaller numbers."""
+    residuals, offset, flag = trial.residuals, trial.middle, 0
+    words = _zigzag(residuals - offset)
+    low = int(residuals.min())
+    above = (residuals - low).view(np.uint64)
+    if float(above.mean()) <= float(words.mean()):
+        words, offset, flag = above, low, UNSIGNED
+    how = packing.plan(words)
+    flag |= (HAS_OFFSET if offset else 0) | (0 if trial.centres is None else HAS_CENTRES)
+    head = bytes((trial.transform | how.packing << 2 | flag,)) + trial.extra
+    centres = b"" if trial.centres is None else encode(trial.centres)
+    return head + centres + (signed(offset) if offset else b"") + packing.pack(words, how)
 
 
 def _zigzag(values: Ints) -> Words:
-    words = values.view(np.uint64)
-    found: Words = (words << _ONE) ^ (values >> np.int64(63)).view(np.uint64)
-    return found
+    return ((values << 1) ^ (values >> 63)).view(np.uint64)
 
 
 def _unzigzag(words: Words) -> Ints:
     found: Ints = ((words >> _ONE) ^ (~(words & _ONE) + _ONE)).view(np.int64)
     return found
-
-
-def encode_few(values: list[int]) -> bytes:
-    """Fewer than `SMALL`: plain or delta, varints or nothing: what a few numbers need."""
-    if not values:
-        return bytes((Transform.PLAIN,))
-    if min(values) == max(values):
-        return _constant(values[0])
-    plain = bytes((Packing.VARINTS << 2,)) + b"".join(map(signed, values))
-    steps = [wrap(b - a) for a, b in pairwise(values)]
-    if min(steps) == max(steps):
-        mode = Transform.DELTA | HAS_OFFSET
-        return bytes((mode,)) + signed(wrap(values[0] - steps[0])) + signed(steps[0])
-    words = [0, *map(zigzag, steps)]
-    mode = Transform.DELTA | Packing.VARINTS << 2
-    delta = bytes((mode,)) + signed(values[0]) + b"".join(map(varint, words))
-    return min(plain, delta, key=len)
-
-
-def _constant(value: int) -> bytes:
-    return bytes((HAS_OFFSET,)) + signed(value) if value else bytes((Transform.PLAIN,))
 
 
 def decode(count: int, read: Reader) -> Ints:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.core.wire import arrays
+from edge_agent.core.wire.blocks import HIGHEST, LOWEST
 from edge_agent.core.wire.cursor import Reader, signed, varint
 from edge_agent.core.wire.decimals import (
     decimal_of,
@@ -79,7 +80,7 @@ def encode(
     kinds = set(map(type, values))
     if type(None) in kinds:
         return _encode_optional(values, hints)
-    if kinds <= {int, bool} and min(values) >= arrays.LOWEST and max(values) <= arrays.HIGHEST:
+    if kinds <= {int, bool} and min(values) >= LOWEST and max(values) <= HIGHEST:
         return _encode_ints(values, hints)
     if (
         kinds <= {int, float}
@@ -102,7 +103,7 @@ def _encode_ints(values: Sequence[int], hints: Hints) -> tuple[Coding, bytes]:
         return _encode_many_ints(np.array(values, np.int64), hints)
     if values.count(values[0]) == len(values):
         return Coding.INT, signed(int(values[0]))
-    return Coding.INTS, arrays.encode_few(list(values))
+    return Coding.INTS, arrays.encode(values)
 
 
 def _encode_many_ints(values: NDArray[np.int64], hints: Hints) -> tuple[Coding, bytes]:
@@ -140,8 +141,8 @@ def _encode_few_floats(values: Sequence[float], hints: Hints) -> tuple[Coding, b
         return None
     places, digits = found
     if min(places) == max(places):
-        return Coding.FIXED, signed(places[0]) + arrays.encode_few(digits)
-    payload = arrays.encode_few(places) + arrays.encode_few(digits) + varint(0)
+        return Coding.FIXED, signed(places[0]) + arrays.encode(digits)
+    payload = arrays.encode(places) + arrays.encode(digits) + varint(0)
     return (Coding.DECIMALS, payload) if len(payload) <= 8 * len(values) else None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edge_agent.core.wire.outcome import WireError
 
 MAX_VARINT_BYTES = 10
@@ -16,6 +18,8 @@ def varint(value: int) -> bytes:
     """
     if 0 <= value < 0x80:
         return _SINGLE[value]
+    if 0 <= value < 0x4000:
+        return bytes((value & 0x7F | 0x80, value >> 7))
     if not 0 <= value <= MASK:
         raise ValueError(f"varint: expected 0 to 2**64 - 1, got {value}")
     out = bytearray()
@@ -24,6 +28,13 @@ def varint(value: int) -> bytes:
         value >>= 7
     out.append(value)
     return bytes(out)
+
+
+def varints(values: Sequence[int]) -> bytes:
+    """Of all of them, one after the other."""
+    if values and min(values) >= 0 and max(values) < 0x80:
+        return bytes(values)
+    return b"".join(map(varint, values))
 
 
 def zigzag(value: int) -> int:
@@ -42,7 +53,7 @@ def wrap(value: int) -> int:
 
 def signed(value: int) -> bytes:
     """A zigzag varint."""
-    return varint(zigzag(value))
+    return varint(value << 1 if value >= 0 else ~(value << 1))
 
 
 def text(value: str) -> bytes:

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.core.wire.cursor import Reader, varint
+from edge_agent.core.wire.cursor import Reader, varint, varints
 
 Words = NDArray[np.uint64]
 
@@ -31,41 +31,43 @@ class Packing(enum.IntEnum):
     RUNS = 4
 
 
+# As plain integers: an enum's members are slow to look up where a column takes microseconds.
+CONSTANT, VARINTS, RICE, PLANES, RUNS = map(int, Packing)
+
+
 class Plan(NamedTuple):
     """A packing that was chosen, its bytes, and its k or width."""
 
     size: int
-    packing: Packing
+    packing: int
     detail: int = 0
 
 
 def plan(words: Words) -> Plan:
-    """The shortest packing of these numbers."""
+    """The shortest packing of these numbers, or nearly."""
     top = int(words.max())
     if not top:
-        return Plan(0, Packing.CONSTANT)
-    k, rice_bytes = rice_size(words, top)
-    width = -(-top.bit_length() // 8)
-    chosen = min(
-        Plan(_varints_size(words, top), Packing.VARINTS),
-        Plan(rice_bytes, Packing.RICE, k),
-        Plan(1 + width * len(words), Packing.PLANES, width),
-    )
+        return Plan(0, CONSTANT)
+    chosen = _rice_plan(words, top)
+    if chosen.size > len(words):  # neither of these takes less than a byte a number
+        width = -(-top.bit_length() // 8)
+        planes = Plan(1 + width * len(words), PLANES, width)
+        chosen = min(Plan(_varints_size(words, top), VARINTS), chosen, planes)
     runs = 1 + int(np.count_nonzero(words[1:] != words[:-1]))
     if 1 + 2 * runs >= chosen.size:  # no run takes less than two bytes
         return chosen
-    return min(chosen, Plan(_runs_size(words), Packing.RUNS))
+    return min(chosen, Plan(_runs_size(words), RUNS))
 
 
 def pack(words: Words, how: Plan) -> bytes:
     """As planned for these numbers."""
-    if how.packing is Packing.RICE:
+    if how.packing == RICE:
         return pack_rice(words, how.detail)
-    if how.packing is Packing.PLANES:
+    if how.packing == PLANES:
         return pack_planes(words, how.detail)
-    if how.packing is Packing.RUNS:
+    if how.packing == RUNS:
         return pack_runs(words)
-    return pack_varints(words) if how.packing is Packing.VARINTS else b""
+    return varints(words.tolist()) if how.packing == VARINTS else b""
 
 
 def unpack(packing: int, count: int, read: Reader) -> Words:
@@ -90,57 +92,63 @@ def _varints_size(words: Words, top: int | None = None) -> int:
     return len(words) + sum(longer)
 
 
-def pack_varints(words: Words) -> bytes:
-    return b"".join(map(varint, words.tolist()))
-
-
 def _unpack_varints(count: int, read: Reader) -> Words:
     if count > read.left:
         raise read.fail(f"{count} varints", f"{read.left} bytes")
     return np.array([read.varint() for _ in range(count)], np.uint64)
 
 
-def rice_size(words: Words, top: int) -> tuple[int, int]:
-    """(k, bytes) of the best Rice code: near log2 of the mean, and one more try to either side."""
-    near = min(56, int(float(words.mean()) * 0.69 + 1).bit_length() - 1)
-    return min(
-        ((k, _rice_bytes(words, k, top)) for k in range(max(0, near - 1), min(near + 2, 57))),
-        key=lambda pair: pair[1],
-    )
+def rice_start(mean: float) -> int:
+    """The k that is best for numbers of this mean, or one beside it."""
+    return min(56, int(mean * 0.69 + 1).bit_length() - 1)
 
 
-def _rice_bytes(words: Words, k: int, top: int) -> int:
+def _rice_plan(words: Words, top: int) -> Plan:
+    """With the better of two k: how much is in the unary part says on which side to look."""
+    count = len(words)
+    k = rice_start(float(words.sum(dtype=np.float64)) / count)
+    size, units = _rice_size(words, k, top)
+    beside = k - 1 if units < 0.6 * count else k + 1 if units > 1.4 * count else k
+    if beside == k or not 0 <= beside <= 56:
+        return Plan(size, RICE, k)
+    return min(Plan(size, RICE, k), Plan(_rice_size(words, beside, top)[0], RICE, beside))
+
+
+def _rice_size(words: Words, k: int, top: int) -> tuple[int, int]:
+    """(bytes at this k, zeros in the unary part)."""
     quotients = words >> np.uint64(k)
     excess = 0
     if top >> k >= RICE_CAP:
         long = quotients[quotients >= RICE_CAP]
         excess = _varints_size(long - np.uint64(RICE_CAP))
         quotients = np.minimum(quotients, np.uint64(RICE_CAP))
-    unary = int(quotients.sum()) + len(words)
-    unary_bytes = -(-unary // 8)
-    return 1 + len(varint(unary_bytes)) + unary_bytes + -(-len(words) * k // 8) + excess
+    units = int(np.add.reduce(quotients))
+    unary_bytes = (units + len(words) + 7) // 8
+    low_bytes = (len(words) * k + 7) // 8
+    return 1 + len(varint(unary_bytes)) + unary_bytes + low_bytes + excess, units
 
 
 def pack_rice(words: Words, k: int) -> bytes:
     """Is k | length of unary | unary | low bits | excess. Bits fill bytes from the top."""
     quotients = words >> np.uint64(k)
-    capped = np.minimum(quotients, np.uint64(RICE_CAP)).astype(np.int64)
-    ends = np.cumsum(capped + 1) - 1
-    unary = np.zeros(int(ends[-1]) + 1, np.uint8)
-    unary[ends] = 1
+    long = quotients[quotients >= RICE_CAP]
+    capped = np.minimum(quotients, np.uint64(RICE_CAP)) if len(long) else quotients
+    ends = np.cumsum(capped.view(np.int64) + 1)
+    unary = np.zeros(int(ends[-1]), np.uint8)
+    unary[ends - 1] = 1
     unary_bytes = np.packbits(unary).tobytes()
-    shifts = np.arange(k - 1, -1, -1, dtype=np.uint64)
-    low = ((words[:, None] >> shifts) & _ONE).astype(np.uint8)
-    excess = quotients[quotients >= RICE_CAP] - np.uint64(RICE_CAP)
+    excess = varints((long - np.uint64(RICE_CAP)).tolist()) if len(long) else b""
     return b"".join(
-        (
-            bytes((k,)),
-            varint(len(unary_bytes)),
-            unary_bytes,
-            np.packbits(low).tobytes(),
-            pack_varints(excess),
-        )
+        (bytes((k,)), varint(len(unary_bytes)), unary_bytes, _low_bits(words, k), excess)
     )
+
+
+def _low_bits(words: Words, k: int) -> bytes:
+    """The k lowest bits of each, the highest first."""
+    width = -(-k // 8)
+    planes = words.astype(">u8").view(np.uint8).reshape(-1, 8)[:, 8 - width :]
+    bits = np.unpackbits(planes, axis=1)[:, 8 * width - k :]
+    return np.packbits(bits).tobytes()
 
 
 def _unpack_rice(count: int, read: Reader) -> Words:
