@@ -7,6 +7,8 @@ import random
 from collections.abc import Sequence
 
 import msgspec
+from hypothesis import Phase, given, settings
+from hypothesis import seed as hypothesis_seed
 from hypothesis import strategies as st
 
 from edge_agent.core.frames import (
@@ -147,6 +149,20 @@ BATCHES = st.one_of(
         lambda pair: numbered([pair[0][i % len(pair[0])] for i in range(pair[1])])
     ),
 )
+
+
+def example(strategy: st.SearchStrategy[AnyRecord], seed: int) -> AnyRecord:
+    """One of many; the same for the same seed."""
+    found: list[AnyRecord] = []
+
+    @settings(max_examples=1 + seed, database=None, deadline=None, phases=[Phase.generate])
+    @hypothesis_seed(seed)
+    @given(strategy)
+    def look(record: AnyRecord) -> None:
+        found.append(record)
+
+    look()
+    return found[-1]
 
 
 def packed(records: Sequence[AnyRecord]) -> bytes:

@@ -12,7 +12,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.core.frames import AnyRecord
+from edge_agent.core.frames import AnyRecord, Event
 from edge_agent.core.wire import Need, WireError, records
 from edge_agent.core.wire import envelope as envelopes
 from edge_agent.core.wire.columns import Coding
@@ -93,6 +93,13 @@ def test_every_bit_of_a_frame_is_watched() -> None:
     for size in range(len(whole.body)):
         assert first(msgspec.structs.replace(whole, body=whole.body[:size])) == "error"
     assert first(msgspec.structs.replace(whole, body=whole.body + b"x")) == "error"
+
+
+def test_text_that_is_no_utf_8_is_refused_in_messagepack_too() -> None:
+    batch = made.numbered([Event(node="n", stream="s", name="hi")])
+    packed = (Coding.PACKED, b"\x03\x91\xa1\xff")
+    raw = body((1, 1, {1: (Coding.INT, b"\x0a")}), (19, 1, {3: packed}))
+    assert first(raw_envelope(batch, raw)) == "error"
 
 
 def zstd_envelope(frame: bytes, raw_len: int) -> Envelope:

@@ -286,7 +286,7 @@ def _decode_packed(count: int, read: Reader) -> list[Any]:
     packed = read.take(read.varint(MAX_PACKED_BYTES))
     try:
         values = _unpack(packed)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise read.fail("MessagePack", str(error)) from error
     if len(values) != count:
         raise read.fail(f"{count} values", len(values))

@@ -1,306 +1,342 @@
-"""Tables back to rows that `msgspec.convert` turns into records, with every type checked.
-
-Numbers are finished column by column; a row becomes a dict once, when all of it is there.
-"""
+"""Tables back to records. Types are checked column by column; a record is made once, whole."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import accumulate, chain, pairwise, repeat
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from edge_agent.core.wire import measured, schema, tables
+from edge_agent.core.frames import AnyRecord, Label, Mask, Object, Record, Result
+from edge_agent.core.wire import schema
+from edge_agent.core.wire.arrays import SMALL
 from edge_agent.core.wire.cursor import wrap
-from edge_agent.core.wire.decimals import MAX_PLACES, doubles_at
+from edge_agent.core.wire.envelope import Envelope
+from edge_agent.core.wire.measures import measures_of
 from edge_agent.core.wire.outcome import Newer, WireError
-from edge_agent.core.wire.schema import Spec
-from edge_agent.core.wire.tables import Table
+from edge_agent.core.wire.stored import (
+    FLOAT,
+    INT,
+    MAYBE_INT,
+    TEXT,
+    TEXTS,
+    WHOLE,
+    Columns,
+    Found,
+    Kind,
+    Rows,
+    Shape,
+    check,
+    hand_out,
+    rows_of,
+    together,
+    typed,
+    whole,
+)
 
-Row = dict[str, Any]
-Columns = dict[str, Sequence[Any]]
-Found = Mapping[int, Table]
+Times = tuple[Sequence[int], Sequence[int]]
+_BOX = ("x0", "y0", "x1", "y1")
 
 
-def rows_of(found: Found, count: int) -> list[Row]:
-    """One row for each record, in their order; no node, stream, epoch or seq yet.
+class Log(NamedTuple):
+    """What the envelope says of records of one kind."""
+
+    node: str
+    stream: str
+    epoch: int
+    seqs: Sequence[int]
+
+
+def records_of(found: Found, envelope: Envelope) -> tuple[AnyRecord, ...]:
+    """Every record, in their order.
 
     Raises: Newer, WireError.
     """
-    kinds = _stored(found, schema.RECORDS)["kind"]
-    if len(kinds) != count:
-        raise WireError(f"decode records: expected {count} records, got {len(kinds)}")
-    if any(type(kind) is not int or not 0 <= kind < len(schema.KINDS) for kind in kinds):
+    kinds = rows_of(found, _RECORDS).columns["kind"]
+    if len(kinds) != envelope.count:
+        raise WireError(f"decode records: expected {envelope.count} records, got {len(kinds)}")
+    whole_kinds = set(map(type, kinds)) <= {int}
+    if not whole_kinds or min(kinds) < 0 or max(kinds) >= len(schema.KINDS):
         raise Newer("decode records: expected a kind from 0 to 5, got another")
-    builders: tuple[Callable[[Found], Columns], ...] = (
-        _results, _tallies, _model_stats, _clocks, _plain(schema.ALARM), _plain(schema.EVENT),
-    )  # fmt: skip
-    parts = {kind: iter(_tagged(builders[kind](found), kind)) for kind in dict.fromkeys(kinds)}
-    rows = []
-    for kind in kinds:
-        row = next(parts[kind], None)
-        if row is None:
-            raise WireError(f"decode records: expected a row for each record, kind {kind} ran out")
-        rows.append(row)
-    if any(next(part, None) is not None for part in parts.values()):
-        raise WireError("decode records: expected as many rows as records, got more")
-    return rows
+    seqs: dict[int, list[int]] = {}
+    for seq, kind in enumerate(kinds, envelope.first):
+        seqs.setdefault(kind, []).append(seq)
+    parts = {kind: _part(found, kind, envelope, some) for kind, some in seqs.items()}
+    if len(parts) == 1:
+        return tuple(parts[kinds[0]])
+    rows = {kind: iter(part) for kind, part in parts.items()}
+    return tuple(next(rows[kind]) for kind in kinds)
 
 
-def _tagged(columns: Columns, kind: int) -> list[Row]:
-    tag = schema.KINDS[kind].__struct_config__.tag
-    rows = len(next(iter(columns.values())))
-    return _rows({**columns, "kind": [tag] * rows})
+def _part(found: Found, kind: int, envelope: Envelope, seqs: Sequence[int]) -> list[Any]:
+    """Of one kind as many records as seqs."""
+    made = schema.KINDS[kind]
+    rows = rows_of(found, _SHAPES[kind])
+    if rows.size != len(seqs):
+        raise WireError(f"decode records: expected {len(seqs)} rows of {made}, got {rows.size}")
+    if made.klass is not envelope.klass:
+        raise WireError(f"decode records: expected class {envelope.klass}, got another")
+    log = Log(envelope.node, envelope.stream, envelope.epoch, seqs)
+    if made is Result:
+        return _results(found, rows, log)
+    finish = _FINISH.get(kind)
+    if finish:
+        finish(found, rows.columns)
+    return _plain(made, rows.columns, log)
 
 
-def _rows(columns: Columns) -> list[Row]:
-    names = tuple(columns)
-    return [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+def _plain(made: type[Record], columns: Columns, log: Log) -> list[Record]:
+    same: dict[str, Any] = {"node": log.node, "stream": log.stream, "epoch": log.epoch}
+    names = ("seq", *columns)
+    rows = zip(log.seqs, *columns.values(), strict=True)
+    return [made(**same, **dict(zip(names, row, strict=True))) for row in rows]
 
 
-def _stored(found: Found, spec: Spec) -> Columns:
-    """By name, as they are stored: what belongs to a row of another table follows this order."""
-    table = found.get(spec.number) or Table(spec.number, 0, {})
-    moved = tables.stored_order(table)
-    columns: Columns = {}
-    for field in spec.fields:
-        values: Sequence[Any] | None = table.columns.get(field.number)  # type: ignore[assignment]
-        if values is None and field.default is schema.REQUIRED and table.rows:
-            raise WireError(f"decode records: table {spec.number}: expected field {field.name}")
-        if values is not None and moved is not None and field.number in table.groups:
-            values = [values[row] for row in moved]
-        columns[field.name] = [field.default] * table.rows if values is None else values
-    return columns
+# ── results ───────────────────────────────────────────────────────────────────────────────────
 
 
-def _own_order(found: Found, spec: Spec, stored: Sequence[Any]) -> Sequence[Any]:
-    """The inverse of storing rows alike side by side."""
-    table = found.get(spec.number)
-    moved = tables.stored_order(table) if table else None
-    if moved is None:
-        return stored
-    rows: list[Any] = [None] * len(stored)
-    for row, place in zip(stored, moved, strict=True):
-        rows[place] = row
-    return rows
+def _results(found: Found, rows: Rows, log: Log) -> list[Result]:
+    columns = rows.columns
+    objects = _objects(found, columns["objects_n"])
+    spacing = _spacing(columns)
+    latencies, at_us = _times(columns)
+    parts = zip(
+        _bases(found, columns, log),
+        *(log.seqs, at_us, columns["frame"], columns["captured_us"], _pts(found, columns)),
+        *(columns["wait_us"], columns["infer_us"], latencies, spacing, columns["input_hash"]),
+        hand_out(columns["labels_n"], "labels", _labels(found)),
+        objects,
+        measures_of(found, columns["measures_n"], objects, spacing),
+        strict=True,
+    )
+    return [
+        replace(
+            base, seq=seq, at_us=at, frame=frame, captured_us=captured, pts_us=pts, wait_us=wait,
+            infer_us=infer, latency_us=latency, spacing_mm=mm, input_hash=seen, labels=labels,
+            objects=some, measures=measured,
+        )
+        for base, seq, at, frame, captured, pts, wait, infer, latency, mm, seen, labels, some,
+        measured in parts
+    ]  # fmt: skip
 
 
-def _hand_out(counts: Sequence[Any], name: str, children: Sequence[Any]) -> list[Sequence[Any]]:
-    """For each count so many of the children."""
-    whole = set(map(type, counts)) <= {int} and min(counts, default=0) >= 0
-    if not whole or sum(counts) != len(children):
-        raise WireError(f"decode records: expected {name} of {len(children)} in all, got others")
-    return [children[a:b] for a, b in pairwise(accumulate(counts, initial=0))]
+def _bases(found: Found, columns: Columns, log: Log) -> Iterable[Result]:
+    """For each record one with all that rarely changes; neighbours alike have the same."""
+    columns["size"] = together(columns, "width", "height")
+    columns["roi"] = together(columns, "roi_x", "roi_y", "roi_w", "roi_h")
+    columns["flags"] = _flags(found, columns["flags"])
+    for row, run in groupby(zip(*(columns[name] for name in _RARELY), strict=True)):
+        base = Result(
+            node=log.node, stream=log.stream, epoch=log.epoch,
+            **dict(zip(_RARELY, row, strict=True)),
+        )  # fmt: skip
+        for _ in run:
+            yield base
 
 
-def _int64(values: Sequence[Any]) -> NDArray[np.int64]:
+_RARELY = (
+    "boot", "schema", "term", "utc_offset_us", "utc_error_us", "size", "roi", "spacing_from",
+    "model", "version", "sha", "variant", "backend", "settings", "every", "level", "flags", "exam",
+)  # fmt: skip
+
+
+def _flags(found: Found, values: Sequence[Any]) -> Sequence[Any]:
+    field = schema.RESULT.column("flags")
+    kept = {
+        value: tuple(value.split(",")) if value else ()
+        for value in dict.fromkeys(v for v in values if isinstance(v, str))
+    }
+    if found[schema.RESULT.number].codings.get(field, 4) in TEXTS:
+        return [kept[value] for value in values]
+    split = [kept[value] if isinstance(value, str) else value for value in values]
+    return typed(split, list[tuple[str, ...]])  # type: ignore[no-any-return]
+
+
+def _spacing(columns: Columns) -> Sequence[tuple[float, float] | None]:
+    both = zip(columns["spacing_x"], columns["spacing_y"], strict=True)
+    pairs = [None if x is None and y is None else (x, y) for x, y in both]
+    kinds = set(map(type, columns["spacing_x"])) | set(map(type, columns["spacing_y"]))
+    if len(kinds) == 1 and kinds <= {float, type(None)}:
+        return pairs
+    return typed(pairs, list[tuple[float, float] | None])  # type: ignore[no-any-return]
+
+
+def _times(columns: Columns) -> Times:
+    """(latency_us, at_us)"""
+    names = ("captured_us", "wait_us", "infer_us", "rest_us", "done_us")
+    every = [columns[name] for name in names]
+    if len(every[0]) < SMALL:
+        few = [wrap(wait + infer + rest) for _, wait, infer, rest, _ in zip(*every, strict=True)]
+        return few, [wrap(a + b + c) for a, b, c in zip(every[0], few, every[4], strict=True)]
+    captured, wait, infer, rest, done = map(_int64, every)
+    latency = wait + infer + rest
+    return latency.tolist(), (captured + latency + done).tolist()
+
+
+def _int64(values: Sequence[int]) -> NDArray[np.int64]:
     """Modulo 2**64."""
-    if not set(map(type, values)) <= {int}:
-        raise WireError("decode records: expected integers, got others")
     try:
         return np.array(values, np.int64)
     except OverflowError:
         return np.array([wrap(value) for value in values], np.int64)
 
 
-def _together(columns: Columns, *names: str) -> list[tuple[Any, ...]]:
-    """Takes columns out, side by side."""
-    return list(zip(*(columns.pop(name) for name in names), strict=True))
-
-
-# ── results ───────────────────────────────────────────────────────────────────────────────────
-
-
-def _results(found: Found) -> Columns:
-    columns = _stored(found, schema.RESULT)
-    rows = len(columns["frame"])
-    labels = _rows(_stored(found, schema.LABELS))
-    counts = columns.pop("labels_n")
-    columns["labels"] = _hand_out(counts, "labels", _own_order(found, schema.LABELS, labels))
-    objects = _hand_out(columns.pop("objects_n"), "objects", _objects(found))
-    for some in objects:
-        for place, item in enumerate(some, 1):
-            item["id"] = wrap(_whole(item["id"]) + place)
-    columns["objects"] = objects
-    spacing = [
-        None if s == (None, None) else s for s in _together(columns, "spacing_x", "spacing_y")
-    ]
-    columns["spacing_mm"] = spacing
-    counts = columns.pop("measures_n")
-    measures = _measures(found, _Sides(counts, objects, spacing))
-    columns["measures"] = _hand_out(counts, "measures", measures)
-    columns["size"] = _together(columns, "width", "height")
-    columns["roi"] = _together(columns, "roi_x", "roi_y", "roi_w", "roi_h")
-    columns["flags"] = [_flags(value) for value in columns["flags"]]
-    _times(columns, _pts_lags(found) or [None] * rows)
-    return columns
-
-
-def _times(columns: Columns, lags: Sequence[Any]) -> None:
-    captured, wait, infer, rest, done = (
-        _int64(columns[name])
-        for name in ("captured_us", "wait_us", "infer_us", "rest_us", "done_us")
-    )
-    del columns["rest_us"], columns["done_us"]
-    latency = wait + infer + rest
-    columns["latency_us"] = latency.tolist()
-    columns["at_us"] = (captured + latency + done).tolist()
+def _pts(found: Found, columns: Columns) -> Sequence[Any]:
+    table = found[schema.RESULT.number]
+    pts, lags = columns["pts_us"], table.columns.get(schema.PTS_LAG, ())
     if any(lag is not None for lag in lags):
-        columns["pts_us"] = [
-            pts if lag is None else wrap(at - _whole(lag))
-            for pts, lag, at in zip(columns["pts_us"], lags, captured.tolist(), strict=True)
+        whole([lag for lag in lags if lag is not None])
+        pts = [
+            one if lag is None else wrap(at - lag)
+            for one, lag, at in zip(pts, lags, columns["captured_us"], strict=True)
         ]
+    if table.codings.get(schema.RESULT.column("pts_us"), 0) in MAYBE_INT.sure:
+        return pts
+    return typed(pts, MAYBE_INT.many)  # type: ignore[no-any-return]
 
 
-def _flags(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    return value.split(",") if value else []
+def _labels(found: Found) -> Sequence[Label]:
+    rows = rows_of(found, _LABELS)
+    parts = together(rows.columns, "head", "label", "score")
+    return rows.own_order([Label(head=h, label=one, score=score) for h, one, score in parts])
 
 
-def _pts_lags(found: Found) -> Sequence[Any]:
-    table = found.get(schema.RESULT.number)
-    return table.columns.get(schema.PTS_LAG, ()) if table else ()  # type: ignore[return-value]
-
-
-def _whole(value: Any) -> int:
-    if type(value) is not int:
-        raise WireError(f"decode records: expected an integer, got {value!r}")
-    return value
-
-
-def _objects(found: Found) -> Sequence[Row]:
-    columns = _stored(found, schema.OBJECTS)
-    masks = _hand_out(columns.pop("mask_n"), "masks", _masks(found))
-    if max(map(len, masks), default=0) > 1:
+def _objects(found: Found, counts: Sequence[int]) -> list[tuple[Object, ...]]:
+    """Those of each record."""
+    rows = rows_of(found, _OBJECTS)
+    columns = rows.columns
+    masks = hand_out(columns["mask_n"], "masks", _masks(found))
+    if max(columns["mask_n"], default=0) > 1:
         raise WireError("decode records: expected at most one mask for an object, got more")
-    points = _together(_stored(found, schema.KEYPOINTS), "x", "y", "score")
-    columns["keypoints"] = _hand_out(columns.pop("keypoints_n"), "keypoints", points)
-    columns["mask"] = [some[0] if some else None for some in masks]
-    columns["box"] = _together(columns, "x0", "y0", "x1", "y1")
-    return _own_order(found, schema.OBJECTS, _rows(columns))
-
-
-def _masks(found: Found) -> list[Row]:
-    sizes = _stored(found, schema.RINGS)["numbers_n"]
-    points = _stored(found, schema.RING_POINTS)
-    numbers: list[Any] = [None] * (2 * len(points["x"]))
-    numbers[::2], numbers[1::2] = points["x"], points["y"]
-    rings = _hand_out(sizes, "numbers", numbers or _stored(found, schema.RING_NUMBERS)["number"])
-    columns = _stored(found, schema.MASKS)
-    columns["rings"] = _hand_out(columns.pop("rings_n"), "rings", rings)
-    runs = _stored(found, schema.RUNS)["number"]
-    columns["runs"] = _hand_out(columns.pop("runs_n"), "runs", runs)
-    columns["exact"] = [bool(value) for value in columns["exact"]]
-    columns["box"] = _together(columns, "x0", "y0", "x1", "y1")
-    return _rows(columns)
-
-
-# ── measures ──────────────────────────────────────────────────────────────────────────────────
-
-
-class _Sides:
-    """What stands beside each measure: the box of its object, the spacing of its record."""
-
-    def __init__(
-        self, counts: Sequence[Any], objects: Sequence[Sequence[Row]], spacing: Sequence[Any]
-    ) -> None:
-        self._counts, self._objects, self._spacing = counts, objects, spacing
-
-    def of(self, named: Sequence[Any], moved: Sequence[int]) -> tuple[list[Any], list[Any]]:
-        """Boxes and spacings. named: the object of each, as stored; moved: their own places."""
-        _hand_out(self._counts, "measures", named)
-        owners = list(chain.from_iterable(map(repeat, range(len(self._counts)), self._counts)))
-        boxes: list[dict[Any, Any]] = [
-            {item["id"]: item["box"] for item in reversed(some)} for some in self._objects
-        ]
-        mine = [owners[place] for place in moved]
-        there = [boxes[owner].get(name) for owner, name in zip(mine, named, strict=True)]
-        return there, [self._spacing[owner] for owner in mine]
-
-
-def _measures(found: Found, sides: _Sides) -> Sequence[Row]:
-    columns = _stored(found, schema.MEASURES_READ)
-    table = found.get(schema.MEASURES.number)
-    if table is None:
-        _hand_out([], "points", _stored(found, schema.MEASURE_POINTS)["number"])
-        return []
-    moved = tables.stored_order(table) or range(table.rows)
-    try:
-        boxes, spacing = sides.of(columns["object"], moved)
-        columns["points"] = _measure_points(found, columns.pop("points_n"), boxes)
-        _foretell(columns, spacing)
-    except (TypeError, ValueError, IndexError, OverflowError) as error:
-        raise WireError(f"decode records: expected measures over boxes: {error}") from error
-    return _own_order(found, schema.MEASURES, _rows(columns))
-
-
-def _measure_points(
-    found: Found, counts: Sequence[Any], boxes: Sequence[Any]
-) -> list[Sequence[Any]]:
-    table = found.get(schema.MEASURE_POINTS.number)
-    if table is None or table.columns.keys() & {1}:
-        return _hand_out(counts, "points", _stored(found, schema.MEASURE_POINTS)["number"])
-    pairs = _stored(found, schema.MEASURE_DISTANCES)
-    _hand_out(counts, "points", pairs["anchor"])
-    anchors, distances = _int64(pairs["anchor"]), _int64(pairs["distance"])
-    numbers = measured.absolute(anchors, distances, boxes, counts)
-    return _hand_out(counts, "points", numbers)
-
-
-def _foretell(columns: Columns, spacing: Sequence[Any]) -> None:
-    """Values that are told as their distance from a length."""
-    places, rest = columns.pop("places"), columns.pop("rest")
-    values = list(columns["value"])
-    short = [row for row, value in enumerate(values) if value is None]
-    if not short:
-        return
-    digits_left, power = (
-        _int64([rest[row] for row in short]),
-        _int64([places[row] for row in short]),
+    points = together(rows_of(found, _KEYPOINTS).columns, "x", "y", "score")
+    check(counts, "objects", rows.size)
+    places = [place for count in counts for place in range(1, count + 1)]
+    parts = zip(
+        places if rows.moved is None else [places[row] for row in rows.moved],
+        *(columns[name] for name in ("id", "track", "head", "label", "score")),
+        together(columns, *_BOX),
+        masks,
+        hand_out(columns["keypoints_n"], "keypoints", points),
+        strict=True,
     )
-    if (np.abs(power) > MAX_PLACES).any() or (np.abs(digits_left) >= measured.FAR).any():
-        raise IndexError("decimal places or digits out of bounds")
-    points = [columns["points"][row] for row in short]
-    units = [columns["unit"][row] for row in short]
-    lengths = measured.foretold(points, units, [spacing[row] for row in short], power)
-    for row, value in zip(short, doubles_at(power, lengths + digits_left).tolist(), strict=True):
-        values[row] = value
-    columns["value"] = values
+    made = [
+        Object(
+            id=wrap(less + place), track=track, head=head, label=label, score=score, box=box,
+            mask=some[0] if some else None, keypoints=keypoints,
+        )
+        for place, less, track, head, label, score, box, some, keypoints in parts
+    ]  # fmt: skip
+    return hand_out(counts, "objects", rows.own_order(made))
+
+
+def _masks(found: Found) -> Sequence[Mask]:
+    rows = rows_of(found, _MASKS)
+    rings = hand_out(rows_of(found, _RINGS).columns["numbers_n"], "numbers", _ring_numbers(found))
+    runs = rows_of(found, _RUNS).columns["number"]
+    columns = rows.columns
+    parts = zip(
+        columns["area_px"],
+        together(columns, *_BOX),
+        hand_out(columns["rings_n"], "rings", rings),
+        hand_out(columns["runs_n"], "runs", runs),
+        columns["exact"],
+        strict=True,
+    )
+    return [
+        Mask(area_px=area, box=box, rings=some, runs=run, exact=bool(exact))
+        for area, box, some, run, exact in parts
+    ]
+
+
+def _ring_numbers(found: Found) -> Sequence[int]:
+    points = rows_of(found, _RING_POINTS)
+    if not points.size:
+        return rows_of(found, _RING_NUMBERS).columns["number"]
+    numbers: list[Any] = [None] * (2 * points.size)
+    numbers[::2], numbers[1::2] = points.columns["x"], points.columns["y"]
+    return numbers
 
 
 # ── the others ────────────────────────────────────────────────────────────────────────────────
 
 
-def _tallies(found: Found) -> Columns:
-    columns = _stored(found, schema.TALLY)
-    drops = _together(_stored(found, schema.DROPPED), "reason", "count")
-    pairs = _hand_out(columns.pop("dropped_n"), "dropped", _own_order(found, schema.DROPPED, drops))
-    columns["dropped"] = [_mapping(some) for some in pairs]
-    return columns
-
-
-def _mapping(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+def _finish_tallies(found: Found, columns: Columns) -> None:
+    rows = rows_of(found, _DROPPED)
+    drops = rows.own_order(together(rows.columns, "reason", "count"))
     try:
-        return dict(pairs)
+        some = list(map(dict, hand_out(columns.pop("dropped_n"), "dropped", drops)))
     except TypeError as error:
         raise WireError("decode records: expected reasons in words, got lists") from error
+    columns["dropped"] = typed(some, list[dict[str, int]])
 
 
-def _model_stats(found: Found) -> Columns:
-    columns = _stored(found, schema.MODEL_STATS)
-    scores = _stored(found, schema.SCORES)["number"]
-    columns["scores"] = _hand_out(columns.pop("scores_n"), "scores", scores)
-    return columns
+def _finish_model_stats(found: Found, columns: Columns) -> None:
+    scores = rows_of(found, _SCORES).columns["number"]
+    columns["scores"] = hand_out(columns.pop("scores_n"), "scores", scores)
 
 
-def _clocks(found: Found) -> Columns:
-    columns = _stored(found, schema.CLOCK)
+def _finish_clocks(_: Found, columns: Columns) -> None:
     columns["synchronised"] = [bool(value) for value in columns["synchronised"]]
-    return columns
 
 
-def _plain(spec: Spec) -> Callable[[Found], Columns]:
-    return lambda found: _stored(found, spec)
+_FINISH: dict[int, Callable[[Found, Columns], None]] = {
+    1: _finish_tallies,
+    2: _finish_model_stats,
+    3: _finish_clocks,
+}
+_STATE = Kind(frozenset(), list[Literal["raised", "cleared"]])
+_SEVERITY = Kind(frozenset(), list[Literal["warning", "critical"]])
+_NUMBER = {INT: "number"}
+_RECORDS = Shape(schema.RECORDS, {})
+_RESULT = Shape(
+    schema.RESULT,
+    {
+        TEXT: "model version variant backend spacing_from boot sha settings exam input_hash",
+        INT: "schema every level term width height roi_x roi_y roi_w roi_h frame",
+        MAYBE_INT: "utc_offset_us utc_error_us",
+        WHOLE: "labels_n objects_n measures_n captured_us wait_us infer_us rest_us done_us",
+    },
+)
+_SHAPES = (
+    _RESULT,
+    Shape(
+        schema.TALLY,
+        {TEXT: "boot state", INT: "at_us captured inferred frozen", WHOLE: "dropped_n"},
+    ),
+    Shape(
+        schema.MODEL_STATS,
+        {
+            TEXT: "boot model version",
+            INT: "at_us frames findings",
+            FLOAT: "input_mean input_sd",
+            WHOLE: "scores_n",
+        },
+    ),
+    Shape(schema.CLOCK, {TEXT: "boot", INT: "at_us", MAYBE_INT: "utc_offset_us utc_error_us"}),
+    Shape(
+        schema.ALARM,
+        {TEXT: "boot code what fix", INT: "at_us since_us", _STATE: "state", _SEVERITY: "severity"},
+    ),
+    Shape(schema.EVENT, {TEXT: "boot name what", INT: "at_us"}),
+)
+_LABELS = Shape(schema.LABELS, {TEXT: "head label", FLOAT: "score"})
+_OBJECTS = Shape(
+    schema.OBJECTS,
+    {
+        WHOLE: "id mask_n keypoints_n",
+        INT: "track",
+        TEXT: "head label",
+        FLOAT: "score x0 y0 x1 y1",
+    },
+)
+_MASKS = Shape(schema.MASKS, {WHOLE: "rings_n runs_n", INT: "area_px x0 y0 x1 y1"})
+_RINGS = Shape(schema.RINGS, {WHOLE: "numbers_n"})
+_RING_POINTS = Shape(schema.RING_POINTS, {INT: "x y"})
+_RING_NUMBERS = Shape(schema.RING_NUMBERS, _NUMBER)
+_RUNS = Shape(schema.RUNS, _NUMBER)
+_KEYPOINTS = Shape(schema.KEYPOINTS, {FLOAT: "x y score"})
+_DROPPED = Shape(schema.DROPPED, {})
+_SCORES = Shape(schema.SCORES, _NUMBER)

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
 from edge_agent.core.errors import Overloaded
 from edge_agent.core.frames import AnyRecord
 from edge_agent.core.wire import flatten, rebuild, schema, tables
@@ -97,20 +95,6 @@ def decode(envelope: Envelope, codecs: Codecs) -> tuple[AnyRecord, ...] | Need:
     if isinstance(raw, Need):
         return raw
     try:
-        rows = rebuild.rows_of(tables.decode(raw, schema.KNOWN), envelope.count)
+        return rebuild.records_of(tables.decode(raw, schema.KNOWN), envelope)
     except Newer:
         return need(envelope, "version")
-    for seq, row in enumerate(rows, envelope.first):
-        row |= {"node": envelope.node, "stream": envelope.stream, "epoch": envelope.epoch}
-        row["seq"] = seq
-    return _typed(envelope, rows)
-
-
-def _typed(envelope: Envelope, rows: list[rebuild.Row]) -> tuple[AnyRecord, ...]:
-    try:
-        records = msgspec.convert(rows, tuple[AnyRecord, ...])
-    except (msgspec.ValidationError, OverflowError) as error:
-        raise WireError(f"decode records of {envelope.node}: {error}") from error
-    if any(record.klass is not envelope.klass for record in records):
-        raise WireError(f"decode records: expected class {envelope.klass}, got another")
-    return records

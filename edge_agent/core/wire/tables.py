@@ -35,7 +35,8 @@ Column = Sequence[Any] | NDArray[np.int64]
 class Table(msgspec.Struct):
     """number: which table. columns: field to values, all in the stored order.
 
-    groups: fields whose values say which rows belong together; see `order`.
+    groups: fields whose values say which rows belong together; see `order`. codings: field to how
+    its column lay in the bytes, of a table that was decoded.
     """
 
     number: int
@@ -43,6 +44,7 @@ class Table(msgspec.Struct):
     columns: dict[int, Column]
     groups: tuple[int, ...] = ()
     lags: tuple[int, ...] = ()
+    codings: dict[int, int] = {}
 
 
 class Head(NamedTuple):
@@ -140,6 +142,7 @@ def _columns(head: Head, known: Known | None, read: Reader) -> Table:
         needed = known is not None and (field in known.fields or field in head.groups)
         if needed and coding < columns.FUTURE:
             table.columns[field] = columns.decode(coding, head.rows, read)
+            table.codings[field] = coding
         else:
             columns.skip(coding, head.rows, read)
     return table
