@@ -1,7 +1,6 @@
-"""One column of values to bytes and back: integers, decimals, text, and `None` among them.
+"""One column of values out of its bytes: integers, decimals, text, and `None` among them.
 
-The coding byte says how; a value comes back exactly, whatever it was: what fits no better form is
-kept as eight bytes of a double or as MessagePack, never rounded.
+The coding byte says how. `encoding` is the other half.
 """
 
 from __future__ import annotations
@@ -9,22 +8,17 @@ from __future__ import annotations
 import enum
 import re
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_agent.core.wire import arrays
-from edge_agent.core.wire.blocks import HIGHEST, LOWEST
-from edge_agent.core.wire.cursor import Reader, signed, varint
+from edge_agent.core.wire.cursor import Reader
 from edge_agent.core.wire.decimals import (
-    decimal_of,
-    decimals_of,
     double_of,
     doubles_of,
-    few_decimals,
 )
 
 MAX_TEXT_BYTES: Final = 65_536
@@ -55,139 +49,6 @@ class Coding(enum.IntEnum):
 
 _FLOATS = frozenset({Coding.DECIMAL, Coding.DOUBLE, Coding.DECIMALS, Coding.DOUBLES, Coding.FIXED})
 FUTURE: Final = 128
-
-
-class Hints(msgspec.Struct, frozen=True):
-    """What the writer knows of a column. groups: one number a row, alike where rows are alike."""
-
-    lags: tuple[int, ...] = ()
-    groups: NDArray[np.int64] | None = None
-
-    def only(self, rows: list[bool]) -> Hints:
-        groups = None if self.groups is None else self.groups[np.array(rows, bool)]
-        return Hints(self.lags, groups)
-
-
-NO_HINTS: Final = Hints()
-
-
-def encode(
-    values: Sequence[Any] | NDArray[np.int64], hints: Hints = NO_HINTS
-) -> tuple[Coding, bytes]:
-    """At least one value; of one type, or None."""
-    if isinstance(values, np.ndarray):
-        return _encode_many_ints(values, hints)
-    kinds = set(map(type, values))
-    if type(None) in kinds:
-        return _encode_optional(values, hints)
-    if kinds <= {int, bool} and min(values) >= LOWEST and max(values) <= HIGHEST:
-        return _encode_ints(values, hints)
-    if (
-        kinds <= {int, float}
-        and float in kinds
-        and (kinds == {float} or all(map(_is_double, values)))
-    ):
-        return _encode_floats(values, hints)
-    if kinds == {str} and max(map(len, values)) * 4 <= MAX_TEXT_BYTES:
-        return _encode_texts(values, hints)
-    packed = _pack(list(values))
-    return Coding.PACKED, varint(len(packed)) + packed
-
-
-def _is_double(value: Any) -> bool:
-    return isinstance(value, float) or bool(-(1 << 53) <= value <= 1 << 53)
-
-
-def _encode_ints(values: Sequence[int], hints: Hints) -> tuple[Coding, bytes]:
-    if len(values) >= arrays.SMALL:
-        return _encode_many_ints(np.array(values, np.int64), hints)
-    if values.count(values[0]) == len(values):
-        return Coding.INT, signed(int(values[0]))
-    return Coding.INTS, arrays.encode(values)
-
-
-def _encode_many_ints(values: NDArray[np.int64], hints: Hints) -> tuple[Coding, bytes]:
-    if (values == values[0]).all():
-        return Coding.INT, signed(int(values[0]))
-    return Coding.INTS, arrays.encode(values, hints.lags)
-
-
-def _encode_optional(values: Sequence[Any], hints: Hints) -> tuple[Coding, bytes]:
-    there = [value is not None for value in values]
-    if not any(there):
-        return Coding.NONE, b""
-    coding, payload = encode([value for value in values if value is not None], hints.only(there))
-    return Coding.OPTIONAL, arrays.encode(np.array(there, np.int64)) + bytes((coding,)) + payload
-
-
-def _encode_floats(values: Sequence[float], hints: Hints) -> tuple[Coding, bytes]:
-    first = _DOUBLE.pack(values[0])
-    if all(value == values[0] and _DOUBLE.pack(value) == first for value in values):
-        decimal = decimal_of(float(values[0]))
-        if decimal is None:
-            return Coding.DOUBLE, first
-        return Coding.DECIMAL, signed(decimal[0]) + signed(decimal[1])
-    few = len(values) < arrays.SMALL
-    return (few and _encode_few_floats(values, hints)) or _encode_many_floats(
-        np.array(values, np.float64), hints
-    )
-
-
-def _encode_few_floats(values: Sequence[float], hints: Hints) -> tuple[Coding, bytes] | None:
-    """None: not all of them are short decimals."""
-    groups = [0] * len(values) if hints.groups is None else hints.groups.tolist()
-    found = few_decimals(values, groups)
-    if found is None:
-        return None
-    places, digits = found
-    if min(places) == max(places):
-        return Coding.FIXED, signed(places[0]) + arrays.encode(digits)
-    payload = arrays.encode(places) + arrays.encode(digits) + varint(0)
-    return (Coding.DECIMALS, payload) if len(payload) <= 8 * len(values) else None
-
-
-def _encode_many_floats(values: NDArray[np.float64], hints: Hints) -> tuple[Coding, bytes]:
-    groups = np.zeros(len(values), np.int64) if hints.groups is None else hints.groups
-    places, digits, odd = decimals_of(values, groups)
-    if not odd.any() and (places == places[0]).all():
-        return Coding.FIXED, signed(int(places[0])) + arrays.encode(digits, hints.lags)
-    planes = values.astype("<f8").view(np.uint8).reshape(-1, 8).T.tobytes()
-    patches = b""
-    before = -1
-    for row in np.flatnonzero(odd).tolist():
-        patches += varint(row - before - 1) + _DOUBLE.pack(values[row])
-        before = row
-        if len(patches) > len(planes):
-            return Coding.DOUBLES, planes
-    blocks = arrays.encode(places) + arrays.encode(digits, hints.lags)
-    payload = blocks + varint(int(odd.sum())) + patches
-    return min((Coding.DECIMALS, payload), (Coding.DOUBLES, planes), key=lambda pair: len(pair[1]))
-
-
-def _entry(value: str) -> bytes:
-    """A text behind twice its length; hex digits as the bytes that they mean, plus one."""
-    if _HEX.fullmatch(value):
-        return varint(len(value) | 1) + bytes.fromhex(value)
-    encoded = value.encode()
-    return varint(2 * len(encoded)) + encoded
-
-
-def _encode_texts(values: Sequence[str], hints: Hints) -> tuple[Coding, bytes]:
-    distinct = {value: index for index, value in enumerate(dict.fromkeys(values))}
-    if len(distinct) == 1:
-        return Coding.TEXT, _entry(values[0])
-    width = len(values[0])
-    hexes = b""
-    if all(len(value) == width and _HEX.fullmatch(value) for value in distinct):
-        hexes = bytes((width // 2,)) + bytes.fromhex("".join(values))
-        if len(distinct) == len(values):
-            return Coding.HEXES, hexes
-    indices = np.array([distinct[value] for value in values], np.int64)
-    entries = b"".join(map(_entry, distinct))
-    texts = varint(len(distinct)) + entries + arrays.encode(indices, hints.lags)
-    if not hexes:
-        return Coding.TEXTS, texts
-    return min((Coding.TEXTS, texts), (Coding.HEXES, hexes), key=lambda pair: len(pair[1]))
 
 
 def decode(coding: int, count: int, read: Reader) -> list[Any]:

@@ -18,6 +18,7 @@ Ints = NDArray[np.int64]
 PLACES: Final = range(-6, 10)  # decimal places that the writer tries
 MAX_PLACES: Final = 22  # 10**22 is the highest power of ten that a double holds exactly
 FEW: Final = 32  # below, reading each number's text is faster than trying all places at once
+SAMPLE: Final = 8  # so many values say how many places to try first
 EXACT: Final = 1 << 53
 
 
@@ -26,6 +27,9 @@ def decimals_of(values: Doubles, groups: Ints) -> tuple[Ints, Ints, NDArray[np.b
 
     places is the same within a group. groups: from 0.
     """
+    shared = _shared(values, groups)
+    if shared is not None:
+        return *shared, np.zeros(len(values), np.bool_)
     most = _most_places(values, groups)
     places: Ints = most[groups]
     digits = _digits(values, places)
@@ -34,12 +38,26 @@ def decimals_of(values: Doubles, groups: Ints) -> tuple[Ints, Ints, NDArray[np.b
     return places, digits, odd
 
 
+def _shared(values: Doubles, groups: Ints) -> tuple[Ints, Ints] | None:
+    """(places, digits) when every group needs as many places as the first values do."""
+    places = max(map(_places_of, values[:SAMPLE].tolist()))
+    if places <= 0:
+        return None
+    with np.errstate(all="ignore"):
+        scaled = np.rint(values * TENS[places]) + 0.0
+        if not (_same(scaled / TENS[places], values) & (np.abs(scaled) < EXACT)).all():
+            return None
+    digits = scaled.astype(np.int64)
+    needed = np.zeros(int(groups.max()) + 1, np.bool_)
+    needed[groups[digits % 10 != 0]] = True
+    return (np.full(len(values), places), digits) if needed.all() else None
+
+
 def _most_places(values: Doubles, groups: Ints) -> Ints:
     """Of each group as many as its numbers need; zero and what is no short decimal needs none."""
     most = np.full(int(groups.max()) + 1, PLACES.start, np.int64)
     if len(values) < FEW:
-        lowest = np.array([_places_of(value) for value in values.tolist()], np.int64)
-        np.maximum.at(most, groups, lowest)
+        np.maximum.at(most, groups, np.array(list(map(_places_of, values.tolist())), np.int64))
         return most
     left = np.flatnonzero(values)
     whole = left
@@ -74,26 +92,30 @@ def _fit(values: Doubles, places: int) -> NDArray[np.bool_]:
 
 def _places_of(value: float) -> int:
     """By the shortest text that means this double."""
+    text = repr(float(value))
+    whole, _, part = text.partition(".")
+    if part != "0" and part.isdigit():
+        return len(part) if len(part) < PLACES.stop else PLACES.start
     if not value or not math.isfinite(value):
         return PLACES.start
-    text = repr(float(value))
     if "e" in text:
         places = -int(Decimal(text).normalize().as_tuple().exponent)
-    elif text.endswith(".0"):
-        places = len(text[:-2].rstrip("0")) - len(text[:-2])
     else:
-        places = len(text) - text.index(".") - 1
+        places = len(whole.rstrip("0")) - len(whole)
     return max(places, PLACES.start) if places < PLACES.stop else PLACES.start
 
 
 def few_decimals(
-    values: Sequence[float], groups: Sequence[int]
+    values: Sequence[float], groups: Sequence[int] | None = None
 ) -> tuple[list[int], list[int]] | None:
-    """(places, digits) as `decimals_of`; None when a value is odd."""
-    most: dict[int, int] = {}
-    for value, group in zip(values, groups, strict=True):
-        most[group] = max(most.get(group, PLACES.start), _places_of(value))
-    places = [most[group] for group in groups]
+    """(places, digits) as `decimals_of`; None when a value is odd. groups: None is one group."""
+    if groups is None:
+        places = [max(map(_places_of, values))] * len(values)
+    else:
+        most: dict[int, int] = {}
+        for value, group in zip(values, groups, strict=True):
+            most[group] = max(most.get(group, PLACES.start), _places_of(value))
+        places = [most[group] for group in groups]
     digits = [_digits_of(value, power) for value, power in zip(values, places, strict=True)]
     whole = [digit for digit in digits if digit is not None]
     return (places, whole) if len(whole) == len(digits) else None
@@ -101,14 +123,14 @@ def few_decimals(
 
 def _digits_of(value: float, places: int) -> int | None:
     """At so many places; None when that is not this value."""
-    power = 10.0 ** abs(places)
+    power = POWERS[abs(places)]
     scaled = value * power if places >= 0 else value / power
-    if not abs(scaled) < EXACT:
+    if not -EXACT < scaled < EXACT:
         return None
     digits = round(scaled)
-    back = digits / power if places >= 0 else digits * power
-    same = back == value and math.copysign(1.0, back) == math.copysign(1.0, value)
-    return digits if same else None
+    if (digits / power if places >= 0 else digits * power) != value:
+        return None
+    return digits if value or math.copysign(1.0, value) > 0 else None
 
 
 def decimal_of(value: float) -> tuple[int, int] | None:
@@ -157,7 +179,8 @@ def _power(places: Ints) -> Doubles:
     return TENS[np.minimum(np.maximum(places, 0), MAX_PLACES)]
 
 
-TENS = np.array([float(10**places) for places in range(MAX_PLACES + 1)])
+POWERS: Final = [float(10**places) for places in range(MAX_PLACES + 1)]
+TENS = np.array(POWERS)
 
 
 def _same(some: Doubles, others: Doubles) -> NDArray[np.bool_]:

@@ -1,39 +1,61 @@
-"""Records to tables: lists become tables of their own, counted in the row that they belong to."""
+"""Records to tables: lists become tables of their own, counted in the row that they belong to.
+
+Rows are taken apart at once: `parts` of the same kind are a column for each of their fields.
+"""
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from itertools import chain
-from typing import Any
+from itertools import chain, compress
+from operator import itemgetter
+from typing import Any, Final
 
+import msgspec
 import numpy as np
+from msgspec.structs import astuple
 
-from edge_agent.core.frames import AnyRecord, ModelStats, Object, Result, Tally
-from edge_agent.core.wire import arrays, columns, measured, schema, tables
-from edge_agent.core.wire.measured import Box, Located
-from edge_agent.core.wire.schema import Spec
+from edge_agent.core.frames import AnyRecord, ModelStats, Result, Tally
+from edge_agent.core.wire import arrays, encoding, foretelling, schema, tables
+from edge_agent.core.wire.few import FEW
+from edge_agent.core.wire.schema import Parts, Spec
 from edge_agent.core.wire.tables import Table
+
+_INTEGERS: Final = frozenset({int, bool})
 
 
 def tables_of(records: Sequence[AnyRecord]) -> list[Table]:
     """Everything but what the envelope says: node, stream, class, epoch, seq."""
-    found = [_table(schema.RECORDS, records)]
-    for kind, spec in zip(schema.KINDS, schema.KIND_TABLES, strict=True):
-        found.append(_table(spec, [record for record in records if type(record) is kind]))
-    _shorten_pts(found)
-    found += _parts_of_results([record for record in records if isinstance(record, Result)])
-    drops = [pair for record in records if isinstance(record, Tally) for pair in _drops(record)]
-    found.append(_grouped(schema.DROPPED, drops, ("reason",))[0])
-    scores = [n for record in records if isinstance(record, ModelStats) for n in record.scores]
-    found.append(_table(schema.SCORES, scores, lags=(10,)))
+    kinds = list(map(schema.KINDS.index, map(type, records)))
+    found = [_table(schema.RECORDS, {"kind": kinds})]
+    for kind in sorted(set(kinds)):
+        parts = parts_of(list(compress(records, map(kind.__eq__, kinds))))
+        found.append(_table(schema.KIND_TABLES[kind], parts))
+        if schema.KINDS[kind] is Result:
+            _shorten_pts(found[-1])
+            found += _parts_of_results(parts)
+        elif schema.KINDS[kind] is Tally:
+            drops = [pair for dropped in parts["dropped"] for pair in dropped.items()]
+            found.append(_grouped(schema.DROPPED, _named(drops, "reason", "count"), "reason")[0])
+        elif schema.KINDS[kind] is ModelStats:
+            scores = list(chain.from_iterable(parts["scores"]))
+            found.append(_table(schema.SCORES, {"number": scores}, lags=(10,)))
     return found
 
 
-def _shorten_pts(found: Sequence[Table]) -> None:
+def parts_of(rows: Sequence[msgspec.Struct]) -> dict[str, Sequence[Any]]:
+    """A column for each field of these rows, all of one kind; nothing for none."""
+    names = rows[0].__struct_fields__ if rows else ()
+    return dict(zip(names, zip(*map(astuple, rows), strict=True), strict=True))
+
+
+def _named(rows: Sequence[Sequence[Any]], *names: str) -> Parts:
+    return {name: [row[index] for row in rows] for index, name in enumerate(names)}
+
+
+def _shorten_pts(results: Table) -> None:
     """A camera's own clock goes with ours, a file's goes on its own."""
-    results = next(table for table in found if table.number == schema.RESULT.number)
     field = schema.RESULT.column("pts_us")
     pts = results.columns.get(field)
     if pts is None:
@@ -42,122 +64,118 @@ def _shorten_pts(found: Sequence[Table]) -> None:
     there = [(c, p) for c, p in zip(captured, pts, strict=True) if p is not None]
     lag = iter(arrays.less([c for c, _ in there], [p for _, p in there]))
     lags = [None if p is None else next(lag) for p in pts]
-    if len(columns.encode(lags)[1]) < len(columns.encode(pts)[1]):
+    if len(encoding.encode(lags)[1]) < len(encoding.encode(pts)[1]):
         del results.columns[field]
         results.columns[schema.PTS_LAG] = lags
 
 
-def _drops(record: Tally) -> Iterable[tuple[str, int]]:
-    return record.dropped.items()
-
-
-def _parts_of_results(results: Sequence[Result]) -> list[Table]:
-    labels = [label for result in results for label in result.labels]
-    placed = [pair for result in results for pair in zip(result.objects, _PLACES, strict=False)]
-    objects_table, stored = _grouped(schema.OBJECTS, placed, ("track",), lags=(2,))
-    objects: list[Object] = [row[0] for row in stored]
-    measures = [located for result in results for located in _located(result)]
+def _parts_of_results(results: Parts) -> list[Table]:
+    labels = parts_of(list(chain.from_iterable(results["labels"])))
+    objects = parts_of(list(chain.from_iterable(results["objects"])))
+    if objects:
+        sizes = map(len, results["objects"])
+        objects["place"] = [place for size in sizes for place in range(1, size + 1)]
+    objects_table, stored = _grouped(schema.OBJECTS, objects, "track", lags=(2,))
     return [
-        _grouped(schema.LABELS, labels, ("head", "label"))[0],
+        _grouped(schema.LABELS, labels, "head", "label")[0],
         objects_table,
-        *_parts_of_masks(objects),
-        _nested(schema.KEYPOINTS, [item.keypoints for item in objects]),
-        *_parts_of_measures(measures),
+        *_parts_of_masks([mask for mask in stored.get("mask", ()) if mask is not None]),
+        *_nested(schema.KEYPOINTS, stored.get("keypoints", ())),
+        *_parts_of_measures(results),
     ]
 
 
-_PLACES = range(1, 1 << 30)
-
-
-def _parts_of_masks(objects: Sequence[Object]) -> list[Table]:
-    masks = [item.mask for item in objects if item.mask is not None]
-    rings = [ring for mask in masks for ring in mask.rings]
-    found = [_table(schema.MASKS, masks), _table(schema.RINGS, rings)]
-    if any(len(ring) % 2 for ring in rings):
-        found.append(_nested(schema.RING_NUMBERS, rings))
+def _parts_of_masks(masks: Sequence[Any]) -> list[Table]:
+    if not masks:
+        return []
+    parts = parts_of(masks)
+    rings = list(chain.from_iterable(parts["rings"]))
+    sizes = list(map(len, rings))
+    found = [_table(schema.MASKS, parts), _table(schema.RINGS, {"numbers_n": sizes})]
+    if any(size % 2 for size in sizes):
+        found += _nested(schema.RING_NUMBERS, rings)
     elif rings:
-        found.append(_points(rings))
-    return [*found, _table(schema.RUNS, [run for m in masks for run in m.runs], lags=(2,))]
+        found.append(_points(rings, _periods(size // 2 for size in sizes)))
+    runs = list(chain.from_iterable(parts["runs"]))
+    return [*found, _table(schema.RUNS, {"number": runs}, lags=(2,))]
 
 
-def _points(rings: Sequence[Sequence[int]]) -> Table:
+def _points(rings: Sequence[Sequence[int]], lags: tuple[int, ...]) -> Table:
     """X and y of all points; the commonest number of points is worth a try as a period."""
     numbers = list(chain.from_iterable(rings))
     columns: dict[int, tables.Column] = {1: numbers[::2], 2: numbers[1::2]}
-    with suppress(ValueError):
-        both = arrays.ints_of(numbers).reshape(-1, 2)
-        columns = {1: both[:, 0].copy(), 2: both[:, 1].copy()}
-    lags = _periods(len(ring) // 2 for ring in rings)
+    if len(numbers) >= 2 * FEW:
+        try:
+            both = np.frombuffer(array("q", numbers), np.int64).reshape(-1, 2)
+        except (TypeError, OverflowError):  # something else than integers of 64 bits
+            pass
+        else:
+            columns = {1: both[:, 0].copy(), 2: both[:, 1].copy()}
     return Table(schema.RING_POINTS.number, len(numbers) // 2, columns, lags=lags)
 
 
-def _located(result: Result) -> Iterable[Located]:
-    boxes: dict[int | None, Box] = {}
-    for item in result.objects:
-        boxes.setdefault(item.id, item.box)
-    for measure in result.measures:
-        yield Located(measure, boxes.get(measure.object), result.spacing_mm)
-
-
-def _parts_of_measures(measures: Sequence[Located]) -> list[Table]:
+def _parts_of_measures(results: Parts) -> list[Table]:
+    measures = parts_of(list(chain.from_iterable(results["measures"])))
     if not measures:
         return []
-    table, stored = _grouped(schema.MEASURES, measures, ("name", "object"), lags=(2,))
-    groups = tables.group_numbers(table)
-    short = measured.shorten(stored, np.zeros(len(stored), np.int64) if groups is None else groups)
+    measures["box"], measures["spacing"] = foretelling.whereabouts(results)
+    table, stored = _grouped(schema.MEASURES, measures, "name", "object", lags=(2,))
+    short = foretelling.shorten(stored, table.alike)
     if short is not None:
         del table.columns[schema.MEASURES.column("value")]
         table.columns[schema.MEASURE_PLACES.number] = short[0]
         table.columns[schema.MEASURE_REST.number] = short[1]
-    points = [row.measure.points for row in stored]
-    near = measured.relative(points, [row.box for row in stored])
+    points = stored["points"]
+    near = foretelling.relative(points, stored["box"])
     if near is None:
-        return [table, _nested(schema.MEASURE_POINTS, points)]
-    lags = _periods(map(len, points))
+        return [table, *_nested(schema.MEASURE_POINTS, points)]
     pair = dict(enumerate(near, schema.MEASURE_DISTANCES.fields[0].number))
+    lags = _periods(map(len, points))
     return [table, Table(schema.MEASURE_DISTANCES.number, len(near[0]), {**pair}, lags=lags)]
 
 
-def _table(
-    spec: Spec,
-    rows: Sequence[Any],
-    *,
-    groups: tuple[int, ...] = (),
-    stored: Sequence[Any] | None = None,
-    lags: tuple[int, ...] = (),
-) -> Table:
-    """groups: these columns are of `rows`, all others of `stored`."""
+def _table(spec: Spec, parts: Parts, *, lags: tuple[int, ...] = ()) -> Table:
+    """Without the columns in which every row has the default."""
+    rows = len(next(iter(parts.values()), ()))
     columns: dict[int, tables.Column] = {}
-    for field in spec.fields if rows else ():
-        values = field.get(rows if stored is None or field.number in groups else stored)
-        if field.number in groups or not _is_default(values, field.default):
-            columns[field.number] = values
-    return Table(spec.number, len(rows), columns, groups, lags)
+    for number, _, default, get in spec.fields if rows else ():
+        values = get(parts)
+        if values[0] != default or not _all_are(values, default):
+            columns[number] = values
+    return Table(spec.number, rows, columns, lags=lags)
 
 
-def _is_default(values: Sequence[Any], default: Any) -> bool:
-    if default is schema.REQUIRED or values[0] != default or values.count(default) < len(values):
+def _all_are(values: Sequence[Any], default: Any) -> bool:
+    if values.count(default) < len(values):
         return False
     return set(map(type, values)) == {type(default)}
 
 
 def _grouped(
-    spec: Spec, rows: Sequence[Any], names: Sequence[str], lags: tuple[int, ...] = ()
-) -> tuple[Table, Sequence[Any]]:
-    """The table with rows alike stored side by side, and its rows in that order."""
-    fields = [next(field for field in spec.fields if field.name == name) for name in names]
-    keys = [field.get(rows) for field in fields]
-    chosen = [(f, key) for f, key in zip(fields, keys, strict=True) if len(set(key)) > 1]
-    if not chosen:
-        return _table(spec, rows, lags=lags), rows
-    stored = [rows[row] for row in tables.order([key for _, key in chosen], len(rows))]
-    groups = tuple(field.number for field, _ in chosen)
-    return _table(spec, rows, groups=groups, stored=stored, lags=lags), stored
+    spec: Spec, parts: Parts, *names: str, lags: tuple[int, ...] = ()
+) -> tuple[Table, Parts]:
+    """The table with rows alike stored side by side, and its parts in that order."""
+    keys = {name: parts[name] for name in names if parts and len(set(parts[name])) > 1}
+    if not keys:
+        return _table(spec, parts, lags=lags), parts
+    order, alike = tables.side_by_side(list(keys.values()))
+    take = itemgetter(*order)
+    stored = {name: take(column) for name, column in parts.items()}
+    table = _table(spec, stored, lags=lags)
+    table.groups = tuple(map(spec.column, keys))
+    table.columns.update(zip(table.groups, keys.values(), strict=True))
+    table.alike = alike
+    return table, stored
 
 
-def _nested(spec: Spec, lists: Sequence[Sequence[Any]]) -> Table:
+def _nested(spec: Spec, lists: Sequence[Sequence[Any]]) -> list[Table]:
     """All lists one after the other; the commonest length is worth a try as a period."""
-    return _table(spec, list(chain.from_iterable(lists)), lags=_periods(map(len, lists)))
+    rows = list(chain.from_iterable(lists))
+    if not rows:
+        return []
+    names = [field.name for field in spec.fields]
+    parts = {names[0]: rows} if len(names) == 1 else _named(rows, *names)
+    return [_table(spec, parts, lags=_periods(map(len, lists)))]
 
 
 def _periods(sizes: Iterable[int]) -> tuple[int, ...]:

@@ -8,14 +8,12 @@ one correctly rounded operation after the other, in the order that `docs/wire.md
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.core.frames import Measure
-from edge_agent.core.wire.decimals import EXACT, TENS, decimals_of
+from edge_agent.core.wire.decimals import EXACT, TENS
 
 Box = Sequence[float]
 Ints = NDArray[np.int64]
@@ -24,14 +22,6 @@ TENTHS: Final = 10.0
 ANCHORS: Final = 4  # nothing, low edge, high edge, middle
 NOWHERE: Final = (0.0, 0.0, 0.0, 0.0)
 FAR: Final = 1 << 62  # what is added to an anchor or a length is smaller
-
-
-class Located(NamedTuple):
-    """A measure beside the box of its object and the record's spacing, [dx, dy] mm per px."""
-
-    measure: Measure
-    box: Box | None
-    spacing_mm: Sequence[float] | None
 
 
 def tenths(values: Floats) -> Ints:
@@ -58,26 +48,13 @@ def anchors_of(boxes: Sequence[Box | None], sizes: Sequence[int]) -> Ints:
     return found
 
 
-def relative(
-    points: Sequence[Sequence[float]], boxes: Sequence[Box | None]
-) -> tuple[Ints, Ints] | None:
-    """(anchors, distances in tenths) of all numbers; None when one is no tenth."""
-    try:
-        numbers = np.array(list(chain.from_iterable(points)), np.float64)
-    except OverflowError:
-        return None
-    digits = tenths(numbers)
-    if not ((digits / TENTHS).view(np.int64) == numbers.view(np.int64)).all():
-        return None
-    places = anchors_of(boxes, list(map(len, points)))
-    nearest = np.abs(digits[:, None] - places).argmin(axis=1)
-    return nearest, digits - places[np.arange(len(digits)), nearest]
-
-
 def absolute(
     anchors: Ints, distances: Ints, boxes: Sequence[Box | None], sizes: Sequence[int]
 ) -> list[float]:
-    """The inverse of `relative`. Raises IndexError for an anchor or a distance out of bounds."""
+    """The inverse of `foretelling.relative`.
+
+    Raises IndexError for an anchor or a distance out of bounds.
+    """
     if not len(anchors):
         return []
     if int(anchors.min()) < 0 or int(anchors.max()) >= ANCHORS:
@@ -116,15 +93,3 @@ def foretold(
         power = TENS[np.abs(places)]
         found[known] = _whole(np.where(places >= 0, length * power, length / power))
     return found
-
-
-def shorten(rows: Sequence[Located], groups: Ints) -> tuple[list[int], list[int]] | None:
-    """(places, distance from what is foretold) of each value; None when one is no short decimal."""
-    values = np.array([row.measure.value for row in rows], np.float64)
-    places, digits, odd = decimals_of(values, groups)
-    if odd.any():
-        return None
-    measures = [row.measure for row in rows]
-    points, units = [one.points for one in measures], [one.unit for one in measures]
-    rest = digits - foretold(points, units, [row.spacing_mm for row in rows], places)
-    return places.tolist(), rest.tolist()

@@ -6,8 +6,8 @@ number, and older readers skip it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from operator import attrgetter, itemgetter
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from edge_agent.core.frames import (
@@ -25,13 +25,17 @@ from edge_agent.core.wire.tables import MAX_NUMBER_ROWS, MAX_ROWS, Known
 REQUIRED: Final = object()
 
 
+Parts = Mapping[str, Sequence[Any]]  # of rows of one kind: a column for each of their fields
+Column = Callable[[Parts], Sequence[Any]]
+
+
 class Field(NamedTuple):
-    """get: the column of many rows. default: of a column that is left out."""
+    """get: the column, of the parts of all rows. default: of a column that is left out."""
 
     number: int
     name: str
     default: Any
-    get: Callable[[Sequence[Any]], list[Any]]
+    get: Column
 
 
 class Spec(NamedTuple):
@@ -46,39 +50,32 @@ class Spec(NamedTuple):
         return next(field.number for field in self.fields if field.name == name)
 
 
-Column = Callable[[Sequence[Any]], list[Any]]
-
-
 def _field(number: int, name: str, default: Any = REQUIRED, get: Column | None = None) -> Field:
-    return Field(number, name, default, get or _attribute(name))
-
-
-def _attribute(name: str) -> Column:
-    one = attrgetter(name)
-    return lambda rows: list(map(one, rows))
+    return Field(number, name, default, get or itemgetter(name))
 
 
 def _size(name: str) -> Column:
-    one = attrgetter(name)
-    return lambda rows: list(map(len, map(one, rows)))
+    return lambda parts: list(map(len, parts[name]))
 
 
 def _item(name: str, index: int) -> Column:
-    one = attrgetter(name)
-    return lambda rows: [some[index] for some in map(one, rows)]
+    return lambda parts: list(map(itemgetter(index), parts[name]))
 
 
 def _flag(name: str) -> Column:
-    one = attrgetter(name)
-    return lambda rows: [int(value) for value in map(one, rows)]
+    return lambda parts: list(map(int, parts[name]))
+
+
+def _there(name: str) -> Column:
+    return lambda parts: [int(part is not None) for part in parts[name]]
 
 
 def _spacing(index: int) -> Column:
-    return lambda rows: [None if row.spacing_mm is None else row.spacing_mm[index] for row in rows]
+    return lambda parts: [some if some is None else some[index] for some in parts["spacing_mm"]]
 
 
-def _flags(rows: Sequence[Result]) -> list[str | list[str]]:
-    return [_joined(row.flags) for row in rows]
+def _flags(parts: Parts) -> list[str | list[str]]:
+    return list(map(_joined, parts["flags"]))
 
 
 def _joined(flags: Sequence[str]) -> str | list[str]:
@@ -87,28 +84,11 @@ def _joined(flags: Sequence[str]) -> str | list[str]:
     return joined if (joined.split(",") if joined else []) == list(flags) else list(flags)
 
 
-def _rest(rows: Sequence[Result]) -> list[int]:
-    names = ("latency_us", "wait_us", "infer_us")
-    return arrays.less(*(list(map(attrgetter(name), rows)) for name in names))
+def _less(*names: str) -> Column:
+    return lambda parts: arrays.less(*map(parts.__getitem__, names))
 
 
-def _done(rows: Sequence[Result]) -> list[int]:
-    names = ("at_us", "captured_us", "latency_us")
-    return arrays.less(*(list(map(attrgetter(name), rows)) for name in names))
-
-
-def _row_item(index: int) -> Column:
-    one = itemgetter(index)
-    return lambda rows: list(map(one, rows))
-
-
-def _itself(rows: Sequence[Any]) -> list[Any]:
-    return list(rows)
-
-
-RECORDS = Spec(
-    1, (_field(1, "kind", get=lambda records: [KINDS.index(type(one)) for one in records]),)
-)
+RECORDS = Spec(1, (_field(1, "kind"),))
 RESULT = Spec(
     2,
     (
@@ -144,28 +124,28 @@ RESULT = Spec(
         _field(30, "frame", 0),
         _field(31, "wait_us", 0),
         _field(32, "infer_us", 0),
-        _field(33, "rest_us", 0, _rest),
-        _field(34, "done_us", 0, _done),
+        _field(33, "rest_us", 0, _less("latency_us", "wait_us", "infer_us")),
+        _field(34, "done_us", 0, _less("at_us", "captured_us", "latency_us")),
         _field(35, "input_hash", ""),
     ),
 )
 PTS_LAG: Final = 36  # captured_us - pts_us, where that says it in fewer bytes
 LABELS = Spec(3, (_field(1, "head"), _field(2, "label"), _field(3, "score")))
-# Rows are (object, its place in the record from 1 on).
+# `place`: which of the objects of its record, from 1 on.
 OBJECTS = Spec(
     4,
     (
-        _field(1, "id", 0, lambda rows: arrays.less([o.id for o, _ in rows], [n for _, n in rows])),
-        _field(2, "mask_n", 0, lambda rows: [int(o.mask is not None) for o, _ in rows]),
-        _field(3, "keypoints_n", 0, lambda rows: [len(o.keypoints) for o, _ in rows]),
-        _field(4, "track", 0, lambda rows: [o.track for o, _ in rows]),
-        _field(5, "head", "", lambda rows: [o.head for o, _ in rows]),
-        _field(6, "label", "", lambda rows: [o.label for o, _ in rows]),
-        _field(7, "score", REQUIRED, lambda rows: [o.score for o, _ in rows]),
-        _field(8, "x0", REQUIRED, lambda rows: [o.box[0] for o, _ in rows]),
-        _field(9, "y0", REQUIRED, lambda rows: [o.box[1] for o, _ in rows]),
-        _field(10, "x1", REQUIRED, lambda rows: [o.box[2] for o, _ in rows]),
-        _field(11, "y1", REQUIRED, lambda rows: [o.box[3] for o, _ in rows]),
+        _field(1, "id", 0, _less("id", "place")),
+        _field(2, "mask_n", 0, _there("mask")),
+        _field(3, "keypoints_n", 0, _size("keypoints")),
+        _field(4, "track", 0),
+        _field(5, "head", ""),
+        _field(6, "label", ""),
+        _field(7, "score"),
+        _field(8, "x0", REQUIRED, _item("box", 0)),
+        _field(9, "y0", REQUIRED, _item("box", 1)),
+        _field(10, "x1", REQUIRED, _item("box", 2)),
+        _field(11, "y1", REQUIRED, _item("box", 3)),
     ),
 )
 MASKS = Spec(
@@ -181,27 +161,23 @@ MASKS = Spec(
         _field(8, "y1", REQUIRED, _item("box", 3)),
     ),
 )
-RINGS = Spec(6, (_field(1, "numbers_n", get=lambda rows: list(map(len, rows))),), MAX_NUMBER_ROWS)
-RING_POINTS = Spec(
-    7, (_field(1, "x", get=_row_item(0)), _field(2, "y", get=_row_item(1))), MAX_NUMBER_ROWS
-)
-_NUMBER = (_field(1, "number", get=_itself),)
+RINGS = Spec(6, (_field(1, "numbers_n"),), MAX_NUMBER_ROWS)
+RING_POINTS = Spec(7, (_field(1, "x"), _field(2, "y")), MAX_NUMBER_ROWS)
+_NUMBER = (_field(1, "number"),)
 RING_NUMBERS = Spec(8, _NUMBER, MAX_NUMBER_ROWS)  # when a ring has half a point
 RUNS = Spec(9, _NUMBER, MAX_NUMBER_ROWS)
-KEYPOINTS = Spec(
-    10, tuple(_field(i + 1, name, get=_row_item(i)) for i, name in enumerate(("x", "y", "score")))
-)
-# Rows are `measured.Located`. Either value, or places and rest.
+KEYPOINTS = Spec(10, (_field(1, "x"), _field(2, "y"), _field(3, "score")))
+# Either value, or places and rest.
 MEASURES = Spec(
     11,
     (
-        _field(1, "name", REQUIRED, lambda rows: [row.measure.name for row in rows]),
-        _field(2, "unit", "", lambda rows: [row.measure.unit for row in rows]),
-        _field(3, "method", "", lambda rows: [row.measure.method for row in rows]),
-        _field(4, "points_n", 0, lambda rows: [len(row.measure.points) for row in rows]),
-        _field(5, "object", None, lambda rows: [row.measure.object for row in rows]),
-        _field(6, "sd", None, lambda rows: [row.measure.sd for row in rows]),
-        _field(7, "value", None, lambda rows: [row.measure.value for row in rows]),
+        _field(1, "name"),
+        _field(2, "unit", ""),
+        _field(3, "method", ""),
+        _field(4, "points_n", 0, _size("points")),
+        _field(5, "object", None),
+        _field(6, "sd", None),
+        _field(7, "value", None),
     ),
 )
 MEASURE_PLACES = _field(8, "places", None)
@@ -209,11 +185,7 @@ MEASURE_REST = _field(9, "rest", None)
 MEASURES_READ = Spec(11, (*MEASURES.fields, MEASURE_PLACES, MEASURE_REST))
 # Either number, or anchor and distance.
 MEASURE_POINTS = Spec(12, _NUMBER, MAX_NUMBER_ROWS)
-MEASURE_DISTANCES = Spec(
-    12,
-    (_field(2, "anchor", get=_row_item(0)), _field(3, "distance", get=_row_item(1))),
-    MAX_NUMBER_ROWS,
-)
+MEASURE_DISTANCES = Spec(12, (_field(2, "anchor"), _field(3, "distance")), MAX_NUMBER_ROWS)
 _COMMON = (_field(1, "boot", ""), _field(2, "at_us", 0))
 TALLY = Spec(
     13,
@@ -226,7 +198,7 @@ TALLY = Spec(
         _field(7, "dropped_n", 0, _size("dropped")),
     ),
 )
-DROPPED = Spec(14, (_field(1, "reason", get=_row_item(0)), _field(2, "count", get=_row_item(1))))
+DROPPED = Spec(14, (_field(1, "reason"), _field(2, "count")))
 MODEL_STATS = Spec(
     15,
     (

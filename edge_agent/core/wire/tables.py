@@ -16,9 +16,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.core.wire import columns
-from edge_agent.core.wire.columns import Hints
-from edge_agent.core.wire.cursor import Reader, varint
+from edge_agent.core.wire import columns, encoding
+from edge_agent.core.wire.cursor import Reader, varint, varints
+from edge_agent.core.wire.encoding import Hints
 from edge_agent.core.wire.outcome import Newer, WireError
 
 MAX_TABLES: Final = 64
@@ -35,8 +35,9 @@ Column = Sequence[Any] | NDArray[np.int64]
 class Table(msgspec.Struct):
     """number: which table. columns: field to values, all in the stored order.
 
-    groups: fields whose values say which rows belong together; see `order`. codings: field to how
-    its column lay in the bytes, of a table that was decoded.
+    groups: fields whose values say which rows belong together; see `order`. alike, for the writer:
+    for each stored row the number of its group. codings, of the reader: field to how its column
+    lay in the bytes.
     """
 
     number: int
@@ -44,6 +45,7 @@ class Table(msgspec.Struct):
     columns: dict[int, Column]
     groups: tuple[int, ...] = ()
     lags: tuple[int, ...] = ()
+    alike: NDArray[np.int64] | None = None
     codings: dict[int, int] = {}
 
 
@@ -70,32 +72,32 @@ def _ranks(values: Column) -> list[int]:
     return [kinds[value] for value in values]
 
 
+def side_by_side(keys: Sequence[Sequence[Any]]) -> tuple[list[int], NDArray[np.int64]]:
+    """(row numbers as `order` has them, for each row in that order the number of its group)."""
+    numbers = _ranks(keys[0])
+    for key in keys[1:]:
+        ranks = _ranks(key)
+        width = max(ranks) + 1
+        numbers = [number * width + rank for number, rank in zip(numbers, ranks, strict=True)]
+    stored = sorted(range(len(numbers)), key=numbers.__getitem__)
+    dense = {number: group for group, number in enumerate(sorted(set(numbers)))}
+    return stored, np.array([dense[numbers[row]] for row in stored], np.int64)
+
+
 def encode(tables: Sequence[Table]) -> bytes:
     """Tables without rows are left out. Group columns are stored in the rows' own order."""
     heads, payloads = [], []
     kept = [table for table in tables if table.rows]
     for table in kept:
-        hints = Hints(table.lags, group_numbers(table))
-        codings = []
+        plain, hints = Hints(table.lags), Hints(table.lags, table.alike)
+        codings = b""
         for field, values in table.columns.items():
-            plain = field in table.groups
-            coding, payload = columns.encode(values, Hints(table.lags) if plain else hints)
-            codings.append(varint(field) + bytes((coding,)))
+            coding, payload = encoding.encode(values, plain if field in table.groups else hints)
+            codings += varint(field) + bytes((coding,))
             payloads.append(payload)
-        numbers = (table.number, table.rows, len(table.groups), *table.groups, len(codings))
-        heads.append(b"".join(map(varint, numbers)) + b"".join(codings))
+        numbers = (table.number, table.rows, len(table.groups), *table.groups, len(table.columns))
+        heads.append(varints(numbers) + codings)
     return varint(len(kept)) + b"".join(heads) + b"".join(payloads)
-
-
-def group_numbers(table: Table) -> np.ndarray[Any, np.dtype[np.int64]] | None:
-    """For each stored row the number of its group."""
-    if not table.groups:
-        return None
-    keys = [table.columns[field] for field in table.groups]
-    stored = order(keys, table.rows)
-    ranks = np.array([_ranks(key) for key in keys], np.int64)[:, stored]
-    steps = (ranks[:, 1:] != ranks[:, :-1]).any(axis=0)
-    return np.concatenate(([0], np.cumsum(steps)))
 
 
 class Known(NamedTuple):

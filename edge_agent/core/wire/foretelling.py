@@ -1,0 +1,113 @@
+"""The writer's half of `measured`: what is left to say of measures beside the box of their object.
+
+A few are done in plain loops, to the same bit: below some dozens of numbers numpy costs more than
+it saves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import chain
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.core.wire.decimals import EXACT, POWERS, decimals_of, few_decimals
+from edge_agent.core.wire.measured import NOWHERE, TENTHS, Box, anchors_of, foretold, tenths
+from edge_agent.core.wire.schema import Parts
+
+Ints = NDArray[np.int64]
+Spacing = Sequence[float] | None
+
+FEW_ROWS: Final = 24  # measures; most have two points
+
+
+def whereabouts(results: Parts) -> tuple[list[Box | None], list[Spacing]]:
+    """For each measure the box of its object, and the spacing of its record."""
+    boxes: list[Box | None] = []
+    spacings: list[Spacing] = []
+    columns = (results["objects"], results["measures"], results["spacing_mm"])
+    for objects, measures, spacing in zip(*columns, strict=True):
+        here = {item.id: item.box for item in reversed(objects)}  # the first one counts
+        boxes += [here.get(measure.object) for measure in measures]
+        spacings += [spacing] * len(measures)
+    return boxes, spacings
+
+
+def shorten(measures: Parts, groups: Ints | None) -> tuple[list[int], list[int]] | None:
+    """(places, distance from what is foretold) of each value; None when one is no short decimal."""
+    values, points, units = measures["value"], measures["points"], measures["unit"]
+    spacings = measures["spacing"]
+    if len(values) < FEW_ROWS:
+        found = few_decimals(values, None if groups is None else groups.tolist())
+        if found is None:
+            return None
+        lengths = map(_foretold, points, units, spacings, found[0])
+        return found[0], [digits - length for digits, length in zip(found[1], lengths, strict=True)]
+    if groups is None:
+        groups = np.zeros(len(values), np.int64)
+    places, digits_of_all, odd = decimals_of(np.array(values, np.float64), groups)
+    if odd.any():
+        return None
+    rest = digits_of_all - foretold(points, units, spacings, places)
+    return places.tolist(), rest.tolist()
+
+
+def _foretold(points: Sequence[float], unit: str, spacing: Spacing, places: int) -> int:
+    """As `measured.foretold`, of one."""
+    scale = (1.0, 1.0) if unit == "px" else spacing if unit == "mm" else None
+    if len(points) != 4 or scale is None:
+        return 0
+    x, y = (points[2] - points[0]) * scale[0], (points[3] - points[1]) * scale[1]
+    length = math.sqrt(x * x + y * y)
+    scaled = length * POWERS[places] if places >= 0 else length / POWERS[-places]
+    return round(scaled) if scaled < EXACT else 0
+
+
+def relative(
+    points: Sequence[Sequence[float]], boxes: Sequence[Box | None]
+) -> tuple[Sequence[int] | Ints, Sequence[int] | Ints] | None:
+    """(anchors, distances in tenths) of all numbers; None when one is no tenth."""
+    try:
+        if len(points) < FEW_ROWS:
+            return _few_relative(points, boxes)
+        numbers = np.array(list(chain.from_iterable(points)), np.float64)
+    except OverflowError:
+        return None
+    digits = tenths(numbers)
+    if not ((digits / TENTHS).view(np.int64) == numbers.view(np.int64)).all():
+        return None
+    places = anchors_of(boxes, list(map(len, points)))
+    nearest = np.abs(digits[:, None] - places).argmin(axis=1)
+    return nearest, digits - places[np.arange(len(digits)), nearest]
+
+
+def _few_relative(
+    points: Sequence[Sequence[float]], boxes: Sequence[Box | None]
+) -> tuple[list[int], list[int]] | None:
+    anchors: list[int] = []
+    distances: list[int] = []
+    for some, box in zip(points, boxes, strict=True):
+        places = _places(box)
+        for index, number in enumerate(some):
+            digits = _tenths(float(number))
+            if digits / TENTHS != number or (not digits and math.copysign(1.0, number) < 0):
+                return None
+            left = [digits - place for place in places[index % 2]]
+            sizes = [abs(distance) for distance in left]
+            anchors.append(sizes.index(min(sizes)))
+            distances.append(left[anchors[-1]])
+    return anchors, distances
+
+
+def _places(box: Box | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Where a number of either axis may be measured from, in tenths: `measured.anchors_of`."""
+    x0, y0, x1, y1 = map(_tenths, box or NOWHERE)
+    return (0, x0, x1, (x0 + x1) >> 1), (0, y0, y1, (y0 + y1) >> 1)
+
+
+def _tenths(value: float) -> int:
+    scaled = value * TENTHS
+    return round(scaled) if -EXACT < scaled < EXACT else 0
