@@ -35,50 +35,26 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
-
-import msgspec
+from typing import Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tools.bench.common import Goal, figure, load
-from tools.bench.rig.actor import Actor, acting
-from tools.bench.rig.brokers import broker
+from tools.bench.rig.draining import (
+    PER_S,
+    Plan,
+    Run,
+    clear_ages,
+    clear_course,
+    committed,
+    lost_records,
+    measured,
+    quantile_ms,
+)
 
 BENCH: Final = "uplink"
-NODE: Final = "cart-07"
-PER_S: Final = 60  # results of real time
-GRACE_US: Final = 5_000_000
-ON_THE_ROAD_US: Final = 200_000
 KINDS: Final = {"detections": 80.0, "contours": 20.0}  # kind to the goal of its drain ratio
-
-
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """seconds: of backlog, of each kind. first_s, every_s: of the outages. limit_s: a drain that
-    is not done by then is cut short, so that the bench ends on a machine that is too busy.
-    """
-
-    seconds: dict[str, float]
-    limit_s: float
-    idle_s: float = 10.0
-    tail_s: float = 5.0
-    first_s: float = 10.0
-    every_s: float = 30.0
-
-
-class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """What each process said."""
-
-    broker: str
-    filled: dict[str, Any]
-    idle: dict[str, Any]
-    drained: dict[str, Any]
-    near: dict[str, Any]
-    between: dict[str, Any]
-    far: dict[str, Any]
-    far_cpu_s: float
 
 
 def planned() -> Plan:
@@ -105,33 +81,6 @@ def main() -> int:
     return 0
 
 
-def measured(plan: Plan, kind: str, folder: Path) -> Run:
-    with broker(folder) as (name, port), acting("tools.bench.rig.far", str(folder)) as far:
-        outages = ("--first-s", str(plan.first_s), "--every-s", str(plan.every_s))
-        words = ("--port", str(port), "--node", NODE)
-        to_far = ("--far", str(far.hear()["port"]))
-        with acting("tools.bench.rig.between", *words, *to_far, *outages) as between:
-            far.ask(f"router http://127.0.0.1:{between.hear()['rest_port']}")
-            backlog = ("--kind", kind, "--seconds", str(plan.seconds[kind]))
-            with acting("tools.bench.rig.near", str(folder), *words, *backlog) as near:
-                return _performed(plan, near, between, far, name)
-
-
-def _performed(plan: Plan, near: Actor, between: Actor, far: Actor, name: str) -> Run:
-    filled = near.hear()
-    idle = near.ask(f"idle {plan.idle_s}")
-    between.ask("begin")
-    before_s = far.ask("cpu")["cpu_s"]
-    drained = near.ask(f"drain {plan.limit_s} {plan.tail_s}")
-    after_s = far.ask("cpu")["cpu_s"]
-    said = between.ask("report")
-    ended = near.ask("end")
-    return Run(
-        broker=name, filled=filled, idle=idle, drained=drained, near=ended, between=said,
-        far=far.ask("report"), far_cpu_s=after_s - before_s,
-    )  # fmt: skip
-
-
 # ── figures ───────────────────────────────────────────────────────────────────────────────────
 
 
@@ -142,26 +91,11 @@ def print_figures(run: Run, ratio: float, tail: str) -> None:
     say_costs(run, tail)
 
 
-def clear_course(run: Run) -> tuple[int, float]:
-    """Records that went while no outage was near, and in how many seconds."""
-    records, lasted_us = 0, 0
-    course = run.drained["course"]
-    for (from_us, before), (to_us, after) in pairwise(course):
-        if not _is_out(from_us, run.between["windows"]):
-            records += before - after
-            lasted_us += to_us - from_us
-    return records, max(lasted_us, 1) / 1e6
-
-
 def say_live(run: Run, tail: str) -> None:
-    begun_us, ended_us = run.drained["begun_us"], run.drained["ended_us"]
+    clear, every = clear_ages(run)
     windows = run.between["windows"]
-    ages = [(at, age) for at, age in run.far["ages"] if begun_us + GRACE_US / 5 <= at <= ended_us]
-    clear = [age for at, age in ages if not _is_out(at, windows)]
-    every = [age for _, age in ages]
-    clear = clear or every  # a drain that was all outage
     words = (
-        f"{len(clear)} of {len(ages)} results, outside of {len(windows)} outages; p50 "
+        f"{len(clear)} of {len(every)} results, outside of {len(windows)} outages; p50 "
         f"{quantile_ms(clear, 0.5):.1f}, p90 {quantile_ms(clear, 0.9):.1f}, worst "
         f"{quantile_ms(clear, 1):.1f}; over everything p50 {quantile_ms(every, 0.5):.1f}, "
         f"p99 {quantile_ms(every, 0.99):.0f} ms; {run.broker}; {load()}"
@@ -169,18 +103,7 @@ def say_live(run: Run, tail: str) -> None:
     figure(BENCH, f"live_p99_ms{tail}", quantile_ms(clear, 0.99), "ms", goal=Goal(at_most=100),
            runs=1, notes=words)  # fmt: skip
     figure(BENCH, f"live_p99_all_ms{tail}", quantile_ms(every, 0.99), "ms", runs=1,
-           notes=f"outages included, {len(ages)} results")  # fmt: skip
-
-
-def _is_out(at_us: int, windows: list[tuple[int, int]]) -> bool:
-    return any(a - ON_THE_ROAD_US <= at_us <= b + GRACE_US for a, b in windows)
-
-
-def quantile_ms(ages_us: list[int], share: float) -> float:
-    if not ages_us:
-        return 0.0
-    ordered = sorted(ages_us)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] / 1000
+           notes=f"outages included, {len(every)} results")  # fmt: skip
 
 
 def say_drain(run: Run, goal: float, tail: str) -> None:
@@ -199,12 +122,9 @@ def say_sums(run: Run, tail: str) -> None:
     body = run.filled["bodies"] / run.filled["records"]
     figure(BENCH, f"spool_to_payload{tail}", run.filled["file"] / run.filled["bodies"], "1",
            goal=Goal(at_most=1.3), runs=1, notes=f"bodies of {body:.0f} B")  # fmt: skip
-    committed = near["appended"] - near["evicted"] + run.filled["evicted"]
-    # what is still in the spool is not lost, though some of it may be at the far side already
-    lost = max(0, near["acked"] - far["records"]) if near["left"] else committed - far["records"]
     void = f"{near['evicted']} evicted, {near['corrupt']} corrupt, {near['left']} left in the spool"
-    figure(BENCH, f"lost{tail}", lost, "records", goal=Goal(at_most=0), runs=1,
-           notes=f"of {committed}; {void}; findings {near['findings'] or 'none'}")  # fmt: skip
+    figure(BENCH, f"lost{tail}", lost_records(run), "records", goal=Goal(at_most=0), runs=1,
+           notes=f"of {committed(run)}; {void}; findings {near['findings'] or 'none'}")  # fmt: skip
     wire = far["wire"]
     figure(BENCH, f"duplicates{tail}", far["doubled"], "records", goal=Goal(at_most=0), runs=1,
            notes=f"{far['repeated']} came again and were recognised")  # fmt: skip

@@ -1,4 +1,4 @@
-"""`python -m tools.faulting kill|flips|million`; `tools/faults` prepares what it needs.
+"""`python -m tools.faulting kill|flips|million|drain`; `tools/faults` prepares what it needs.
 
 The last line of standard output is one of JSON; the exit code is 1 when its `ok` is false.
 """
@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from tools.faulting.children import Fell
+from tools.faulting.drain import drain
 from tools.faulting.flips import flips
 from tools.faulting.kill import ordeal, whole_ordeal
 from tools.faulting.million import million
@@ -42,12 +43,19 @@ def main(arguments: list[str] | None = None) -> int:
     many = verbs.add_parser("million", help="a million records: opened again, and acknowledged")
     many.add_argument("--records", type=int, default=1_000_000, metavar="N")
     many.set_defaults(run=_million)
+    long = verbs.add_parser("drain", help="hours of backlog, through all faults of EdgeCore")
+    long.add_argument("--hours", type=float, default=1.0, metavar="H")
+    long.set_defaults(run=_drain)
     options = parser.parse_args(arguments)
     logging.getLogger("edge_agent").setLevel(logging.CRITICAL)  # all these faults are ours
     with tempfile.TemporaryDirectory(prefix="ea-faults-") as folder:
         found = options.run(Path(folder), options)
     print(json.dumps(found), flush=True)
     return 0 if found["ok"] else 1
+
+
+def _drain(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    return drain(folder, options.hours)
 
 
 def _million(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
