@@ -15,7 +15,8 @@ import anyio.to_thread
 from edge_agent import logs
 from edge_agent.config.structs import Config
 from edge_agent.core.errors import Damaged, EdgeAgentError, Overloaded, Rejected
-from edge_agent.ports import Clock, Spool
+from edge_agent.core.reserve import DAY_S, GIB, Reserve, enough_gib
+from edge_agent.ports import Clock, Spool, SpoolStats
 from edge_agent.stores.spool import DiskSpool, Notice, SpoolLimits, open_spool
 from edge_agent.stores.volatile import VolatileSpool
 
@@ -59,6 +60,7 @@ class Store:
         self.spool, self.disk, self._why, self._clock = spool, disk, why, clock
         self._losses: dict[str, Loss] = {}
         self._tell: Tell = _nobody
+        self._reserve = Reserve(clock.boot_us(), spool.stats().appended)
 
     def listen(self, tell: Tell) -> None:
         """tell: makes an event record. To be called on the loop, once."""
@@ -98,12 +100,24 @@ class Store:
             found.append(
                 ("warning", what, "edge-agent uplink test; or edge-agent spool export FILE")
             )
+        found += self._short(stats, now_us)
         for loss in self._losses.values():
             if now_us - loss.seen_us < TOLD_US:
                 count = f"{loss.records} records: " if loss.records else ""
                 fix = loss.newest.fix or "edge-agent spool status"
                 found.append(("warning", f"spool: {count}{loss.newest.what}", fix))
         return found
+
+    def _short(self, stats: SpoolStats, now_us: int) -> list[tuple[str, str, str]]:
+        """A spool that would not last for a day without a network is told of before that day."""
+        reserve = self._reserve
+        reserve.look(now_us, records=stats.records, body_bytes=stats.bytes, appended=stats.appended)
+        lasts_s, daily = reserve.lasts_s(stats.limit_bytes), reserve.bytes_per_day
+        if daily is None or lasts_s is None or lasts_s >= DAY_S:
+            return []
+        what = f"without a network the spool is full after {lasts_s / 3600:.1f} h at this rate"
+        fix = f"spool.limit_bytes = {enough_gib(daily) * GIB}, if the disk has so much"
+        return [("warning", what, fix)]
 
     async def aclose(self) -> None:
         if self.disk is not None:

@@ -100,7 +100,8 @@ WORDS: Final = {
     "ModelsConfig.dirs": "Folders of `<name>/<version>/` packages, searched in this order.",
     "ModelsConfig.shipped": "Also search the demo models that come with the agent, last.",
     "SpoolConfig.limit_bytes": "Disk for results that wait. Two streams of 30 results a second "
-    "fill about 2 GB a day. What does not fit pushes out the oldest of the least important.",
+    "fill 6 GB a day with boxes, 9 GB with contours. What does not fit pushes out the oldest of "
+    "the least important.",
     "SpoolConfig.ballast_bytes": "Kept on the disk and given up when it is full, so that the agent "
     "can still make room.",
     "SpoolConfig.volatile_bytes": "Memory for results while there is no store on disk.",

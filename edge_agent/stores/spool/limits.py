@@ -11,13 +11,13 @@ from edge_agent.core.logbook import Log, LogKey
 
 
 class SpoolLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """limit_bytes: of the file, without its log. Two streams of 30 results/s of 400 B: 2 GB a day.
+    """limit_bytes: of the file, without its log. Two streams of 30 results/s: 6 to 9 GB a day.
 
     queue_*: of the queue in front of the disk. commit_ms, commit_rows: a commit waits for so long
     or so many. ballast_bytes: kept on the disk to be given back when the file system is full.
     """
 
-    limit_bytes: Annotated[int, Meta(ge=1 << 17, le=1 << 43)] = 4 << 30
+    limit_bytes: Annotated[int, Meta(ge=1 << 17, le=1 << 43)] = 16 << 30
     ballast_bytes: Annotated[int, Meta(ge=0, le=1 << 30)] = 8 << 20
     queue_rows: Annotated[int, Meta(ge=1, le=1 << 20)] = 20_000
     queue_bytes: Annotated[int, Meta(ge=1 << 10, le=1 << 30)] = 16 << 20
