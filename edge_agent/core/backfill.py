@@ -73,7 +73,7 @@ class Backfill:
 
     def want(self, now_us: int, live: Iterable[Span]) -> Want | None:
         """The next to read; one at a time, each answered by `fetched`."""
-        budget = self._governor.publish_bytes()
+        budget = self._governor.batch_bytes()
         waiting = sum(cargo.size for cargo in self._ready)
         room = self._limits.inflight_backfill_bytes - self._flights.backfill_bytes - waiting
         # no more than the next publishes take: packing goes on between them, not beside them

@@ -25,6 +25,7 @@ OUTAGE_US: Final = 2_000_000  # one so long was no queue: the road was cut under
 LEAST_SHARE: Final = 1 / 64
 BLAMELESS_SHARE: Final = 1 / 32  # with so little, it is not the backlog that queues
 LEAST_BYTES: Final = 2_000  # of backlog in a publish, on the slowest road
+LEAST_BATCH_BYTES: Final = 8_000  # smaller ones compress worse
 FIRST_RATE: Final = 1_000_000.0  # bytes a second, until one was measured
 TELLING_BYTES: Final = 2_000  # smaller publishes say nothing of the rate
 MINIMUM_HELD_US: Final = 30 * SECOND_US  # the least round trip is of the last 30 to 60 s
@@ -84,6 +85,13 @@ class Governor:
         measured = self._rate * BURST_US / SECOND_US
         most = min(float(self._limits.backfill_publish_bytes), max(LEAST_BYTES, measured))
         return max(1, int(most * self._share))
+
+    def batch_bytes(self) -> int:
+        """What to pack at once: about what one slot may carry, so that neither side is held up by
+        much of it at a time.
+        """
+        steady = self._bytes_per_s() * self._spacing_us / SECOND_US
+        return min(self.publish_bytes(), max(LEAST_BATCH_BYTES, int(steady)))
 
     def room_bytes(self, now_us: int) -> int:
         """For backlog in a publish now; 0 or less: none."""
