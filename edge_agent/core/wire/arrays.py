@@ -8,10 +8,8 @@ Everything is arithmetic modulo 2**64 in two's complement, so nothing overflows 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from itertools import islice
 from operator import sub
 from typing import Final, NamedTuple
 
@@ -32,12 +30,13 @@ from edge_agent.core.wire.blocks import (
     UNSIGNED,
     Transform,
 )
-from edge_agent.core.wire.cursor import Reader, signed, unzigzag, varint, wrap
+from edge_agent.core.wire.cursor import MASK, Reader, signed, unzigzag, varint, wrap
 from edge_agent.core.wire.packing import Packing, Words
 
 Ints = NDArray[np.int64]
 
 SMALL: Final = 12  # below this many numbers, plain loops are faster than numpy
+SUMMED_BITS: Final = 40  # so large numbers may be added up, as many as a table has rows
 SAMPLE: Final = 4096  # so many numbers say how all of them are best foretold
 _ONE = np.uint64(1)
 
@@ -69,17 +68,23 @@ def _fit(values: Sequence[int]) -> bool:
     return not values or (min(values) >= LOWEST and max(values) <= HIGHEST)
 
 
-class Trial(NamedTuple):
-    """One way to foretell a column, not packed yet.
-
-    extra: its bytes between mode and centres. middle: of the residuals, or nearly.
-    """
+class Way(NamedTuple):
+    """How to foretell a column. centred: what all numbers of a period share is said once."""
 
     transform: int
-    extra: bytes
+    lag: int = 0
+    centred: bool = False
+
+
+class Trial(NamedTuple):
+    """What is left to say of a column, the middle of that, and of each period if it has one."""
+
     residuals: Ints
     middle: int
-    centres: Ints | None = None
+    centres: Ints | None
+
+
+_WAYS: Final = (Way(PLAIN), Way(DELTA), Way(DELTA2))
 
 
 def encode(values: Ints | Sequence[int], lags: Sequence[int] = ()) -> bytes:
@@ -87,82 +92,114 @@ def encode(values: Ints | Sequence[int], lags: Sequence[int] = ()) -> bytes:
     if len(values) < few.FEW:
         return few.encode(values.tolist() if isinstance(values, np.ndarray) else values, lags)
     numbers: Ints = np.asarray(values, np.int64)
-    lags = [lag for lag in lags if 2 <= lag <= min(len(values), SAMPLE) // 2]
-    trials = list(_trials(numbers[:SAMPLE], lags))
-    promises = [_promise(trial) for trial in trials]
-    best = promises.index(min(promises))
-    if len(values) > SAMPLE:
-        return _finish(next(islice(_trials(numbers, lags), best, None)))
-    return _finish(trials[best])
+    head = numbers[:SAMPLE]
+    ways = [*_WAYS, *_periodic(len(head), lags)]
+    trials, centres = _trials(head, ways)
+    middles = _middles(trials)
+    promises = _promises(trials, middles)
+    for index, common in centres.items():
+        promises[index] += _promises(common[None], _middles(common[None]))[0]
+    best = int(promises.argmin())
+    middle = int(middles[best])
+    if len(numbers) > len(head):
+        ways = [ways[best]]
+        trials, centres = _trials(numbers, ways)
+        best, middle = 0, int(_middles(trials)[0])
+    return _finish(numbers, ways[best], Trial(trials[best], middle, centres.get(best)))
 
 
-def _trials(values: Ints, lags: Sequence[int]) -> Iterator[Trial]:
-    yield Trial(PLAIN, b"", values, _middle(values))
-    first = int(values[0])
+def _periodic(count: int, lags: Sequence[int]) -> Iterator[Way]:
+    for lag in lags:
+        if 2 <= lag <= count // 2:
+            yield Way(LAG, lag)
+            if lag >= MIN_CENTRED_LAG:
+                yield Way(LAG, lag, centred=True)
+
+
+def _trials(values: Ints, ways: Sequence[Way]) -> tuple[Ints, dict[int, Ints]]:
+    """(a row of residuals for each way, the centres of those that have some).
+
+    What only the first numbers need is not in it: `_start`.
+    """
+    trials = np.empty((len(ways), len(values)), np.int64)
     steps = np.empty_like(values)
     np.subtract(values[1:], values[:-1], out=steps[1:])
-    middle = _middle(steps[1:])
-    steps[0] = middle
-    yield Trial(DELTA, signed(wrap(first - middle)), steps, middle)
-    slope = int(steps[1])
-    bends = np.zeros_like(values)
-    np.subtract(steps[2:], steps[1:-1], out=bends[2:])
-    yield Trial(DELTA2, signed(wrap(first - slope)) + signed(slope), bends, _middle(bends))
-    for lag in lags:
-        residuals = steps.copy()
-        residuals[0] = 0
-        np.subtract(values[lag:], values[:-lag], out=residuals[lag:])
-        trial = Trial(LAG, varint(lag) + signed(first), residuals, _middle(residuals))
-        yield trial
-        if lag >= MIN_CENTRED_LAG:
-            yield _centred(trial, lag)
+    steps[0] = steps[1]
+    centres = {}
+    for index, (way, row) in enumerate(zip(ways, trials, strict=True)):
+        if way.transform == LAG:
+            row[: way.lag] = steps[: way.lag]
+            row[0] = 0
+            np.subtract(values[way.lag :], values[: -way.lag], out=row[way.lag :])
+            if way.centred:
+                centres[index] = _centres_of(row, way.lag)
+                np.subtract(row, np.repeat(centres[index], way.lag)[: len(row)], out=row)
+        elif way.transform == DELTA2:
+            row[:2] = 0
+            np.subtract(steps[2:], steps[1:-1], out=row[2:])
+        else:
+            row[:] = steps if way.transform == DELTA else values
+    return trials, centres
 
 
-def _centred(trial: Trial, lag: int) -> Trial:
-    """What all numbers of a period have in common is said once: a contour that moves as one."""
-    residuals = trial.residuals
+def _centres_of(residuals: Ints, lag: int) -> Ints:
+    """The middle of each period: a contour that moves as one."""
     whole = len(residuals) // lag * lag
-    periods = residuals[:whole].reshape(-1, lag).copy()
-    periods.partition(lag // 2, axis=1)
-    common = periods[:, lag // 2]
-    if whole < len(residuals):
-        common = np.append(common, _middle(residuals[whole:]))
-    rest = residuals - np.repeat(common, lag)[: len(residuals)]
-    return Trial(LAG, trial.extra, rest, _middle(rest), common)
+    common = _middles(residuals[:whole].reshape(-1, lag))
+    if whole == len(residuals):
+        return common
+    return np.append(common, _middles(residuals[None, whole:]))
 
 
-def _middle(values: Ints) -> int:
-    ordered = values.copy()
-    ordered.partition(len(values) // 2)
-    return int(ordered[len(values) // 2])
+def _middles(rows: Ints) -> Ints:
+    """Of each row."""
+    ordered, middle = rows.copy(), rows.shape[1] // 2
+    ordered.partition(middle, axis=1)
+    found: Ints = ordered[:, middle]
+    return found
 
 
-def _promise(trial: Trial) -> float:
-    """About how many bits these will take, around their middle."""
-    spread = np.abs((trial.residuals - trial.middle).astype(np.float64))
+def _promises(rows: Ints, middles: Ints) -> NDArray[np.float64]:
+    """For each row about how much it will take around its middle; in bits x ln 2."""
+    spread = (rows - middles[:, None]).astype(np.float64)
+    np.abs(spread, out=spread)
     spread += 1.0
-    bits = float(np.add.reduce(np.log(spread))) / _LN2
-    if trial.centres is None:
-        return bits
-    return bits + _promise(Trial(PLAIN, b"", trial.centres, _middle(trial.centres)))
+    found: NDArray[np.float64] = np.add.reduce(np.log(spread, out=spread), axis=1)
+    return found
 
 
-_LN2: Final = math.log(2)
-
-
-def _finish(trial: Trial) -> bytes:
+def _finish(values: Ints, way: Way, trial: Trial) -> bytes:
     """From the smallest upwards, or zigzag around the middle: whichever makes smaller numbers."""
     residuals, offset, flag = trial.residuals, trial.middle, 0
+    start = _start(values, way, offset)
+    if way.transform == DELTA:
+        residuals[0] = offset
+    low, high = int(np.minimum.reduce(residuals)), int(np.maximum.reduce(residuals))
     words = _zigzag(residuals - offset)
-    low = int(residuals.min())
-    above = (residuals - low).view(np.uint64)
-    if float(above.mean()) <= float(words.mean()):
-        words, offset, flag = above, low, UNSIGNED
-    how = packing.plan(words)
-    flag |= (HAS_OFFSET if offset else 0) | (0 if trial.centres is None else HAS_CENTRES)
-    head = bytes((trial.transform | how.packing << 2 | flag,)) + trial.extra
-    centres = b"" if trial.centres is None else encode(trial.centres)
-    return head + centres + (signed(offset) if offset else b"") + packing.pack(words, how)
+    total = int(np.add.reduce(words))
+    top = max(2 * (high - offset), 2 * (offset - low) - 1)
+    rising = int(np.add.reduce(residuals)) - low * len(residuals) & MASK
+    if top >> SUMMED_BITS:
+        top, total = int(np.maximum.reduce(words)), int(words.sum(dtype=np.float64))
+    elif rising <= total:
+        words, offset, flag = (residuals - low).view(np.uint64), low, UNSIGNED
+        top, total = high - low, rising
+    how, packed = packing.shortest(words, top, total)
+    flag |= (HAS_OFFSET if offset else 0) | (HAS_CENTRES if way.centred else 0)
+    head = bytes((way.transform | how << 2 | flag,)) + start
+    shared = b"" if trial.centres is None else encode(trial.centres)
+    return head + shared + (signed(offset) if offset else b"") + packed
+
+
+def _start(values: Ints, way: Way, middle: int) -> bytes:
+    """What stands between mode and centres."""
+    first = int(values[0])
+    if way.transform == DELTA:
+        return signed(wrap(first - middle))
+    if way.transform == DELTA2:
+        slope = wrap(int(values[1]) - first)
+        return signed(wrap(first - slope)) + signed(slope)
+    return varint(way.lag) + signed(first) if way.lag else b""
 
 
 def _zigzag(values: Ints) -> Words:

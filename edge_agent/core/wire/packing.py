@@ -8,7 +8,8 @@ can hold them.
 from __future__ import annotations
 
 import enum
-from typing import Final, NamedTuple
+from operator import sub
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,39 +36,25 @@ class Packing(enum.IntEnum):
 CONSTANT, VARINTS, RICE, PLANES, RUNS = map(int, Packing)
 
 
-class Plan(NamedTuple):
-    """A packing that was chosen, its bytes, and its k or width."""
-
-    size: int
-    packing: int
-    detail: int = 0
-
-
-def plan(words: Words) -> Plan:
-    """The shortest packing of these numbers, or nearly."""
-    top = int(words.max())
+def shortest(words: Words, top: int, total: int) -> tuple[int, bytes]:
+    """(packing, bytes) of the shortest, or nearly. top: the largest. total: all together."""
     if not top:
-        return Plan(0, CONSTANT)
-    chosen = _rice_plan(words, top)
-    if chosen.size > len(words):  # neither of these takes less than a byte a number
+        return CONSTANT, b""
+    size, k = _rice_plan(words, top, total)
+    turns = np.flatnonzero(words[1:] != words[:-1])
+    if 3 + 2 * len(turns) < size:  # no run takes less than two bytes
+        packed = pack_runs(words, turns.tolist())
+        if len(packed) < size:
+            return RUNS, packed
+    if size > len(words):  # neither of these takes less than a byte a number
         width = -(-top.bit_length() // 8)
-        planes = Plan(1 + width * len(words), PLANES, width)
-        chosen = min(Plan(_varints_size(words, top), VARINTS), chosen, planes)
-    runs = 1 + int(np.count_nonzero(words[1:] != words[:-1]))
-    if 1 + 2 * runs >= chosen.size:  # no run takes less than two bytes
-        return chosen
-    return min(chosen, Plan(_runs_size(words), RUNS))
-
-
-def pack(words: Words, how: Plan) -> bytes:
-    """As planned for these numbers."""
-    if how.packing == RICE:
-        return pack_rice(words, how.detail)
-    if how.packing == PLANES:
-        return pack_planes(words, how.detail)
-    if how.packing == RUNS:
-        return pack_runs(words)
-    return varints(words.tolist()) if how.packing == VARINTS else b""
+        planes = 1 + width * len(words)
+        sized = _varints_size(words, top)
+        if sized <= min(size, planes):
+            return VARINTS, varints(words.tolist())
+        if planes < size:
+            return PLANES, pack_planes(words, width)
+    return RICE, pack_rice(words, k, top)
 
 
 def unpack(packing: int, count: int, read: Reader) -> Words:
@@ -103,15 +90,15 @@ def rice_start(mean: float) -> int:
     return min(56, int(mean * 0.69 + 1).bit_length() - 1)
 
 
-def _rice_plan(words: Words, top: int) -> Plan:
-    """With the better of two k: how much is in the unary part says on which side to look."""
+def _rice_plan(words: Words, top: int, total: int) -> tuple[int, int]:
+    """(bytes, k), the better of two: how long the unary part is says on which side to look."""
     count = len(words)
-    k = rice_start(float(words.sum(dtype=np.float64)) / count)
+    k = rice_start(total / count)
     size, units = _rice_size(words, k, top)
     beside = k - 1 if units < 0.6 * count else k + 1 if units > 1.4 * count else k
     if beside == k or not 0 <= beside <= 56:
-        return Plan(size, RICE, k)
-    return min(Plan(size, RICE, k), Plan(_rice_size(words, beside, top)[0], RICE, beside))
+        return size, k
+    return min((size, k), (_rice_size(words, beside, top)[0], beside))
 
 
 def _rice_size(words: Words, k: int, top: int) -> tuple[int, int]:
@@ -128,19 +115,19 @@ def _rice_size(words: Words, k: int, top: int) -> tuple[int, int]:
     return 1 + len(varint(unary_bytes)) + unary_bytes + low_bytes + excess, units
 
 
-def pack_rice(words: Words, k: int) -> bytes:
+def pack_rice(words: Words, k: int, top: int) -> bytes:
     """Is k | length of unary | unary | low bits | excess. Bits fill bytes from the top."""
-    quotients = words >> np.uint64(k)
-    long = quotients[quotients >= RICE_CAP]
-    capped = np.minimum(quotients, np.uint64(RICE_CAP)) if len(long) else quotients
-    ends = np.cumsum(capped.view(np.int64) + 1)
+    quotients, excess = words >> np.uint64(k), b""
+    if top >> k >= RICE_CAP:
+        long = quotients[quotients >= RICE_CAP]
+        excess = varints((long - np.uint64(RICE_CAP)).tolist())
+        quotients = np.minimum(quotients, np.uint64(RICE_CAP))
+    ends = (quotients.view(np.int64) + 1).cumsum()
     unary = np.zeros(int(ends[-1]), np.uint8)
     unary[ends - 1] = 1
     unary_bytes = np.packbits(unary).tobytes()
-    excess = varints((long - np.uint64(RICE_CAP)).tolist()) if len(long) else b""
-    return b"".join(
-        (bytes((k,)), varint(len(unary_bytes)), unary_bytes, _low_bits(words, k), excess)
-    )
+    size = varint(len(unary_bytes))
+    return b"".join((bytes((k,)), size, unary_bytes, _low_bits(words, k), excess))
 
 
 def _low_bits(words: Words, k: int) -> bytes:
@@ -187,22 +174,17 @@ def _unpack_planes(count: int, read: Reader) -> Words:
     return words
 
 
-def _run_starts(words: Words) -> NDArray[np.intp]:
-    return np.flatnonzero(np.concatenate(([True], words[1:] != words[:-1])))
+def pack_runs(words: Words, turns: list[int]) -> bytes:
+    """How many runs | for each: the number | how often it is repeated (length - 1).
 
-
-def _runs_size(words: Words) -> int:
-    starts = _run_starts(words)
-    lengths = np.diff(starts, append=len(words)).astype(np.uint64)
-    return len(varint(len(starts))) + _varints_size(words[starts]) + _varints_size(lengths - _ONE)
-
-
-def pack_runs(words: Words) -> bytes:
-    """How many runs | for each: the number | how often it is repeated (length - 1)."""
-    starts = _run_starts(words)
-    lengths = np.diff(starts, append=len(words))
-    pairs = zip(words[starts].tolist(), lengths.tolist(), strict=True)
-    return varint(len(starts)) + b"".join(varint(word) + varint(run - 1) for word, run in pairs)
+    turns: the last row of each run but the last.
+    """
+    ends = [*turns, len(words) - 1]
+    numbers = words[ends].tolist()
+    lengths = map(sub, ends, (-1, *turns))
+    return varint(len(ends)) + b"".join(
+        [varint(word) + varint(length - 1) for word, length in zip(numbers, lengths, strict=True)]
+    )
 
 
 def _unpack_runs(count: int, read: Reader) -> Words:
