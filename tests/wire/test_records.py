@@ -71,7 +71,7 @@ def test_one_number_off_the_quantum_is_kept_to_the_last_bit(odd: float) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(
-    st.lists(made.INT64, max_size=60) | st.lists(st.integers(-9, 9), max_size=200),
+    st.lists(made.INT64, max_size=100) | st.lists(st.integers(-9, 9), max_size=200),
     st.lists(st.integers(2, 30), max_size=2),
 )
 def test_a_block_of_integers_comes_back_from_both_decoders(

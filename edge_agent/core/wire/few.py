@@ -17,6 +17,7 @@ from edge_agent.core.wire.packing import CONSTANT, RICE, RICE_CAP, RUNS, VARINTS
 FEW: Final = 64  # below this many numbers, plain loops are faster than numpy
 TINY: Final = 12  # below this many, plain or delta as varints are as short as anything
 WIDE_BITS: Final = 60  # of numbers further apart, differences of differences have more than 64 bits
+BEYOND_BITS: Final = 8  # at least, of a number whose unary code ends early
 _UNARY: Final = [*("0" * zeros + "1" for zeros in range(RICE_CAP + 1))]
 
 
@@ -37,7 +38,10 @@ def encode(values: Sequence[int], lags: Sequence[int] = ()) -> bytes:
         return bytes((HAS_OFFSET,)) + signed(low) if low else b"\x00"
     if len(values) < TINY or (high - low) >> WIDE_BITS:
         return _tiny(values, wide=bool((high - low) >> WIDE_BITS))
-    found = [(_promise(trial), trial) for trial in _trials(values, lags)]
+    plain, delta, bends, *periodic = _trials(values, lags)
+    found = [(_promise(trial), trial) for trial in (plain, delta, *periodic)]
+    if found[1][0] < found[0][0]:  # what has no trend has no bends
+        found.append((_promise(bends), bends))
     (_, middle), trial = min(found, key=lambda pair: pair[0][0])
     return _finish(trial, middle)
 
@@ -129,9 +133,19 @@ def _bits(text: str) -> bytes:
 
 
 def _best_k(words: list[int]) -> int:
-    k = rice_start(sum(words) / len(words))
-    quotients = sum([word >> k for word in words])
-    if 2 * quotients < len(words) and k:
-        return k - 1
-    more = k + 1 <= 56 and quotients - sum([word >> k + 1 for word in words]) > len(words)
-    return k + 1 if more else k
+    """Upwards or downwards for as long as that is shorter: one far number spoils the mean."""
+    k, count = rice_start(sum(words) / len(words)), len(words)
+    units = _units(words, k)
+    if units > count and k < 56 and units - _units(words, k + 1) > count:
+        return k + 1
+    while k and (less := _units(words, k - 1)) - units < count:
+        k, units = k - 1, less
+    return k
+
+
+def _units(words: list[int], k: int) -> int:
+    """Zeros in the unary part, and what stands for those that are beyond it."""
+    quotients = [word >> k for word in words]
+    if max(quotients) < RICE_CAP:
+        return sum(quotients)
+    return sum([q if q < RICE_CAP else RICE_CAP + BEYOND_BITS for q in quotients])

@@ -8,6 +8,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import chain, compress
 from operator import itemgetter
 from typing import Any, Final
@@ -103,14 +104,11 @@ def _parts_of_masks(masks: Sequence[Any]) -> list[Table]:
 def _points(rings: Sequence[Sequence[int]], lags: tuple[int, ...]) -> Table:
     """X and y of all points; the commonest number of points is worth a try as a period."""
     numbers = list(chain.from_iterable(rings))
-    columns: dict[int, tables.Column] = {1: numbers[::2], 2: numbers[1::2]}
+    both: tables.Column = numbers
     if len(numbers) >= 2 * FEW:
-        try:
-            both = np.frombuffer(array("q", numbers), np.int64).reshape(-1, 2)
-        except (TypeError, OverflowError):  # something else than integers of 64 bits
-            pass
-        else:
-            columns = {1: both[:, 0].copy(), 2: both[:, 1].copy()}
+        with suppress(TypeError, OverflowError):  # of what is no integer of 64 bits
+            both = np.frombuffer(array("q", numbers), np.int64)
+    columns = {1: both[::2], 2: both[1::2]}
     return Table(schema.RING_POINTS.number, len(numbers) // 2, columns, lags=lags)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, cycle
 from typing import Final
 
 import numpy as np
@@ -91,12 +91,12 @@ def _few_relative(
     distances: list[int] = []
     for some, box in zip(points, boxes, strict=True):
         places = _places(box)
-        for index, number in enumerate(some):
+        for number, here in zip(some, cycle(places), strict=False):
             digits = _tenths(float(number))
             if digits / TENTHS != number or (not digits and math.copysign(1.0, number) < 0):
                 return None
-            left = [digits - place for place in places[index % 2]]
-            sizes = [abs(distance) for distance in left]
+            left = [digits - place for place in here]
+            sizes = list(map(abs, left))
             anchors.append(sizes.index(min(sizes)))
             distances.append(left[anchors[-1]])
     return anchors, distances

@@ -20,6 +20,8 @@ Words = NDArray[np.uint64]
 
 RICE_CAP: Final = 16  # a longer unary code ends here; a varint says by how much it was longer
 _ONE = np.uint64(1)
+# For each k the places of eight numbers of k bits side by side.
+_EIGHTS: Final = [_ONE << (k * np.arange(7, -1, -1)).astype(np.uint64) for k in range(9)]
 
 
 class Packing(enum.IntEnum):
@@ -91,14 +93,20 @@ def rice_start(mean: float) -> int:
 
 
 def _rice_plan(words: Words, top: int, total: int) -> tuple[int, int]:
-    """(bytes, k), the better of two: how long the unary part is says on which side to look."""
+    """(bytes, k). How long the unary part is says on which side to look for a better k; further
+    downwards for as long as that is shorter: one far number spoils the mean.
+    """
     count = len(words)
     k = rice_start(total / count)
     size, units = _rice_size(words, k, top)
-    beside = k - 1 if units < 0.6 * count else k + 1 if units > 1.4 * count else k
-    if beside == k or not 0 <= beside <= 56:
-        return size, k
-    return min((size, k), (_rice_size(words, beside, top)[0], beside))
+    if units > 1.4 * count and k < 56:
+        return min((size, k), (_rice_size(words, k + 1, top)[0], k + 1))
+    while k and units < 0.6 * count:
+        less, units = _rice_size(words, k - 1, top)
+        if less >= size:
+            break
+        size, k = less, k - 1
+    return size, k
 
 
 def _rice_size(words: Words, k: int, top: int) -> tuple[int, int]:
@@ -132,6 +140,12 @@ def pack_rice(words: Words, k: int, top: int) -> bytes:
 
 def _low_bits(words: Words, k: int) -> bytes:
     """The k lowest bits of each, the highest first."""
+    if k <= 8:  # those of eight numbers are k bytes
+        eights = np.zeros(-(-len(words) // 8) * 8, np.uint64)
+        np.bitwise_and(words, np.uint64((1 << k) - 1), out=eights[: len(words)])
+        joined = (eights.reshape(-1, 8) @ _EIGHTS[k]).astype(">u8")
+        bits = joined.view(np.uint8).reshape(-1, 8)[:, 8 - k :]
+        return bytes(bits.tobytes()[: (len(words) * k + 7) // 8])
     width = -(-k // 8)
     planes = words.astype(">u8").view(np.uint8).reshape(-1, 8)[:, 8 - width :]
     bits = np.unpackbits(planes, axis=1)[:, 8 * width - k :]

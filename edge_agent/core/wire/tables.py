@@ -90,13 +90,13 @@ def encode(tables: Sequence[Table]) -> bytes:
     kept = [table for table in tables if table.rows]
     for table in kept:
         plain, hints = Hints(table.lags), Hints(table.lags, table.alike)
-        codings = b""
+        codings: list[int] = []
         for field, values in table.columns.items():
             coding, payload = encoding.encode(values, plain if field in table.groups else hints)
-            codings += varint(field) + bytes((coding,))
+            codings += (field, coding)
             payloads.append(payload)
         numbers = (table.number, table.rows, len(table.groups), *table.groups, len(table.columns))
-        heads.append(varints(numbers) + codings)
+        heads.append(varints(numbers) + varints(codings))  # all codings are below 128
     return varint(len(kept)) + b"".join(heads) + b"".join(payloads)
 
 
