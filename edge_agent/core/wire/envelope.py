@@ -154,28 +154,44 @@ def encode(envelope: Envelope) -> bytes:
 
 def _fault(envelope: Envelope) -> str:
     """What breaks the rules of an envelope, in words; "" when nothing does."""
-    ref, result = envelope.codec in _WITH_REF, envelope.codec in _WITH_RESULT
-    rules = {
-        f"codec {envelope.codec.name} for {envelope.kind.name}": envelope.codec
-        in _ALLOWED[envelope.kind],
-        f"node {envelope.node!r}": _NAME.fullmatch(envelope.node) is not None,
-        f"stream {envelope.stream!r}": not envelope.stream
-        or _NAME.fullmatch(envelope.stream) is not None,
-        f"class {envelope.klass} for {envelope.kind.name}": (envelope.klass is not None)
-        == (envelope.kind is Kind.RECORDS),
-        f"count {envelope.count}": envelope.count <= MAX_COUNT
-        and (envelope.count > 0 or envelope.kind is not Kind.RECORDS),
-        f"first {envelope.first}": (envelope.first > 0 or envelope.kind is not Kind.RECORDS)
-        and envelope.first + envelope.count < 1 << 63,
-        f"epoch {envelope.epoch}": envelope.epoch < 1 << 63,
-        f"raw_len {envelope.raw_len}": envelope.raw_len <= MAX_RAW_BYTES,
-        f"ref of {len(envelope.ref)} bytes": len(envelope.ref) == ID_BYTES * ref,
-        f"result of {len(envelope.result)} bytes": len(envelope.result) == ID_BYTES * result,
-        f"body of {len(envelope.body)} bytes": len(envelope.body) <= MAX_BODY_BYTES,
-        "a raw body of another length than raw_len": envelope.codec is not Codec.RAW
-        or len(envelope.body) == envelope.raw_len,
-    }
-    return ", ".join(f"bad {what}" for what, holds in rules.items() if not holds)
+    holds = _holds(envelope)
+    if all(holds):
+        return ""
+    rules = (
+        f"codec {envelope.codec.name} for {envelope.kind.name}",
+        f"node {envelope.node!r}",
+        f"stream {envelope.stream!r}",
+        f"class {envelope.klass} for {envelope.kind.name}",
+        f"count {envelope.count}",
+        f"first {envelope.first}",
+        f"epoch {envelope.epoch}",
+        f"raw_len {envelope.raw_len}",
+        f"ref of {len(envelope.ref)} bytes",
+        f"result of {len(envelope.result)} bytes",
+        f"body of {len(envelope.body)} bytes",
+        "a raw body of another length than raw_len",
+    )
+    return ", ".join(f"bad {what}" for what, good in zip(rules, holds, strict=True) if not good)
+
+
+def _holds(envelope: Envelope) -> tuple[bool, ...]:
+    """Which rules hold, in the order in which `_fault` tells them."""
+    codec, count, first = envelope.codec, envelope.count, envelope.first
+    records = envelope.kind is Kind.RECORDS
+    return (
+        codec in _ALLOWED[envelope.kind],
+        _NAME.fullmatch(envelope.node) is not None,
+        not envelope.stream or _NAME.fullmatch(envelope.stream) is not None,
+        (envelope.klass is not None) == records,
+        count <= MAX_COUNT and (count > 0 or not records),
+        (first > 0 or not records) and first + count < 1 << 63,
+        envelope.epoch < 1 << 63,
+        envelope.raw_len <= MAX_RAW_BYTES,
+        len(envelope.ref) == ID_BYTES * (codec in _WITH_REF),
+        len(envelope.result) == ID_BYTES * (codec in _WITH_RESULT),
+        len(envelope.body) <= MAX_BODY_BYTES,
+        codec is not Codec.RAW or len(envelope.body) == envelope.raw_len,
+    )
 
 
 def decode(given: bytes, at: int = 0) -> tuple[Envelope | Need, int]:

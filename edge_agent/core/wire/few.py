@@ -48,10 +48,10 @@ def encode(values: Sequence[int], lags: Sequence[int] = ()) -> bytes:
 
 def _tiny(values: Sequence[int], *, wide: bool) -> bytes:
     """Plain or delta, varints or nothing."""
-    steps = [b - a for a, b in pairwise(values)]
+    steps = list(map(sub, values[1:], values))
     if wide:
         steps = list(map(wrap, steps))
-    if min(steps) == max(steps):
+    if steps[0] == steps[-1] and steps.count(steps[0]) == len(steps):
         mode = bytes((DELTA | HAS_OFFSET,))
         return mode + signed(wrap(values[0] - steps[0])) + signed(steps[0])
     plain = bytes((VARINTS << 2,)) + varints(list(map(zigzag, values)))

@@ -89,16 +89,19 @@ def _few_relative(
 ) -> tuple[list[int], list[int]] | None:
     anchors: list[int] = []
     distances: list[int] = []
+    edges: Box = NOWHERE
+    places = _places(edges)
     for some, box in zip(points, boxes, strict=True):
-        places = _places(box)
+        if edges is not box:  # those of one object come one after the other
+            edges, places = box or NOWHERE, _places(box)
         for number, here in zip(some, cycle(places), strict=False):
             digits = _tenths(float(number))
             if digits / TENTHS != number or (not digits and math.copysign(1.0, number) < 0):
                 return None
-            left = [digits - place for place in here]
-            sizes = list(map(abs, left))
-            anchors.append(sizes.index(min(sizes)))
-            distances.append(left[anchors[-1]])
+            sizes = [abs(digits - place) for place in here]
+            nearest = sizes.index(min(sizes))
+            anchors.append(nearest)
+            distances.append(digits - here[nearest])
     return anchors, distances
 
 

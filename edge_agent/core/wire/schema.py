@@ -59,7 +59,8 @@ def _size(name: str) -> Column:
 
 
 def _item(name: str, index: int) -> Column:
-    return lambda parts: list(map(itemgetter(index), parts[name]))
+    one = itemgetter(index)
+    return lambda parts: list(map(one, parts[name]))
 
 
 def _flag(name: str) -> Column:
