@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from edge_agent.core.errors import Overloaded
 from edge_agent.core.frames import AnyRecord, Event, Mask, Object, Result
-from edge_agent.core.wire import Need, arrays, records
+from edge_agent.core.wire import Need, WireError, arrays, records, singly
 from edge_agent.core.wire import envelope as envelopes
 from edge_agent.core.wire.columns import Coding
 from edge_agent.core.wire.cursor import Reader, signed, varint
@@ -82,6 +82,20 @@ def test_a_block_of_integers_comes_back_from_both_decoders(
     assert arrays.decode(len(values), read).tolist() == values
     read.end()
     assert second_columns.block(len(values), second_bytes.Bytes(block)) == values
+    assert singly.numbers(len(values), Reader(block, "block")) == values
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.integers(0, 40), st.binary(min_size=1, max_size=60))
+def test_any_block_is_the_same_with_arrays_and_without(count: int, block: bytes) -> None:
+    ends: list[tuple[list[int], int] | None] = []
+    for decode in (singly.numbers, lambda n, read: arrays.decode(n, read).tolist()):
+        read = Reader(block, "block")
+        try:
+            ends.append((decode(count, read), read.at))
+        except WireError:
+            ends.append(None)
+    assert ends[0] == ends[1]
 
 
 @pytest.mark.parametrize("noise", [0.6, 3.0, 40.0, 3000.0])

@@ -30,12 +30,11 @@ from edge_agent.core.wire.blocks import (
     UNSIGNED,
     Transform,
 )
-from edge_agent.core.wire.cursor import MASK, Reader, signed, unzigzag, varint, wrap
-from edge_agent.core.wire.packing import Packing, Words
+from edge_agent.core.wire.cursor import MASK, Reader, signed, varint, wrap
+from edge_agent.core.wire.packing import Words
 
 Ints = NDArray[np.int64]
 
-SMALL: Final = 12  # below this many numbers, plain loops are faster than numpy
 SUMMED_BITS: Final = 40  # so large numbers may be added up, as many as a table has rows
 SAMPLE: Final = 4096  # so many numbers say how all of them are best foretold
 _ONE = np.uint64(1)
@@ -220,48 +219,38 @@ def decode(count: int, read: Reader) -> Ints:
     transform = mode & 3
     if mode & HAS_CENTRES and transform != Transform.LAG:
         raise read.fail("centres with a lag only", mode)
-    lag = read.varint(max(count, 1)) if transform == Transform.LAG else 0
+    lag = lag_of(count, read) if transform == Transform.LAG else 0
     start = read.signed() if transform != Transform.PLAIN else 0
     slope = read.signed() if transform == Transform.DELTA2 else 0
-    if transform == Transform.LAG and lag < 1:
-        raise read.fail("a lag from 1", lag)
     centres = _centres(count, lag, read) if mode & HAS_CENTRES else None
-    offset = np.int64(read.signed() if mode & HAS_OFFSET else 0)
-    words = packing.unpack(mode >> 2 & 7, count, read)
-    with np.errstate(over="ignore"):
-        residuals: Ints = (words.view(np.int64) if mode & UNSIGNED else _unzigzag(words)) + offset
-        if centres is not None:
-            residuals = residuals + centres
-        if transform == Transform.DELTA2:
-            residuals = np.cumsum(residuals) + np.int64(slope)
-        if transform == Transform.LAG:
-            return _unlag(residuals, lag, start)
-        if transform != Transform.PLAIN:
-            residuals = np.cumsum(residuals) + np.int64(start)
-    return residuals
-
-
-def numbers(count: int, read: Reader) -> list[int]:
-    """As `decode`; a few, of the plain kinds, without arrays.
-
-    Raises: WireError.
-    """
-    begun, mode = read.at, read.u8()
-    transform, how = mode & 3, mode >> 2 & 7
-    few = count < SMALL and transform <= Transform.DELTA and how <= Packing.VARINTS
-    if not few or mode & HAS_CENTRES:
-        read.at = begun
-        found: list[int] = decode(count, read).tolist()
-        return found
-    at = read.signed() if transform else 0
     offset = read.signed() if mode & HAS_OFFSET else 0
-    words = [read.varint() for _ in range(count)] if how else [0] * count
-    few_found = []
-    for word in words:
-        step = (word if mode & UNSIGNED else unzigzag(word)) + offset
-        at = wrap(at + step if transform else step)
-        few_found.append(at)
-    return few_found
+    words = packing.unpack(mode >> 2 & 7, count, read)
+    residuals: Ints = words.view(np.int64) if mode & UNSIGNED else _unzigzag(words)
+    if offset:
+        residuals += np.int64(offset)
+    if centres is not None:
+        residuals += centres
+    if transform == Transform.LAG:
+        return _unlag(residuals, lag, start)
+    if transform == Transform.DELTA2:
+        residuals = _sums(residuals, slope)
+    return residuals if transform == Transform.PLAIN else _sums(residuals, start)
+
+
+def _sums(steps: Ints, start: int) -> Ints:
+    """Changes its steps."""
+    if len(steps):
+        steps[:1] += np.int64(start)
+    found: Ints = steps.cumsum()
+    return found
+
+
+def lag_of(count: int, read: Reader) -> int:
+    """Raises: WireError."""
+    lag = read.varint(max(count, 1))
+    if lag < 1:
+        raise read.fail("a lag from 1", lag)
+    return lag
 
 
 def _centres(count: int, lag: int, read: Reader) -> Ints:
@@ -273,9 +262,8 @@ def _centres(count: int, lag: int, read: Reader) -> Ints:
 
 
 def _unlag(residuals: Ints, lag: int, start: int) -> Ints:
-    residuals = residuals.copy()
-    residuals[:lag] = np.cumsum(residuals[:lag]) + np.int64(start)
+    residuals[:lag] = _sums(residuals[:lag], start)
     padded = np.zeros((-(-len(residuals) // lag), lag), np.int64)
     padded.ravel()[: len(residuals)] = residuals
-    found: Ints = np.cumsum(padded, axis=0).ravel()[: len(residuals)]
+    found: Ints = padded.cumsum(axis=0).ravel()[: len(residuals)]
     return found

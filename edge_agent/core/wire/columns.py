@@ -13,12 +13,15 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
-from edge_agent.core.wire import arrays
+from edge_agent.core.wire import arrays, singly
 from edge_agent.core.wire.cursor import Reader
 from edge_agent.core.wire.decimals import (
+    MAX_PLACES,
     double_of,
     doubles_of,
+    few_doubles,
 )
 
 MAX_TEXT_BYTES: Final = 65_536
@@ -51,7 +54,7 @@ _FLOATS = frozenset({Coding.DECIMAL, Coding.DOUBLE, Coding.DECIMALS, Coding.DOUB
 FUTURE: Final = 128
 
 
-def decode(coding: int, count: int, read: Reader) -> list[Any]:
+def decode(coding: int, count: int, read: Reader) -> list[Any] | NDArray[np.int64]:
     """The `count` values of a column, at least one. The caller bounds the count.
 
     Raises: WireError.
@@ -70,8 +73,9 @@ def skip(coding: int, count: int, read: Reader) -> None:
         decode(coding, count, read)
 
 
-def _ints(count: int, read: Reader) -> list[int]:
-    return arrays.numbers(count, read)
+def _ints(count: int, read: Reader) -> list[int] | NDArray[np.int64]:
+    """An array when they are many."""
+    return arrays.decode(count, read) if count >= singly.FEW else singly.numbers(count, read)
 
 
 def _doubles(count: int, read: Reader) -> list[float]:
@@ -82,11 +86,12 @@ def _doubles(count: int, read: Reader) -> list[float]:
 
 def _fixed(count: int, read: Reader) -> list[float]:
     places = read.signed()
-    if count < arrays.SMALL:
-        return [double_of(places, digits, read) for digits in arrays.numbers(count, read)]
-    found: list[float] = doubles_of(
-        np.full(count, places), arrays.decode(count, read), read
-    ).tolist()
+    if count < singly.FEW:
+        return few_doubles(places, singly.numbers(count, read), read)
+    if abs(places) > MAX_PLACES:
+        raise read.fail(f"at most {MAX_PLACES} places", places)
+    digits = arrays.decode(count, read)
+    found: list[float] = doubles_of(np.full(count, places), digits, read).tolist()
     return found
 
 
@@ -125,21 +130,22 @@ def _hexes(count: int, read: Reader) -> list[str]:
 
 def _texts(count: int, read: Reader) -> list[str]:
     entries = [_decode_entry(read) for _ in range(read.varint(min(count, read.left)))]
-    indices = arrays.numbers(count, read)
+    indices = singly.numbers(count, read)
     if not entries or min(indices) < 0 or max(indices) >= len(entries):
         raise read.fail(f"indices below {len(entries)}", "others")
     return [entries[index] for index in indices]
 
 
 def _decode_optional(count: int, read: Reader) -> list[Any]:
-    there = arrays.numbers(count, read)
+    there = singly.numbers(count, read)
     if min(there) < 0 or max(there) > 1:
         raise read.fail("0 or 1 for each row", "others")
     coding = read.u8()
     if coding == Coding.OPTIONAL:
         raise read.fail("a plain column inside an optional one", "another optional one")
     rows = sum(there)
-    values = iter(decode(coding, rows, read) if rows else ())
+    found = decode(coding, rows, read) if rows else []
+    values = iter(found if isinstance(found, list) else found.tolist())
     return [next(values) if row else None for row in there]
 
 
@@ -154,7 +160,7 @@ def _decode_packed(count: int, read: Reader) -> list[Any]:
     return values
 
 
-_READERS: Final[dict[int, Callable[[int, Reader], list[Any]]]] = {
+_READERS: Final[dict[int, Callable[[int, Reader], list[Any] | NDArray[np.int64]]]] = {
     Coding.NONE: lambda count, _: [None] * count,
     Coding.INT: lambda count, read: [read.signed()] * count,
     Coding.DECIMAL: _decimal,

@@ -85,11 +85,11 @@ class Reader:
         return WireError(f"decode {self.what}: byte {self.at}: expected {expected}, got {got}")
 
     def u8(self) -> int:
-        if self.at >= self._end:
+        at = self.at
+        if at >= self._end:
             raise self.fail("a byte", "the end")
-        value = self._bytes[self.at]
-        self.at += 1
-        return value
+        self.at = at + 1
+        return self._bytes[at]
 
     def take(self, size_bytes: int) -> bytes:
         """A copy of the next bytes; the size is checked before anything is copied."""
@@ -99,25 +99,41 @@ class Reader:
         self.at += size_bytes
         return piece
 
+    def peek(self, size_bytes: int) -> bytes:
+        """A copy of the next bytes, as many of them as there are."""
+        return self._bytes[self.at : self.at + size_bytes]
+
     def varint(self, most: int = MASK) -> int:
         """The shortest form only: a number has one spelling."""
-        value = shift = 0
-        while True:
-            byte = self.u8()
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                break
-            if shift >= 7 * MAX_VARINT_BYTES:
-                raise self.fail(f"a varint of at most {MAX_VARINT_BYTES} bytes", "a longer one")
-        if byte == 0 and shift > 7:
-            raise self.fail("a varint in its shortest form", "a padded one")
+        at = self.at
+        value = self._bytes[at] if at < self._end else 0x80
+        if value < 0x80:
+            self.at = at + 1
+        else:
+            value = self._long(at)
         if value > most:
             raise self.fail(f"a number up to {most}", value)
         return value
 
+    def _long(self, start: int) -> int:
+        """A varint of more than one byte."""
+        value = shift = 0
+        for at in range(start, min(start + MAX_VARINT_BYTES, self._end)):
+            byte = self._bytes[at]
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                self.at = at + 1
+                if not byte:
+                    raise self.fail("a varint in its shortest form", "a padded one")
+                return value
+        if self._end - start < MAX_VARINT_BYTES:
+            raise self.fail("a byte", "the end")
+        raise self.fail(f"a varint of at most {MAX_VARINT_BYTES} bytes", "a longer one")
+
     def signed(self) -> int:
-        return unzigzag(self.varint())
+        value = self.varint()
+        return (value >> 1) ^ -(value & 1)
 
     def text(self, most_bytes: int) -> str:
         encoded = self.take(self.varint(most_bytes))

@@ -160,9 +160,13 @@ def doubles_of(places: Ints, digits: Ints, read: Reader) -> Doubles:
 
     Raises: WireError.
     """
-    if (np.abs(places) > MAX_PLACES).any() or (digits >= EXACT).any() or (digits <= -EXACT).any():
+    if not (_within(places, MAX_PLACES) and _within(digits, EXACT - 1)):
         raise read.fail(f"at most {MAX_PLACES} places and digits below 2**53", "more")
     return doubles_at(places, digits)
+
+
+def _within(values: Ints, most: int) -> bool:
+    return not len(values) or bool(values.min() >= -most and values.max() <= most)
 
 
 def double_of(places: int, digits: int, read: Reader) -> float:
@@ -173,6 +177,17 @@ def double_of(places: int, digits: int, read: Reader) -> float:
     if abs(places) > MAX_PLACES or abs(digits) >= EXACT:
         raise read.fail(f"at most {MAX_PLACES} places and digits below 2**53", "more")
     return digits / 10.0**places if places >= 0 else digits * 10.0**-places
+
+
+def few_doubles(places: int, digits: Sequence[int], read: Reader) -> list[float]:
+    """As `doubles_of`, all with these places.
+
+    Raises: WireError.
+    """
+    if abs(places) > MAX_PLACES or min(digits) <= -EXACT or max(digits) >= EXACT:
+        raise read.fail(f"at most {MAX_PLACES} places and digits below 2**53", "more")
+    power = 10.0 ** abs(places)
+    return [n / power for n in digits] if places >= 0 else [n * power for n in digits]
 
 
 def _power(places: Ints) -> Doubles:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import chain, islice, repeat
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,8 +63,8 @@ def measures_of(
     owners: Sequence[int] = list(chain.from_iterable(map(repeat, range(len(counts)), counts)))
     if rows.moved is not None:
         owners = [owners[place] for place in rows.moved]
-    boxes = _boxes(owners, columns["object"], objects)
-    numbers = _numbers(found, columns["points_n"], boxes)
+    beside = _beside(owners, columns["object"], objects)
+    numbers = _numbers(found, columns["points_n"], beside)
     points = hand_out(columns["points_n"], "points", numbers)
     values = columns["value"]
     if None in values:
@@ -81,20 +81,35 @@ def measures_of(
     return hand_out(counts, "measures", rows.own_order(made))
 
 
-def _boxes(
+class _Beside(NamedTuple):
+    """boxes: of all objects, and the one that is nowhere. at: which is that of each measure."""
+
+    boxes: list[Box]
+    at: list[int]
+
+
+def _beside(
     owners: Sequence[int], named: Sequence[int | None], objects: Sequence[Sequence[Object]]
-) -> list[Box | None]:
-    """For each measure that of the first object of its record with this id."""
-    boxes: list[dict[int | None, Box]] = [
-        {item.id: item.box for item in reversed(some)} for some in objects
-    ]
-    return [boxes[owner].get(name) for owner, name in zip(owners, named, strict=True)]
+) -> _Beside:
+    """For each measure the first object of its record with this id."""
+    boxes: list[Box] = [item.box for some in objects for item in some]
+    number = len(boxes)
+    places: list[dict[int | None, int]] = []
+    for some in reversed(objects):
+        here: dict[int | None, int] = {}
+        for item in reversed(some):
+            number -= 1
+            here[item.id] = number
+        places.append(here)
+    places.reverse()
+    at = [places[owner].get(name, -1) for owner, name in zip(owners, named, strict=True)]
+    return _Beside([*boxes, NOWHERE], at)
 
 
 # ── points ────────────────────────────────────────────────────────────────────────────────────
 
 
-def _numbers(found: Found, counts: Sequence[int], boxes: Sequence[Box | None]) -> Sequence[float]:
+def _numbers(found: Found, counts: Sequence[int], beside: _Beside) -> Sequence[float]:
     """X and y in turn, of all measures."""
     table = found.get(schema.MEASURE_POINTS.number)
     if table is None or 1 in table.columns:
@@ -104,11 +119,8 @@ def _numbers(found: Found, counts: Sequence[int], boxes: Sequence[Box | None]) -
     check(counts, "points", len(anchors))
     if not _within(anchors, 0, ANCHORS - 1) or not _within(distances, 1 - FAR, FAR - 1):
         raise WireError("decode records: expected anchors and distances in bounds, got others")
-    there = chain.from_iterable(map(repeat, boxes, counts)) if None in boxes else ()
-    if any(box is None and anchor for box, anchor in zip(there, anchors, strict=False)):
-        raise WireError("decode records: expected no anchor on a box that is not there, got one")
     near = _few_points if len(counts) < FEW else _many_points
-    return near(anchors, distances, boxes, counts)
+    return near(anchors, distances, beside, counts)
 
 
 def _within(values: Longs, low: int, high: int) -> bool:
@@ -118,14 +130,16 @@ def _within(values: Longs, low: int, high: int) -> bool:
 
 
 def _few_points(
-    anchors: Longs, distances: Longs, boxes: Sequence[Box | None], counts: Sequence[int]
+    anchors: Longs, distances: Longs, beside: _Beside, counts: Sequence[int]
 ) -> list[float]:
     numbers: list[float] = []
     pairs = zip(map(int, anchors), map(int, distances), strict=True)
-    for box, count in zip(boxes, counts, strict=True):
-        x0, y0, x1, y1 = map(_tenths, box or NOWHERE)
+    for at, count in zip(beside.at, counts, strict=True):
+        x0, y0, x1, y1 = map(_tenths, beside.boxes[at])
         places = ((0, x0, x1, (x0 + x1) >> 1), (0, y0, y1, (y0 + y1) >> 1))
         for axis, (anchor, distance) in enumerate(islice(pairs, count)):
+            if anchor and at < 0:
+                raise _no_box()
             numbers.append((places[axis % 2][anchor] + distance) / TENTHS)
     return numbers
 
@@ -136,12 +150,23 @@ def _tenths(value: float) -> int:
 
 
 def _many_points(
-    anchors: Longs, distances: Longs, boxes: Sequence[Box | None], counts: Sequence[int]
+    anchors: Longs, distances: Longs, beside: _Beside, counts: Sequence[int]
 ) -> list[float]:
-    places = measured.anchors_of(boxes, counts)
-    near = places[np.arange(len(anchors)), np.asarray(anchors, np.int64)]
+    sizes, anchor = np.array(counts, np.int64), np.asarray(anchors, np.int64)
+    at = np.repeat(np.array(beside.at, np.int64), sizes)
+    if anchor[at < 0].any():
+        raise _no_box()
+    corners = np.array(list(chain.from_iterable(beside.boxes))).reshape(-1, 2, 2)
+    low, high = measured.tenths(corners[:, 0]), measured.tenths(corners[:, 1])
+    places = np.stack([np.zeros_like(low), low, high, (low + high) >> 1], axis=-1)
+    axis = np.arange(len(at)) - np.repeat(sizes.cumsum() - sizes, sizes) & 1
+    near = places[at, axis, anchor]
     numbers: list[float] = ((near + np.asarray(distances, np.int64)) / TENTHS).tolist()
     return numbers
+
+
+def _no_box() -> WireError:
+    return WireError("decode records: expected no anchor on a box that is not there, got one")
 
 
 # ── values ────────────────────────────────────────────────────────────────────────────────────
@@ -195,12 +220,14 @@ def _many_values(
     points: Sequence[Sequence[float]], per_px: Sequence[Spacing], places: Longs, rest: Longs
 ) -> list[float]:
     power, digits = np.asarray(places, np.int64), np.array(rest, np.int64)
-    known = [row for row, some in enumerate(points) if len(some) == 4 and per_px[row] is not None]
-    if known:
-        ends = np.array(list(chain.from_iterable(points[row] for row in known))).reshape(-1, 4)
-        scales = [scale for row in known if (scale := per_px[row])]
-        per_axis = np.array(scales[:1] if len(set(scales)) == 1 else scales)
-        digits[known] += _lengths(ends, per_axis, power[known])
+    known: Sequence[int] | slice = slice(None)
+    if None in per_px or set(map(len, points)) != {4}:
+        known = [row for row, some in enumerate(points) if len(some) == 4 and per_px[row]]
+        points, per_px = [points[row] for row in known], [per_px[row] for row in known]
+    if points:
+        ends = np.array(list(chain.from_iterable(points))).reshape(-1, 4)
+        scales = np.array(per_px[:1] if per_px.count(per_px[0]) == len(per_px) else per_px)
+        digits[known] += _lengths(ends, scales, power[known])
     if not _within(digits, 1 - EXACT, EXACT - 1):
         raise _too_large()
     values: list[float] = doubles_at(power, digits).tolist()

@@ -18,6 +18,7 @@ from edge_agent.core.wire.cursor import Reader, varint, varints
 
 Words = NDArray[np.uint64]
 
+MAX_RICE_K: Final = 56
 RICE_CAP: Final = 16  # a longer unary code ends here; a varint says by how much it was longer
 _ONE = np.uint64(1)
 # For each k the places of eight numbers of k bits side by side.
@@ -154,20 +155,33 @@ def _low_bits(words: Words, k: int) -> bytes:
 
 def _unpack_rice(count: int, read: Reader) -> Words:
     k = read.u8()
-    if k > 56:
-        raise read.fail("k up to 56", k)
+    if k > MAX_RICE_K:
+        raise read.fail(f"k up to {MAX_RICE_K}", k)
     unary = np.unpackbits(np.frombuffer(read.take(read.varint()), np.uint8))
-    ends = np.flatnonzero(unary)
-    quotients = np.diff(ends, prepend=-1) - 1
-    if len(ends) != count or (count and int(quotients.max()) > RICE_CAP):
+    (ends,) = unary.view(np.bool_).nonzero()
+    quotients = ends.copy()
+    quotients[1:] -= ends[:-1] + 1
+    longest = int(quotients.max(initial=0))
+    if len(ends) != count or longest > RICE_CAP:
         raise read.fail(f"{count} unary codes up to {RICE_CAP}", f"{len(ends)} or longer ones")
-    low = np.unpackbits(np.frombuffer(read.take(-(-count * k // 8)), np.uint8))
-    words = quotients.astype(np.uint64)
-    long = np.flatnonzero(quotients == RICE_CAP)
-    for index in long.tolist():
-        words[index] += np.uint64(read.varint((1 << 64) - 1 - RICE_CAP))
-    for column in low[: count * k].reshape(count, k).T:
-        words = (words << np.uint64(1)) | column
+    low = read.take(-(-count * k // 8))
+    words: Words = quotients.astype(np.uint64)
+    if longest == RICE_CAP:
+        for index in np.flatnonzero(quotients == RICE_CAP).tolist():
+            words[index] += np.uint64(read.varint((1 << 64) - 1 - RICE_CAP))
+    if k:
+        words <<= np.uint64(k)
+        words |= _bits_of(low, k, count)
+    return words
+
+
+def _bits_of(given: bytes, k: int, count: int) -> Words:
+    """Of each number its k bits out of the eight bytes that they begin in."""
+    windows = np.ndarray((len(given) + 1,), ">u8", given + bytes(8), 0, (1,))
+    at = np.arange(0, count * k, k)
+    words: Words = windows[at >> 3].astype(np.uint64)
+    words <<= (at & 7).view(np.uint64)
+    words >>= np.uint64(64 - k)
     return words
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from msgspec.structs import replace
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from edge_agent.core.frames import AnyRecord, Label, Mask, Object, Record, Result
 from edge_agent.core.wire import schema
-from edge_agent.core.wire.arrays import SMALL
 from edge_agent.core.wire.cursor import wrap
 from edge_agent.core.wire.envelope import Envelope
 from edge_agent.core.wire.measures import measures_of
@@ -37,6 +36,7 @@ from edge_agent.core.wire.stored import (
     whole,
 )
 
+FEW: Final = 12  # rows; below, plain loops are faster than numpy
 Times = tuple[Sequence[int], Sequence[int]]
 _BOX = ("x0", "y0", "x1", "y1")
 
@@ -168,7 +168,7 @@ def _times(columns: Columns) -> Times:
     """(latency_us, at_us)"""
     names = ("captured_us", "wait_us", "infer_us", "rest_us", "done_us")
     every = [columns[name] for name in names]
-    if len(every[0]) < SMALL:
+    if len(every[0]) < FEW:
         few = [wrap(wait + infer + rest) for _, wait, infer, rest, _ in zip(*every, strict=True)]
         return few, [wrap(a + b + c) for a, b, c in zip(every[0], few, every[4], strict=True)]
     captured, wait, infer, rest, done = map(_int64, every)
@@ -187,6 +187,7 @@ def _int64(values: Sequence[int]) -> NDArray[np.int64]:
 def _pts(found: Found, columns: Columns) -> Sequence[Any]:
     table = found[schema.RESULT.number]
     pts, lags = columns["pts_us"], table.columns.get(schema.PTS_LAG, ())
+    lags = lags.tolist() if isinstance(lags, np.ndarray) else lags
     if any(lag is not None for lag in lags):
         whole([lag for lag in lags if lag is not None])
         pts = [

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.core.wire import schema, tables
+from edge_agent.core.wire.blocks import HIGHEST, LOWEST
 from edge_agent.core.wire.columns import Coding
 from edge_agent.core.wire.cursor import wrap
 from edge_agent.core.wire.outcome import WireError
@@ -94,13 +95,13 @@ def rows_of(found: Found, shape: Shape) -> Rows:
                 raise WireError(f"decode records: table {shape.number}: expected field {name}")
             columns[name] = [default] * table.rows
             continue
+        if isinstance(values, np.ndarray) and not kind.is_array:
+            values = values.tolist()
         if moved is not None and number in table.groups:
             values = [values[row] for row in moved]
         if table.codings[number] not in kind.sure:
             values = whole(values) if kind.many is None else typed(values, kind.many)
             values = longs(values) if kind.is_array else values
-        if isinstance(values, np.ndarray) and not kind.is_array:
-            values = values.tolist()
         columns[name] = values
     return Rows(table.rows, columns, moved)
 
@@ -127,7 +128,9 @@ def longs(values: Longs) -> Longs:
     """
     if isinstance(values, np.ndarray):
         return values
-    return [wrap(value) for value in whole(values)]
+    if min(whole(values), default=0) >= LOWEST and max(values, default=0) <= HIGHEST:
+        return values
+    return [wrap(value) for value in values]
 
 
 def together(columns: Columns, *names: str) -> list[tuple[Any, ...]]:

@@ -140,9 +140,9 @@ def _columns(head: Head, known: Known | None, read: Reader) -> Table:
     if known and head.rows > known.most:
         raise read.fail(f"at most {known.most} rows in table {head.number}", head.rows)
     table = Table(head.number, head.rows, {}, head.groups)
+    needed = known.fields.union(head.groups) if known else ()
     for field, coding in head.codings:
-        needed = known is not None and (field in known.fields or field in head.groups)
-        if needed and coding < columns.FUTURE:
+        if field in needed and coding < columns.FUTURE:
             table.columns[field] = columns.decode(coding, head.rows, read)
             table.codings[field] = coding
         else:
@@ -155,11 +155,30 @@ def _head(read: Reader) -> Head:
     if not rows:
         raise read.fail("rows", "a table without")
     groups = tuple(read.varint(FIELDS) for _ in range(read.varint(4)))
-    codings = tuple((read.varint(FIELDS), read.u8()) for _ in range(read.varint(MAX_COLUMNS)))
+    codings = _codings(read.varint(MAX_COLUMNS), read)
     fields = {field for field, _ in codings}
     if len(fields) != len(codings) or not fields.issuperset(groups):
         raise read.fail("each field once, groups among them", f"{sorted(fields)} and {groups}")
     return Head(number, rows, groups, codings)
+
+
+def _codings(count: int, read: Reader) -> tuple[tuple[int, int], ...]:
+    """(field, coding) of each column; nearly always a byte each."""
+    pairs = read.peek(2 * count)
+    if len(pairs) == 2 * count and pairs[::2].isascii():
+        read.at += 2 * count
+        return tuple(zip(pairs[::2], pairs[1::2], strict=True))
+    return tuple((read.varint(FIELDS), read.u8()) for _ in range(count))
+
+
+def _order(keys: Sequence[Column], rows: int) -> list[int]:
+    """As `order`."""
+    ranks = []
+    for key in reversed(keys):
+        values = key.tolist() if isinstance(key, np.ndarray) else key
+        kinds = {value: number for number, value in enumerate(dict.fromkeys(values))}
+        ranks.append(np.fromiter(map(kinds.__getitem__, values), np.int64, rows))
+    return list(np.lexsort(ranks).tolist())
 
 
 def stored_order(table: Table) -> list[int] | None:
@@ -168,6 +187,6 @@ def stored_order(table: Table) -> list[int] | None:
         return None
     keys = [table.columns[field] for field in table.groups]
     try:
-        return order(keys, table.rows)
+        return _order(keys, table.rows)
     except TypeError as error:
         raise WireError("decode columns: expected groups of numbers or text, got lists") from error
