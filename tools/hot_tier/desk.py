@@ -204,11 +204,12 @@ class Desk:
         bodies = [pack(record) for record in found]
         first, last = envelope.first, envelope.last
         here = self.rows.held(log.id, first, last) if receiver.may_be_here(log, first, last) else {}
-        verdicts = [_verdict(here, first + i, body) for i, body in enumerate(bodies)]
+        verdicts = _verdicts(here, first, bodies)
         voids = self.voids.touching(log.id, first, last) if any(log.voided) else ()
         log, said = receiver.taken(log, first, verdicts, voids)
-        new = [seq - first for a, b in said.new for seq in range(a, b + 1)]
-        log = msgspec.structs.replace(log, bytes=log.bytes + sum(len(bodies[i]) for i in new))
+        spans = [slice(a - first, b + 1 - first) for a, b in said.new]
+        size = sum(len(body) for span in spans for body in bodies[span])
+        log = msgspec.structs.replace(log, bytes=log.bytes + size)
         self.rows.put(log.id, first, bodies, said.new)
         if said.freed:
             self.voids.cut(log.id, voids, said.new)
@@ -216,7 +217,8 @@ class Desk:
             kept = self.rows.quarantine(log.id, seq, bodies[seq - first], carrier)
             self.counts["quarantined" if kept else "unquarantined"] += 1
         self._stage(carrier, log)
-        self._out.records += [found[i] for i in new]
+        for span in spans:
+            self._out.records += found[span]
 
     # ── probes and documents ──────────────────────────────────────────────────────────────────
 
@@ -259,6 +261,12 @@ class Desk:
         self.counts["documents"] += 1
         self._out.touched.setdefault(carrier, {})
         self._out.fresh_docs.add(carrier)
+
+
+def _verdicts(here: dict[int, bytes], first: int, bodies: Sequence[bytes]) -> list[Incoming]:
+    if not here:
+        return [Incoming.NEW] * len(bodies)
+    return [_verdict(here, seq, body) for seq, body in enumerate(bodies, first)]
 
 
 def _verdict(here: dict[int, bytes], seq: int, body: bytes) -> Incoming:

@@ -36,6 +36,9 @@ class Standing(NamedTuple):
     counts: Mapping[str, int]
 
 
+Kept = tuple[Outcome, Standing]
+
+
 class Parts:
     """The parts, made and used in the thread."""
 
@@ -56,8 +59,22 @@ class Parts:
     def standing(self) -> Standing:
         return Standing(self.desk.logs.total, dict(self.desk.counts))
 
-    def keep(self, opened: Sequence[Opened]) -> tuple[Outcome, Standing]:
+    def keep(self, opened: Sequence[Opened]) -> Kept:
         return self.desk.keep(opened), self.standing()
+
+    def keep_small(
+        self, payloads: Sequence[bytes], records: int
+    ) -> tuple[Kept | Overloaded, list[Opened]]:
+        opened = self.desk.open(payloads)
+        small = [one for one in opened if one.records <= records]
+        large = [one for one in opened if one.records > records]
+        return self.keep_all(small), large
+
+    def keep_all(self, opened: Sequence[Opened]) -> Kept | Overloaded:
+        try:
+            return self.keep(opened)
+        except Overloaded as error:
+            return error
 
     def close(self) -> None:
         try:
@@ -78,16 +95,23 @@ class DeskThread:
         self.opened = parts.standing()
         self.recent = parts.recent
 
-    async def take(self, payloads: Sequence[bytes]) -> tuple[Outcome, Standing]:
+    async def take(self, payloads: Sequence[bytes]) -> Kept:
         """All of it, in one transaction. Raises: Overloaded, Damaged."""
         return await _in(self._thread, lambda: self._parts.keep(self._parts.desk.open(payloads)))
 
-    async def open(self, payloads: Sequence[bytes]) -> list[Opened]:
-        return await _in(self._thread, lambda: self._parts.desk.open(payloads))
+    async def keep_small(
+        self, payloads: Sequence[bytes], records: int
+    ) -> tuple[Kept | Overloaded, list[Opened]]:
+        """Keeps envelopes of at most so many records, in one transaction; and the larger ones,
+        opened. Overloaded stands for what was not kept: the larger ones are not lost with it.
 
-    async def keep(self, opened: Sequence[Opened]) -> tuple[Outcome, Standing]:
-        """Raises: Overloaded, Damaged."""
-        return await _in(self._thread, lambda: self._parts.keep(opened))
+        Raises: Damaged.
+        """
+        return await _in(self._thread, lambda: self._parts.keep_small(payloads, records))
+
+    async def keep(self, opened: Sequence[Opened]) -> Kept | Overloaded:
+        """Raises: Damaged."""
+        return await _in(self._thread, lambda: self._parts.keep_all(opened))
 
     async def document(self, node: str, name: str) -> bytes:
         return await _in(self._thread, lambda: self._parts.desk.papers.newest(node, name))

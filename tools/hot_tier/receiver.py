@@ -149,7 +149,9 @@ def taken(
     last = first + len(verdicts) - 1
     if last > MAX_SEQ:
         raise Rejected(f"take {log.key}: expected seqs up to {MAX_SEQ}, got {last}")
-    new = of(first + i for i, verdict in enumerate(verdicts) if verdict is Incoming.NEW)
+    new: Ranges = ((first, last),)
+    if not verdicts or verdicts.count(Incoming.NEW) < len(verdicts):
+        new = of(first + i for i, verdict in enumerate(verdicts) if verdict is Incoming.NEW)
     have = union(log.have, clip(new, log.upto + 1, MAX_SEQ))
     if len(have) + len(log.void) > max(MAX_HOLES, len(log.have) + len(log.void)):
         raise Rejected(f"take {log.key} {first}: expected at most {MAX_HOLES} holes, got more")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import count
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -156,14 +157,10 @@ class Rows:
 
     def put(self, log_id: int, first: int, bodies: Sequence[bytes], new: Ranges) -> None:
         """Those of the bodies first, first + 1, ... whose seqs are in `new`."""
-        self._db.write_many(
-            "INSERT INTO r VALUES (?, ?, ?)",
-            (
-                (row_id(log_id, seq), zlib.crc32(bodies[seq - first]), bodies[seq - first])
-                for a, b in new
-                for seq in range(a, b + 1)
-            ),
-        )
+        for a, b in new:
+            some = bodies[a - first : b + 1 - first]
+            rows = zip(count(row_id(log_id, a)), map(zlib.crc32, some), some, strict=False)
+            self._db.write_many("INSERT INTO r VALUES (?, ?, ?)", rows)
         emitted = self.emitted(log_id)
         for a, b in new:
             ids = row_id(log_id, a), row_id(log_id, b)

@@ -30,7 +30,7 @@ from edge_agent.ports import Link, LinkSession
 from edge_agent.supervise import Health, rooms
 from tools.hot_tier.answers import Answers, Letter
 from tools.hot_tier.desk import Asked, Opened, Outcome
-from tools.hot_tier.desk_thread import DeskThread, Standing, at_desk
+from tools.hot_tier.desk_thread import DeskThread, Kept, Standing, at_desk
 from tools.hot_tier.epochs import Epochs
 from tools.hot_tier.outputs import Form
 from tools.hot_tier.receiver import Log
@@ -164,20 +164,19 @@ class HotTier:
             while self._inbox or self._large:
                 if self._inbox and len(self._large) < MAX_LARGE:
                     taken = [self._inbox.popleft() for _ in range(min(MAX_GROUP, len(self._inbox)))]
-                    opened = await self._desk.open(taken)
-                    await self._keep([one for one in opened if one.records <= SMALL_RECORDS])
-                    self._large += (one for one in opened if one.records > SMALL_RECORDS)
+                    kept, large = await self._desk.keep_small(taken, SMALL_RECORDS)
+                    await self._kept(kept)
+                    self._large += large
                 else:
-                    await self._keep(_slice(self._large))
+                    await self._kept(await self._desk.keep(_slice(self._large)))
             self._taken.set()
 
-    async def _keep(self, opened: list[Opened]) -> None:
-        try:
-            outcome, self._standing = await self._desk.keep(opened)
-        except Overloaded as error:  # nothing of it was acknowledged: it comes again
-            self._trouble["disk-full"] = error.what
+    async def _kept(self, kept: Kept | Overloaded) -> None:
+        if isinstance(kept, Overloaded):  # nothing of it was acknowledged: it comes again
+            self._trouble["disk-full"] = kept.what
             await anyio.sleep(FULL_PAUSE_S)
             return
+        outcome, self._standing = kept
         self._trouble.pop("disk-full", None)
         self._book(outcome)
 
