@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,7 @@ def test_numbers_as_far_apart_as_can_be_come_back(values: list[int], lags: list[
     assert read_back(arrays.encode(values, lags), len(values)) == values
 
 
-def exactly(values: list[Any]) -> list[Any]:
+def exactly(values: Iterable[Any]) -> list[Any]:
     """With the bits of doubles in their place."""
     return [struct.pack("<d", v) if isinstance(v, float) else v for v in values]
 
