@@ -141,7 +141,7 @@ def _bounded(bounds: Bounds, folder: Path, manifest: Manifest) -> Bounds:
 def _read(title: str, code: int, told: bytes, said: bytes) -> Prepared:
     try:
         answer = msgspec.json.decode(told[:MAX_ANSWER_BYTES], type=Answer)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         answer = Answer(error=f"{title}: its process {_ended(code)}{_last_words(said)}")
     if answer.prepared is not None and code == 0:
         return answer.prepared

@@ -236,7 +236,7 @@ def _read(told: bytes, ended: str) -> list[Check]:
     for content in told[:MAX_ANSWER_BYTES].splitlines():
         try:
             lines.append(msgspec.json.decode(content, type=Line))
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             break
     checks = [Check(one.check, one.status, one.what, one.fix)
               for one in lines if one.status != "begun"]  # fmt: skip

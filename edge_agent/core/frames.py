@@ -278,7 +278,10 @@ def unpack(data: bytes | bytearray | memoryview) -> AnyRecord:
 
     Raises: msgspec.ValidationError, msgspec.DecodeError.
     """
-    record: AnyRecord = _unpacker.decode(data)
+    try:
+        record: AnyRecord = _unpacker.decode(data)
+    except UnicodeDecodeError as error:  # no error of msgspec's
+        raise msgspec.DecodeError(f"text that is no UTF-8: {error}") from error
     return record
 
 

@@ -80,7 +80,7 @@ class Wire:
         del self._buffer[: LENGTH.size + length]
         try:
             return self._decoder.decode(body)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise Rejected(f"control message: {error}", hint="agent and child differ") from error
 
     def take_fd(self) -> int:

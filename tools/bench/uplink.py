@@ -40,6 +40,8 @@ from typing import Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import msgspec
+
 from tools.bench.common import Goal, figure, load
 from tools.bench.rig.draining import (
     PER_S,
@@ -61,8 +63,15 @@ def planned() -> Plan:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--hours", type=float, default=1.0, help="of backlog, of each kind")
     parser.add_argument("--quick", action="store_true", help="within a minute")
+    parser.add_argument("--kind", choices=tuple(KINDS), help="this one alone")
     parser.add_argument("--seconds", type=float, default=None, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    plan = _scaled(given)
+    kinds = [given.kind] if given.kind else list(KINDS)
+    return msgspec.structs.replace(plan, seconds={kind: plan.seconds[kind] for kind in kinds})
+
+
+def _scaled(given: argparse.Namespace) -> Plan:
     if given.seconds is not None:  # for the bench's own test
         seconds = dict.fromkeys(KINDS, given.seconds)
         return Plan(seconds=seconds, limit_s=60, idle_s=0.5, tail_s=0.5, first_s=1.0, every_s=3.0)
@@ -74,7 +83,7 @@ def planned() -> Plan:
 
 def main() -> int:
     plan = planned()
-    for kind in KINDS:
+    for kind in plan.seconds:
         tail = "" if kind == "detections" else f"_{kind}"
         with tempfile.TemporaryDirectory(prefix="uplink-bench-") as folder:
             print_figures(measured(plan, kind, Path(folder)), KINDS[kind], tail)

@@ -108,7 +108,7 @@ def states(house: Repository, draft: Draft) -> list[Stated]:
             try:
                 body = (house.targets_folder / file.get_prefixed_paths()[0]).read_bytes()
                 state = msgspec.json.decode(body, type=DesiredState)
-            except (OSError, msgspec.DecodeError) as error:
+            except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise Rejected(f"read {path}: {error}", hint="restore the repository") from None
             found.append(Stated(path=path, role=role, state=state, body=body))
     return found

@@ -82,7 +82,7 @@ class Line:
                 raise SideDied(f"control message of {length} B, expected <= {MAX_MESSAGE_BYTES} B")
             if len(self._buffer) < LENGTH.size + length:
                 return
-            words = msgspec.msgpack.decode(bytes(self._buffer[LENGTH.size : LENGTH.size + length]))
+            words = _words(bytes(self._buffer[LENGTH.size : LENGTH.size + length]))
             del self._buffer[: LENGTH.size + length]
             answer = self._waiting.get(words.get("re", 0))
             if "event" in words:
@@ -100,3 +100,12 @@ class Line:
         for answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(SideDied("the inference side died before it answered"))
+
+
+def _words(body: bytes) -> dict[str, Any]:
+    """Raises: SideDied for what is no message."""
+    try:
+        words: dict[str, Any] = msgspec.msgpack.decode(body, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise SideDied(f"control message of {len(body)} B: {error}") from error
+    return words

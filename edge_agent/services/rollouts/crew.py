@@ -91,7 +91,7 @@ async def _asked(ours: socket.socket, errand: Errand, told: OnProgress) -> dict[
                     word.error, hint=word.hint, weather=word.weather, lasting=word.lasting
                 )
             told(word.what, word.facts)
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Trouble(f"{errand.verb}: the installer broke off: {error}", weather=True) from error
     raise Trouble(f"{errand.verb}: the installer died", hint="is memory short? dmesg", weather=True)
 

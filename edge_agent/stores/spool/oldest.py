@@ -72,5 +72,5 @@ class Oldest:
         rows = self._disk.rows(head.log, head.floor, head.floor, 1)
         try:
             return _made.decode(rows[0][2]) if rows else Made()
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError, TypeError):  # not checked yet
             return Made()

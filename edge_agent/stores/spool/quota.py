@@ -157,5 +157,5 @@ def when(body: bytes) -> int:
     """When the record was made; 0 if it can't be told."""
     try:
         return _when.decode(body).at_us
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, TypeError):  # not checked yet
         return 0
