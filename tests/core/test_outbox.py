@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from edge_agent.core.frames import RecordClass
-from edge_agent.core.governor import Limits
+from edge_agent.core.governor import Governor, Limits
 from edge_agent.core.ranges import count, intersect
 from tests.core.outbox_ends import Receiver
 from tests.core.outbox_world import Faults, World
@@ -181,6 +181,18 @@ def test_a_poor_road_gets_less_backlog_and_recovers() -> None:
     for second in range(5, 15):
         governor.answered(second * SECOND_US, 11_000)
     assert governor.publish_bytes() == full
+
+
+def test_what_is_packed_at_once_is_what_a_slot_may_carry_and_never_more_than_a_publish() -> None:
+    governor = World(6, Faults()).outbox.governor
+    governor.wrote(50_000, 500)  # a fast road: a publish might carry 64 kB
+    assert governor.batch_bytes() == 256_000 // 20
+    governor.answered(0, 10_000)
+    for second in range(1, 9):
+        governor.answered(second * SECOND_US, 80_000)
+        assert governor.batch_bytes() <= governor.publish_bytes()
+    slow = Governor(Limits(backfill_bytes_per_s=20_000))
+    assert slow.batch_bytes() == 8_000  # and then it waits: smaller ones compress worse
 
 
 def test_one_late_answer_or_a_cut_under_a_probe_costs_the_backlog_nothing() -> None:
