@@ -39,6 +39,11 @@ from tools.bench.rig.far import LIVE_BOOT
 from tools.record_series import Scene, Series
 
 STREAMS: Final = ("probe-a", "scope-b")
+KINDS: Final = {  # of both streams
+    "detections": ("detections", "detections"),
+    "contours": ("contours", "contours"),
+    "mixed": ("contours", "detections"),
+}
 FPS: Final = 30
 PAST_BOOT: Final = "00000000"
 CYCLE_S: Final = 100  # so long a series is made, then it goes on as it began
@@ -227,7 +232,11 @@ async def _end(agent: Agent, stop: Callable[[], object]) -> None:
 
 
 async def _live(options: argparse.Namespace) -> None:
-    made = [Made(s, options.node, options.kind, seed) for seed, s in enumerate(STREAMS)]
+    kinds = KINDS[options.kind]
+    made = [
+        Made(stream, options.node, kind, seed)
+        for seed, (stream, kind) in enumerate(zip(STREAMS, kinds, strict=True))
+    ]
     gc.freeze()
     folder: Path = options.folder
     await _fill(folder, options.node, made, options.seconds)
@@ -254,7 +263,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--node", required=True)
-    parser.add_argument("--kind", choices=("detections", "contours"), required=True)
+    parser.add_argument("--kind", choices=tuple(KINDS), required=True)
     parser.add_argument("--seconds", type=float, required=True, help="of backlog")
     options = parser.parse_args()
     run_loop(lambda: _live(options))
