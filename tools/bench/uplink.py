@@ -2,11 +2,12 @@
 
     near (spool, uplink) ── broker ── EdgeCore's double ──Rule── far (hot tier)
 
-Each is a process of its own: real spool, real uplink, real broker (mosquitto where it is found,
-else the embedded one), real receiver; only the engine is left out. A backlog of `--hours` with
-made-up times, two streams of 30 results a second, lies committed in the spool of an earlier life;
-then 60 live results a second come and go on coming while it drains. Once with detections of one or
-two objects, each with two measures, once with those and contours of 64 points.
+Each is a process of its own: real spool, real uplink, real broker (mosquitto where it is found, as
+config/kubeedge/mosquitto.conf has it, else the embedded one), real receiver; only the engine is
+left out. A backlog of `--hours` with made-up times, two streams of 30 results a second, lies
+committed in the spool of an earlier life; then 60 live results a second come and go on coming while
+it drains. Once with detections of one or two objects, each with two measures, once with those and
+contours of 64 points.
 
 Faults. All the time: bytes that are no text are destroyed, 30 messages a second after a burst of
 60, order lost among 18 neighbours, a downlink of 100 messages that drops its oldest. Outages, in
