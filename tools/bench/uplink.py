@@ -23,6 +23,7 @@ live_p99_ms        of the results that were made outside of outages: made to dur
 drain_ratio        records of the backlog, acknowledged and gone, per second from connecting until
                    nothing of it is left, outages included, over the 60 that a second makes.
                    `_clear` is of the tenths of a second that no outage touches.
+                   With --quick an outage is a quarter of the run: its drain_ratio says little.
 spool_to_payload   bytes of the closed spool file over those of the bodies in it.
 append_p99_ms      of `append` while the backlog drains and is acknowledged; `_ratio` over the
                    same with nothing connected.
