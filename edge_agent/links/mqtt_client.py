@@ -27,6 +27,7 @@ class Client(aiomqtt.Client):
 
     def __init__(self, host: str, port: int, **options: Any) -> None:
         super().__init__(host, port, socket_options=AT_ONCE, **options)
+        self.gone.add_done_callback(_heard)  # nobody has to ask; asyncio would complain in the log
 
     @property
     def gone(self) -> asyncio.Future[None]:
@@ -62,3 +63,8 @@ class Client(aiomqtt.Client):
         except (OSError, ValueError) as error:
             if not self._disconnected.done():
                 self._disconnected.set_exception(error)
+
+
+def _heard(gone: asyncio.Future[None]) -> None:
+    if not gone.cancelled():
+        gone.exception()

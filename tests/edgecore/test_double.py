@@ -222,6 +222,16 @@ async def test_it_finds_its_broker_again(broker: Broker) -> None:
             assert await cloud.has(1) == [b"again"]
 
 
+async def test_a_restart_in_the_moment_in_which_the_broker_goes_ends(broker: Broker) -> None:
+    """A thousand cycles of `tools/faults kill` hung there: the cancellation was swallowed."""
+    async with EdgeCoreDouble(port=broker.port, node="cart-3") as double:
+        for _ in range(5):
+            broker.stop(kill=True)  # nobody has noticed yet
+            again = asyncio.ensure_future(asyncio.to_thread(broker.start))
+            await asyncio.wait_for(double.restart(), 20)
+            await again
+
+
 async def test_the_command_forwards_and_counts(broker: Broker) -> None:
     command = ["-m", "tools.edgecore_double", "--port", str(broker.port), "--node", "cart-3"]
     command += ["--rule", f"{UP}=cloud/up", "--no-faults"]

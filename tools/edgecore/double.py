@@ -36,6 +36,7 @@ SUBSCRIBED: Final = (
 )
 MAX_INCOMING: Final = 100_000
 RECONNECT_S: Final = 0.1
+CANCELLED_S: Final = 1.0
 IDLE_S: Final = 3600.0
 
 
@@ -82,10 +83,7 @@ class EdgeCoreDouble:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        tasks = [*self._tasks, *([self._bus] if self._bus else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _ended(*self._tasks, *([self._bus] if self._bus else []))
         await self._router.close()
         await self._door.close()
 
@@ -113,8 +111,7 @@ class EdgeCoreDouble:
     async def restart(self, down_s: float = 0.0) -> None:
         """The process ends and starts again; what is published meanwhile never existed."""
         assert self._bus is not None
-        self._bus.cancel()
-        await asyncio.gather(self._bus, return_exceptions=True)
+        await _ended(self._bus)
         self._upstream.restart()
         self._downstream.restart()
         await asyncio.sleep(down_s)
@@ -212,6 +209,16 @@ def _connection(port: int, node: str) -> Client:
         max_queued_incoming_messages=MAX_INCOMING,
         timeout=5,
     )
+
+
+async def _ended(*tasks: asyncio.Task[None]) -> None:
+    """aiomqtt answers a cancellation by an error of its own when its broker goes at that moment; it
+    is said again until it is heard."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=CANCELLED_S)
 
 
 async def _either(event: asyncio.Event, wait_s: float) -> None:
