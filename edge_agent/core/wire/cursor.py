@@ -42,10 +42,6 @@ def zigzag(value: int) -> int:
     return ((value << 1) ^ (value >> 63)) & MASK
 
 
-def unzigzag(value: int) -> int:
-    return (value >> 1) ^ -(value & 1)
-
-
 def wrap(value: int) -> int:
     """Modulo 2**64 into -2**63 to 2**63 - 1."""
     return (value + (1 << 63)) % (1 << 64) - (1 << 63)

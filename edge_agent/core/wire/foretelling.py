@@ -14,12 +14,23 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.core.wire.decimals import EXACT, POWERS, decimals_of, few_decimals
-from edge_agent.core.wire.measured import NOWHERE, TENTHS, Box, anchors_of, foretold, tenths
+from edge_agent.core.wire.decimals import decimals_of, few_decimals
+from edge_agent.core.wire.measured import (
+    NOWHERE,
+    TENTHS,
+    Box,
+    Spacing,
+    anchors_of,
+    anchors_one,
+    foretold,
+    foretold_one,
+    scales_of,
+    tenths,
+    tenths_one,
+)
 from edge_agent.core.wire.schema import Parts
 
 Ints = NDArray[np.int64]
-Spacing = Sequence[float] | None
 
 FEW_ROWS: Final = 24  # measures; most have two points
 
@@ -38,32 +49,21 @@ def whereabouts(results: Parts) -> tuple[list[Box | None], list[Spacing]]:
 
 def shorten(measures: Parts, groups: Ints | None) -> tuple[list[int], list[int]] | None:
     """(places, distance from what is foretold) of each value; None when one is no short decimal."""
-    values, points, units = measures["value"], measures["points"], measures["unit"]
-    spacings = measures["spacing"]
+    values, points = measures["value"], measures["points"]
+    scales = scales_of(measures["unit"], measures["spacing"])
     if len(values) < FEW_ROWS:
         found = few_decimals(values, None if groups is None else groups.tolist())
         if found is None:
             return None
-        lengths = map(_foretold, points, units, spacings, found[0])
+        lengths = map(foretold_one, points, scales, found[0])
         return found[0], [digits - length for digits, length in zip(found[1], lengths, strict=True)]
     if groups is None:
         groups = np.zeros(len(values), np.int64)
     places, digits_of_all, odd = decimals_of(np.array(values, np.float64), groups)
     if odd.any():
         return None
-    rest = digits_of_all - foretold(points, units, spacings, places)
+    rest = digits_of_all - foretold(points, scales, places)
     return places.tolist(), rest.tolist()
-
-
-def _foretold(points: Sequence[float], unit: str, spacing: Spacing, places: int) -> int:
-    """As `measured.foretold`, of one."""
-    scale = (1.0, 1.0) if unit == "px" else spacing if unit == "mm" else None
-    if len(points) != 4 or scale is None:
-        return 0
-    x, y = (points[2] - points[0]) * scale[0], (points[3] - points[1]) * scale[1]
-    length = math.sqrt(x * x + y * y)
-    scaled = length * POWERS[places] if places >= 0 else length / POWERS[-places]
-    return round(scaled) if scaled < EXACT else 0
 
 
 def relative(
@@ -90,12 +90,12 @@ def _few_relative(
     anchors: list[int] = []
     distances: list[int] = []
     edges: Box = NOWHERE
-    places = _places(edges)
+    places = anchors_one(edges)
     for some, box in zip(points, boxes, strict=True):
         if edges is not box:  # those of one object come one after the other
-            edges, places = box or NOWHERE, _places(box)
+            edges, places = box or NOWHERE, anchors_one(box)
         for number, here in zip(some, cycle(places), strict=False):
-            digits = _tenths(float(number))
+            digits = tenths_one(float(number))
             if digits / TENTHS != number or (not digits and math.copysign(1.0, number) < 0):
                 return None
             sizes = [abs(digits - place) for place in here]
@@ -103,14 +103,3 @@ def _few_relative(
             anchors.append(nearest)
             distances.append(digits - here[nearest])
     return anchors, distances
-
-
-def _places(box: Box | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Where a number of either axis may be measured from, in tenths: `measured.anchors_of`."""
-    x0, y0, x1, y1 = map(_tenths, box or NOWHERE)
-    return (0, x0, x1, (x0 + x1) >> 1), (0, y0, y1, (y0 + y1) >> 1)
-
-
-def _tenths(value: float) -> int:
-    scaled = value * TENTHS
-    return round(scaled) if -EXACT < scaled < EXACT else 0

@@ -6,7 +6,6 @@ is the same one on doubles, so the same doubles come out.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import chain, islice, repeat
 from typing import Any, Final, NamedTuple
@@ -16,8 +15,8 @@ from numpy.typing import NDArray
 
 from edge_agent.core.frames import Measure, Object
 from edge_agent.core.wire import measured, schema
-from edge_agent.core.wire.decimals import EXACT, MAX_PLACES, TENS, doubles_at
-from edge_agent.core.wire.measured import ANCHORS, FAR, NOWHERE, TENTHS, Box
+from edge_agent.core.wire.decimals import EXACT, MAX_PLACES, POWERS, doubles_at
+from edge_agent.core.wire.measured import ANCHORS, FAR, NOWHERE, TENTHS, Box, Scale
 from edge_agent.core.wire.outcome import WireError
 from edge_agent.core.wire.stored import (
     FLOAT,
@@ -41,7 +40,6 @@ Spacing = tuple[float, float] | None
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 FEW: Final = 16  # measures; below, plain loops are faster than numpy
-_TENS: Final = tuple(TENS.tolist())
 
 
 def measures_of(
@@ -135,18 +133,12 @@ def _few_points(
     numbers: list[float] = []
     pairs = zip(map(int, anchors), map(int, distances), strict=True)
     for at, count in zip(beside.at, counts, strict=True):
-        x0, y0, x1, y1 = map(_tenths, beside.boxes[at])
-        places = ((0, x0, x1, (x0 + x1) >> 1), (0, y0, y1, (y0 + y1) >> 1))
+        places = measured.anchors_one(beside.boxes[at])
         for axis, (anchor, distance) in enumerate(islice(pairs, count)):
             if anchor and at < 0:
                 raise _no_box()
             numbers.append((places[axis % 2][anchor] + distance) / TENTHS)
     return numbers
-
-
-def _tenths(value: float) -> int:
-    scaled = value * TENTHS
-    return round(scaled) if abs(scaled) < EXACT else 0
 
 
 def _many_points(
@@ -185,64 +177,35 @@ def _told(
     power, left = longs(places), longs(rest)
     if not _within(power, -MAX_PLACES, MAX_PLACES) or not _within(left, 1 - FAR, FAR - 1):
         raise WireError("decode records: expected places and rest in bounds, got others")
-    per_px = [
-        _PX if unit == "px" else spacing if unit == "mm" else None
-        for unit, spacing in zip(units, spacings, strict=True)
-    ]
+    scales = measured.scales_of(units, spacings)
     tell = _few_values if len(short) < FEW else _many_values
-    for row, value in zip(short, tell(some, per_px, power, left), strict=True):
+    for row, value in zip(short, tell(some, scales, power, left), strict=True):
         values[row] = value
     return values
 
 
-_PX: Final = (1.0, 1.0)
-
-
 def _few_values(
-    points: Sequence[Sequence[float]], per_px: Sequence[Spacing], places: Longs, rest: Longs
+    points: Sequence[Sequence[float]], scales: Sequence[Scale], places: Longs, rest: Longs
 ) -> list[float]:
     values = []
     pairs = zip(map(int, places), map(int, rest), strict=True)
-    for some, scale, (power, left) in zip(points, per_px, pairs, strict=True):
-        ten, length = _TENS[abs(power)], 0.0
-        if len(some) == 4 and scale is not None:
-            x, y = (some[2] - some[0]) * scale[0], (some[3] - some[1]) * scale[1]
-            length = math.sqrt(x * x + y * y)
-        told = length * ten if power >= 0 else length / ten
-        digits = (round(told) if told < EXACT else 0) + left
+    for some, scale, (power, left) in zip(points, scales, pairs, strict=True):
+        digits = measured.foretold_one(some, scale, power) + left
         if abs(digits) >= EXACT:
             raise _too_large()
-        values.append(digits / ten if power >= 0 else digits * ten)
+        values.append(digits / POWERS[power] if power >= 0 else digits * POWERS[-power])
     return values
 
 
 def _many_values(
-    points: Sequence[Sequence[float]], per_px: Sequence[Spacing], places: Longs, rest: Longs
+    points: Sequence[Sequence[float]], scales: Sequence[Scale], places: Longs, rest: Longs
 ) -> list[float]:
-    power, digits = np.asarray(places, np.int64), np.array(rest, np.int64)
-    known: Sequence[int] | slice = slice(None)
-    if None in per_px or set(map(len, points)) != {4}:
-        known = [row for row, some in enumerate(points) if len(some) == 4 and per_px[row]]
-        points, per_px = [points[row] for row in known], [per_px[row] for row in known]
-    if points:
-        ends = np.array(list(chain.from_iterable(points))).reshape(-1, 4)
-        scales = np.array(per_px[:1] if per_px.count(per_px[0]) == len(per_px) else per_px)
-        digits[known] += _lengths(ends, scales, power[known])
+    power = np.asarray(places, np.int64)
+    digits = measured.foretold(points, scales, power) + np.asarray(rest, np.int64)
     if not _within(digits, 1 - EXACT, EXACT - 1):
         raise _too_large()
     values: list[float] = doubles_at(power, digits).tolist()
     return values
-
-
-def _lengths(ends: Floats, scale: Floats, places: Ints) -> Ints:
-    """Digits at these places; 0 for what is too long to be told."""
-    with np.errstate(all="ignore"):
-        x, y = ((ends[:, 2:] - ends[:, :2]) * scale).T
-        length = np.sqrt(x * x + y * y)
-        power = TENS[np.abs(places)]
-        told = np.where(places >= 0, length * power, length / power)
-        found: Ints = np.rint(np.where(told < EXACT, told, 0.0)).astype(np.int64)
-    return found
 
 
 def _too_large() -> WireError:

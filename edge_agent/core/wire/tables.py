@@ -35,9 +35,9 @@ Column = Sequence[Any] | NDArray[np.int64]
 class Table(msgspec.Struct):
     """number: which table. columns: field to values, all in the stored order.
 
-    groups: fields whose values say which rows belong together; see `order`. alike, for the writer:
-    for each stored row the number of its group. codings, of the reader: field to how its column
-    lay in the bytes.
+    groups: fields whose values say which rows belong together; see `side_by_side`. alike, for
+    the writer: for each stored row the number of its group. codings, of the reader: field to how
+    its column lay in the bytes.
     """
 
     number: int
@@ -58,14 +58,6 @@ class Head(NamedTuple):
     codings: tuple[tuple[int, int], ...]
 
 
-def order(keys: Sequence[Column], rows: int) -> list[int]:
-    """Row numbers so that rows alike in all keys stand together: sorted by when each value first
-    occurs in its key, the first key first; else as they were.
-    """
-    ranks = [_ranks(key) for key in reversed(keys)]
-    return list(np.lexsort(ranks).tolist()) if ranks else list(range(rows))
-
-
 def _ranks(values: Column) -> list[int]:
     """For each value the number of its kind, in the order of their coming."""
     kinds = {value: number for number, value in enumerate(dict.fromkeys(values))}
@@ -73,7 +65,7 @@ def _ranks(values: Column) -> list[int]:
 
 
 def side_by_side(keys: Sequence[Sequence[Any]]) -> tuple[list[int], NDArray[np.int64]]:
-    """(row numbers as `order` has them, for each row in that order the number of its group)."""
+    """(row numbers as `_order` has them, for each row in that order the number of its group)."""
     numbers = _ranks(keys[0])
     for key in keys[1:]:
         ranks = _ranks(key)
@@ -172,7 +164,9 @@ def _codings(count: int, read: Reader) -> tuple[tuple[int, int], ...]:
 
 
 def _order(keys: Sequence[Column], rows: int) -> list[int]:
-    """As `order`."""
+    """Row numbers so that rows alike in all keys stand together: sorted by when each value first
+    occurs in its key, the first key first; else as they were.
+    """
     ranks = []
     for key in reversed(keys):
         values = key.tolist() if isinstance(key, np.ndarray) else key
