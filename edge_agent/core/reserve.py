@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-TELLING_RECORDS: Final = 300  # that lie in the spool: their mean size is that of others to come
+TELLING_RECORDS: Final = 300  # that were seen in the spool: others to come have their mean size
 TELLING_US: Final = 60_000_000  # of appending
 FILE_OVER_BODIES: Final = 1.25  # of the file, as measured: ids, checks, pages not quite full
 DAY_S: Final = 86_400.0
@@ -20,12 +20,16 @@ class Reserve:
     def __init__(self, began_us: int, appended: int) -> None:
         self._began_us, self._appended = began_us, appended
         self._body_bytes: float | None = None
+        self._seen_records = self._seen_bytes = 0  # of a nearly empty spool, look by look
         self._per_s: float | None = None
 
     def look(self, now_us: int, *, records: int, body_bytes: int, appended: int) -> None:
         """records, body_bytes: what lies in the spool now."""
-        if records >= TELLING_RECORDS:
-            self._body_bytes = body_bytes / records
+        self._seen_records += records
+        self._seen_bytes += body_bytes
+        if self._seen_records >= TELLING_RECORDS:
+            self._body_bytes = self._seen_bytes / self._seen_records
+            self._seen_records = self._seen_bytes = 0
         lasted_us = now_us - self._began_us
         if lasted_us >= TELLING_US:
             self._per_s = (appended - self._appended) / (lasted_us / 1e6)

@@ -40,6 +40,18 @@ def test_the_size_that_was_seen_last_counts_when_the_spool_is_nearly_empty() -> 
     assert reserve.bytes_per_day == before
 
 
+def test_a_spool_that_is_emptied_at_once_is_known_after_some_looks() -> None:
+    """Online a few dozen records lie in it: the warning must not wait for the first outage."""
+    reserve = Reserve(0, 0)
+    for look in range(1, 11):
+        reserve.look(
+            look * 10 * SECOND_US, records=30, body_bytes=30 * 909, appended=look * 10 * 60
+        )
+    daily = reserve.bytes_per_day
+    assert daily is not None
+    assert 5.8e9 < daily < 6e9
+
+
 @given(st.floats(1.0, 1e14))
 def test_what_is_proposed_lasts_for_more_than_a_day(daily: float) -> None:
     assert enough_gib(daily) * GIB / daily * DAY_S >= 1.49 * DAY_S
