@@ -56,15 +56,14 @@ class Errand(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Word(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One line back. weather: worth another try. lasting: this package will never do."""
+    """One line back. fault: of an error, `core.errors.Fault`."""
 
     kind: Literal["progress", "ok", "error"]
     what: str = ""
     facts: dict[str, Any] = {}
     error: str = ""
     hint: str = ""
-    weather: bool = False
-    lasting: bool = False
+    fault: str = ""
 
 
 def encode(message: Errand | Word) -> bytes:

@@ -1,7 +1,8 @@
 """What the agent orders from its inference side: the messages of the control socket.
 
 Frames are `length u32 little-endian | MessagePack map`, at most 1 MiB. A request is answered by
-{"re": id, "ok": {…}} or {"re": id, "error", "hint"}; words nobody asked for are {"event": …}.
+{"re": id, "ok": {…}} or {"re": id, "error", "hint", "fault"} (`core.errors.Fault`);
+words nobody asked for are {"event": …}.
 Descriptors of new streams ride beside `configure`, in the order of its `fresh`.
 """
 

@@ -25,12 +25,6 @@ class Function:
     nesting: int
 
 
-@dataclass(frozen=True)
-class Class:
-    where: str
-    methods: int
-
-
 @cache
 def files(*folders: str) -> tuple[Path, ...]:
     """The Python files below these folders of the repository."""
@@ -75,13 +69,6 @@ def _depth(node: ast.AST, outside: int) -> int:
                 start = outside if is_elif and isinstance(child, ast.If) else here
                 deepest = max(deepest, _depth(child, start))
     return deepest
-
-
-def classes(path: Path) -> Iterator[Class]:
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.ClassDef):
-            methods = sum(isinstance(child, FunctionNode) for child in node.body)
-            yield Class(where(path, node.lineno, node.name), methods)
 
 
 def broad_handlers(path: Path) -> Iterator[str]:

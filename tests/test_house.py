@@ -10,13 +10,12 @@ from pathlib import Path
 from tests import house
 
 CODE = ("edge_agent", "tests", "tools")
-MAX_FILE_LINES = 350
-SOFT_FUNCTION_LINES = 35
-HARD_FUNCTION_LINES = 60
-SOFT_SHARE = 0.05  # of all functions may be longer than the soft bound
+MAX_FILE_LINES = 600
+SOFT_FUNCTION_LINES = 20
+MAX_FUNCTION_LINES = 50
+SOFT_SHARE = 0.5  # of all functions may be longer than the soft bound
 MAX_POSITIONAL = 5
 MAX_NESTING = 3
-MAX_METHODS = 15
 MAX_MOCKS_PER_TEST = 0.05
 MAX_IGNORES_PER_1000_LINES = 3
 ROOMS = [
@@ -47,8 +46,8 @@ def test_files_fit_on_a_few_screens() -> None:
 
 def test_functions_fit_on_one_screen() -> None:
     every = [found for path in house.files(*CODE) for found in house.functions(path)]
-    long = [f"{f.where} {f.lines} lines" for f in every if f.lines > HARD_FUNCTION_LINES]
-    assert not long, report(f"a function has at most {HARD_FUNCTION_LINES} lines", long)
+    long = [f"{f.where} {f.lines} lines" for f in every if f.lines > MAX_FUNCTION_LINES]
+    assert not long, report(f"a function has at most {MAX_FUNCTION_LINES} lines", long)
     longish = [f"{f.where} {f.lines} lines" for f in every if f.lines > SOFT_FUNCTION_LINES]
     rule = f"at most {SOFT_SHARE:.0%} of functions have more than {SOFT_FUNCTION_LINES} lines"
     assert len(longish) <= SOFT_SHARE * len(every), report(rule, longish)
@@ -74,16 +73,6 @@ def test_functions_nest_little() -> None:
     ]
     rule = f"at most {MAX_NESTING} branches and loops deep; return early, or name the inside"
     assert not deep, report(rule, deep)
-
-
-def test_classes_do_one_thing() -> None:
-    big = [
-        f"{found.where} has {found.methods} methods"
-        for path in house.files("edge_agent", "tools")
-        for found in house.classes(path)
-        if found.methods > MAX_METHODS
-    ]
-    assert not big, report(f"a class has at most {MAX_METHODS} methods", big)
 
 
 def test_only_the_supervisor_catches_everything() -> None:
@@ -181,5 +170,4 @@ def test_the_rules_are_measured_right(tmp_path: Path) -> None:
     )
     measured = [(f.lines, f.positional, f.nesting) for f in house.functions(code)]
     assert measured == [(11, 2, 3)]
-    assert [found.methods for found in house.classes(code)] == [1]
     assert list(house.broad_handlers(code)) == [f"{code}:9"]

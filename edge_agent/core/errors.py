@@ -10,6 +10,10 @@ A message is: operation, object, expected, got. `hint` is one action that the op
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Mapping
+from typing import Final, Literal
+
 
 class EdgeAgentError(Exception):
     """The root of everything that this agent raises on purpose."""
@@ -44,6 +48,14 @@ class Rejected(EdgeAgentError):
     """What came from outside is wrong: a model, a manifest, a file, a message."""
 
 
+class BadPackage(Rejected):
+    """The model package itself is at fault, wherever it is tried: this one will never do.
+
+    Said only on evidence. A machine that is short of something, a road, a disk or a stream that is
+    gone is no evidence: those are the other classes, and the package is tried again later.
+    """
+
+
 class Damaged(EdgeAgentError):
     """What we stored is no longer what we wrote."""
 
@@ -54,6 +66,10 @@ class Damaged(EdgeAgentError):
 
 class Overloaded(EdgeAgentError):
     """A bound was reached; something of lower class has to go."""
+
+
+class SideDied(EdgeAgentError):
+    """The inference side is gone, or does not answer; the next one starts by itself."""
 
 
 class BadFrame(EdgeAgentError):
@@ -70,3 +86,52 @@ class ConfigError(EdgeAgentError):
     def __init__(self, field: str, message: str, *, hint: str = "") -> None:
         super().__init__(f"{field}: {message}" if field else message, hint=hint)
         self.field = field
+
+
+SHORT: Final = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE}
+)
+
+
+def of_system(what: str, error: OSError, hint: str = "") -> Overloaded | Damaged:
+    """What the kernel refused: a bound of this machine, or its disk; never whoever asked for it."""
+    words = f"{what}: {error.strerror or error}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Overloaded(words, hint=hint or "make room on the disk of state_dir")
+    if error.errno in SHORT:
+        return Overloaded(words, hint=hint or "this machine is short of it at the moment")
+    return Damaged(words, hint=hint or "check the disk (dmesg)")
+
+
+Fault = Literal[
+    "bad-package", "rejected", "damaged", "overloaded", "link-down", "config", "side-lost", "failed"
+]
+"""Whose fault it is, as a word: how an error crosses a socket between two processes."""
+
+_CLASSES: Final[Mapping[Fault, type[EdgeAgentError]]] = {
+    "bad-package": BadPackage,
+    "rejected": Rejected,
+    "damaged": Damaged,
+    "overloaded": Overloaded,
+    "link-down": LinkDown,
+    "side-lost": SideDied,
+    "failed": EdgeAgentError,
+}
+
+
+def fault_of(error: EdgeAgentError) -> Fault:
+    """The word for the nearest class that has one."""
+    if isinstance(error, ConfigError):
+        return "config"
+    for fault, kind in _CLASSES.items():  # BadPackage stands before Rejected
+        if isinstance(error, kind):
+            return fault
+    return "failed"
+
+
+def raised_again(fault: str, message: str, hint: str = "") -> EdgeAgentError:
+    """The error that a word stands for, to be raised on this side. An unknown word: the root."""
+    if fault == "config":
+        return ConfigError("", message, hint=hint)
+    kind = _CLASSES.get(fault, EdgeAgentError)  # type: ignore[call-overload]
+    return kind(message, hint=hint)  # type: ignore[no-any-return]

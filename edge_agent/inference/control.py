@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from edge_agent.core.errors import EdgeAgentError, Rejected
+from edge_agent.core.errors import EdgeAgentError, Overloaded, Rejected, fault_of, of_system
 from edge_agent.core.frames import Calibration
 from edge_agent.core.notes import STICKY
 from edge_agent.inference import realtime
@@ -191,4 +191,14 @@ def answer(wire: Wire, verbs: Verbs, request: Request) -> None:
     try:
         wire.send({"re": request.id, "ok": verbs.do(request, wire)})
     except EdgeAgentError as wrong:
-        wire.send({"re": request.id, "error": wrong.what, "hint": wrong.hint})
+        wire.send(refusal(request, wrong))
+    except OSError as disk:  # a file of a package, read while it is loaded
+        wire.send(refusal(request, of_system(request.verb, disk)))
+    except MemoryError:
+        short = Overloaded(f"{request.verb}: out of memory", hint="stop what else runs here")
+        wire.send(refusal(request, short))
+
+
+def refusal(request: Request, wrong: EdgeAgentError) -> dict[str, Any]:
+    """An answer that keeps the class of the error."""
+    return {"re": request.id, "error": wrong.what, "hint": wrong.hint, "fault": fault_of(wrong)}

@@ -20,7 +20,7 @@ from edge_agent import backends, sources
 from edge_agent.core.errors import EdgeAgentError, Rejected
 from edge_agent.host import SystemClock, SystemHost
 from edge_agent.inference import realtime
-from edge_agent.inference.control import Verbs, Wire, Words, serve
+from edge_agent.inference.control import Verbs, Wire, Words, refusal, serve
 from edge_agent.inference.record import Identity
 from edge_agent.inference.runtime import Neighbours, Runtime
 from edge_agent.inference.seats import Shelf
@@ -60,7 +60,7 @@ def run_side(
             clock=clock or SystemClock(),
         )
     except EdgeAgentError as wrong:
-        wire.send({"re": request.id, "error": wrong.what, "hint": wrong.hint})
+        wire.send(refusal(request, wrong))
         return
     wire.send({"re": request.id, "ok": {}})
     try:

@@ -9,7 +9,14 @@ from typing import Any
 
 import msgspec
 
-from edge_agent.core.errors import Damaged, EdgeAgentError, LinkDown, Rejected
+from edge_agent.core.errors import (
+    BadPackage,
+    EdgeAgentError,
+    Overloaded,
+    Rejected,
+    fault_of,
+    of_system,
+)
 from edge_agent.errands import MAX_LINE_BYTES, Errand, Word, encode
 from edge_agent.installer import proving, work
 
@@ -39,17 +46,16 @@ def serve(line: socket.socket) -> int:
     try:
         errand = msgspec.json.decode(raw, type=Errand)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        _send(line, Word(kind="error", error=f"read errand: {error}"))
+        _send(line, failed(Rejected(f"read errand: {error}", hint="agent and installer differ")))
         return 1
     try:
         word = Word(kind="ok", facts=VERBS[errand.verb](errand, say))
     except EdgeAgentError as error:
-        word = failed(error, errand.verb)
+        word = failed(judged(error, errand.verb))
     except OSError as error:
-        damaged = Damaged(f"{errand.verb}: {error.strerror or error}", hint="check the disk")
-        word = failed(damaged, errand.verb)
+        word = failed(of_system(errand.verb, error))
     except MemoryError:
-        word = Word(kind="error", error=f"{errand.verb}: out of memory", weather=True)
+        word = failed(Overloaded(f"{errand.verb}: out of memory", hint="is memory short? dmesg"))
     _send(line, word)
     return 0
 
@@ -57,14 +63,17 @@ def serve(line: socket.socket) -> int:
 LASTS = frozenset({"admit", "prove"})  # their refusals speak of the package itself
 
 
-def failed(error: EdgeAgentError, verb: str) -> Word:
-    """What the road, a repository, our disk or a bound refuse may be better another time."""
+def judged(error: EdgeAgentError, verb: str) -> EdgeAgentError:
+    """A refusal of the package itself, where that is what the verb looks at."""
+    if verb in LASTS and type(error) is Rejected:
+        return BadPackage(error.what, hint=error.hint)
+    return error
+
+
+def failed(error: EdgeAgentError) -> Word:
+    """Keeps the class of the error: whoever asked has to know whose fault it was."""
     return Word(
-        kind="error",
-        error=error.what[:1000],
-        hint=error.hint[:1000],
-        weather=isinstance(error, LinkDown),
-        lasting=isinstance(error, Rejected) and verb in LASTS,
+        kind="error", error=error.what[:1000], hint=error.hint[:1000], fault=fault_of(error)
     )
 
 

@@ -17,11 +17,11 @@ from edge_agent.app import running
 from edge_agent.cli.daemon import in_threads
 from edge_agent.config.structs import Config
 from edge_agent.core.drift import Limits
-from edge_agent.core.errors import EdgeAgentError, Rejected
+from edge_agent.core.errors import EdgeAgentError, Rejected, SideDied
 from edge_agent.core.frames import Record, Result
 from edge_agent.core.manifest import Manifest
 from edge_agent.core.trial import judge_probations, judge_shadows
-from edge_agent.services.engine import Launch, SideDied
+from edge_agent.services.engine import Launch
 from edge_agent.stores.models import Models
 from tests.agents.crashing import Deadly
 from tests.agents.living import config_of, inferred, is_balanced, kill_child, stream, sums, until

@@ -23,7 +23,7 @@ from edge_agent.core.sight import Sight
 from edge_agent.core.trial import LiveCounts, Probation, ShadowCounts
 from edge_agent.errands import Errand, Place
 from edge_agent.host import SystemClock
-from edge_agent.services.rollouts import Bench, Desk, House, Keep, Live, Rollouts, Trouble
+from edge_agent.services.rollouts import Bench, Desk, House, Keep, Live, Rollouts
 from edge_agent.stores.installed import Installed
 from edge_agent.stores.package import read_manifest
 from edge_agent.stores.papers import Papers
@@ -132,7 +132,7 @@ class FakeCrew:
         self.tars: dict[str, Path] = {}
         self.desired: dict[str, Any] = {}
         self.configs: dict[str, str] = {}
-        self.wrong: dict[str, Trouble] = {}
+        self.wrong: dict[str, Exception] = {}
         self.asked: list[Errand] = []
         self.hold: dict[str, anyio.Event] = {}
 

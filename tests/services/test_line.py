@@ -10,8 +10,9 @@ import anyio.lowlevel
 import msgspec
 import pytest
 
+from edge_agent.core.errors import SideDied
 from edge_agent.orders import LENGTH
-from edge_agent.services.engine.line import Line, SideDied
+from edge_agent.services.engine.line import Line
 
 pytestmark = pytest.mark.anyio
 

@@ -10,10 +10,9 @@ import msgspec
 import pytest
 
 from edge_agent.core.edgecore import Desired, DesiredState, Tuf
-from edge_agent.core.errors import Damaged, Rejected
+from edge_agent.core.errors import Damaged, LinkDown, Rejected
 from edge_agent.core.rollout import State
 from edge_agent.errands import Errand, Place
-from edge_agent.services.rollouts import Trouble
 from edge_agent.services.rollouts.watch import watch
 from tests.services.rolling import CONFIG, NAME, WELL, SideGone, World, bad, until
 
@@ -139,7 +138,7 @@ async def test_weather_is_waited_out_and_progress_is_shown(world: World) -> None
     async with world.running() as (rollouts, _):
         await until(lambda: rollouts.models().get(NAME, {}).get("progress"))
         assert rollouts.models()[NAME]["progress"] == {"what": "bytes", "done": 1, "of": 2}
-        world.crew.wrong["fetch"] = Trouble("no source answers", weather=True)
+        world.crew.wrong["fetch"] = LinkDown("no source answers")
         world.crew.hold.pop("fetch").set()
         await until(lambda: rollouts.models()[NAME]["waits_for"])
         del world.crew.wrong["fetch"]

@@ -2,7 +2,6 @@
 
 from edge_agent.services.engine.engine import Engine
 from edge_agent.services.engine.launch import InThreads, Launch, launch_child
-from edge_agent.services.engine.line import SideDied
 from edge_agent.services.engine.taps import Rest, Tap
 
-__all__ = ["Engine", "InThreads", "Launch", "Rest", "SideDied", "Tap", "launch_child"]
+__all__ = ["Engine", "InThreads", "Launch", "Rest", "Tap", "launch_child"]

@@ -13,11 +13,11 @@ import msgspec
 
 from edge_agent import logs
 from edge_agent.config.structs import EngineConfig
-from edge_agent.core.errors import Rejected
+from edge_agent.core.errors import Rejected, SideDied
 from edge_agent.core.trial import Probation, ShadowCounts
 from edge_agent.orders import Begin, StreamOrder
 from edge_agent.services.engine.launch import Launch
-from edge_agent.services.engine.line import Heard, SideDied
+from edge_agent.services.engine.line import Heard
 from edge_agent.services.engine.side import OnRecord, Side
 from edge_agent.services.engine.taps import Rest
 

@@ -10,14 +10,10 @@ from typing import Any
 import anyio
 import msgspec
 
-from edge_agent.core.errors import EdgeAgentError, Rejected
+from edge_agent.core.errors import SideDied, raised_again
 from edge_agent.orders import LENGTH, MAX_MESSAGE_BYTES, Request
 
 Heard = Callable[[Mapping[str, Any]], None]
-
-
-class SideDied(EdgeAgentError):
-    """The inference side is gone, without having been told to stop."""
 
 
 class Line:
@@ -34,7 +30,7 @@ class Line:
     async def ask(
         self, verb: str, *, timeout_s: float, fds: Sequence[int] = (), **fields: Any
     ) -> dict[str, Any]:
-        """Raises: SideDied, Rejected."""
+        """Raises: SideDied; else what the side says, as the class that it had there."""
         self._next_id += 1
         number = self._next_id
         body = msgspec.msgpack.encode(Request(id=number, verb=verb, **fields))
@@ -51,7 +47,8 @@ class Line:
         finally:
             self._waiting.pop(number, None)
         if "error" in words:
-            raise Rejected(str(words["error"]), hint=str(words.get("hint", "")))
+            fault, hint = str(words.get("fault", "")), str(words.get("hint", ""))
+            raise raised_again(fault, str(words["error"]), hint)
         return dict(words["ok"])
 
     def _send(self, message: bytes, fds: Sequence[int]) -> None:

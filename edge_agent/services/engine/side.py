@@ -19,11 +19,11 @@ import anyio
 
 from edge_agent import logs, memory
 from edge_agent.config.structs import EngineConfig
-from edge_agent.core.errors import EdgeAgentError
+from edge_agent.core.errors import EdgeAgentError, SideDied
 from edge_agent.core.frames import AnyRecord, Signal
 from edge_agent.orders import Begin, Fresh, StreamOrder
 from edge_agent.services.engine.launch import Launch, Launched, bury, exit_code
-from edge_agent.services.engine.line import Heard, Line, SideDied
+from edge_agent.services.engine.line import Heard, Line
 from edge_agent.services.engine.taps import Board, Tap
 
 log = logs.get("engine")

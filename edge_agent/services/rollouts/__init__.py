@@ -1,7 +1,7 @@
 """Drives the rollouts of models and configuration over ports."""
 
 from edge_agent.services.rollouts.bench import Bench
-from edge_agent.services.rollouts.crew import Installers, Trouble
+from edge_agent.services.rollouts.crew import Installers
 from edge_agent.services.rollouts.desk import Desk, Handled
 from edge_agent.services.rollouts.keep import Keep
 from edge_agent.services.rollouts.ports import Crew, House, Live, Progress, Side, Store
@@ -20,5 +20,4 @@ __all__ = [
     "Rollouts",
     "Side",
     "Store",
-    "Trouble",
 ]

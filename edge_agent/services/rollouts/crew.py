@@ -15,7 +15,7 @@ import anyio
 import msgspec
 
 from edge_agent import logs
-from edge_agent.core.errors import EdgeAgentError
+from edge_agent.core.errors import LinkDown, Overloaded, of_system, raised_again
 from edge_agent.errands import MAX_LINE_BYTES, Errand, Word, encode
 from edge_agent.services.rollouts.ports import OnProgress
 
@@ -26,17 +26,6 @@ END_S: Final = 5.0
 log = logs.get("rollouts")
 
 
-class Trouble(EdgeAgentError):
-    """An errand that did not work out. weather: try again. lasting: this package will never do."""
-
-    def __init__(
-        self, message: str, *, hint: str = "", weather: bool = False, lasting: bool = False
-    ) -> None:
-        super().__init__(message, hint=hint)
-        self.weather = weather
-        self.lasting = lasting
-
-
 class Installers:
     """`ports.Crew` with real processes."""
 
@@ -44,7 +33,7 @@ class Installers:
         self._places = anyio.CapacityLimiter(MAX_INSTALLERS)
 
     async def run(self, errand: Errand, told: OnProgress) -> dict[str, object]:
-        """Raises: Trouble."""
+        """Raises: what the installer says, as the class that it had there; Overloaded, LinkDown."""
         async with self._places:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
             with ours:
@@ -54,7 +43,7 @@ class Installers:
                     with anyio.fail_after(LONGEST_S):
                         return await _asked(ours, errand, told)
                 except TimeoutError:
-                    raise Trouble(f"{errand.verb}: no end within {LONGEST_S:.0f} s") from None
+                    raise Overloaded(f"{errand.verb}: no end within {LONGEST_S:.0f} s") from None
                 finally:
                     with anyio.CancelScope(shield=True):
                         await _end(process)
@@ -63,7 +52,7 @@ class Installers:
 def _start(theirs: socket.socket) -> subprocess.Popen[bytes]:
     """From the loop's own thread: the child dies with the thread that started it.
 
-    Raises: Trouble.
+    Raises: Overloaded, Damaged.
     """
     words = [str(theirs.fileno()), str(os.getpid())]
     try:
@@ -73,7 +62,7 @@ def _start(theirs: socket.socket) -> subprocess.Popen[bytes]:
             stdin=subprocess.DEVNULL,
         )
     except OSError as error:
-        raise Trouble(f"start installer: {error.strerror}", weather=True) from error
+        raise of_system("start installer", error) from error
     finally:
         theirs.close()
 
@@ -87,13 +76,11 @@ async def _asked(ours: socket.socket, errand: Errand, told: OnProgress) -> dict[
             if word.kind == "ok":
                 return word.facts
             if word.kind == "error":
-                raise Trouble(
-                    word.error, hint=word.hint, weather=word.weather, lasting=word.lasting
-                )
+                raise raised_again(word.fault, word.error, word.hint)
             told(word.what, word.facts)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Trouble(f"{errand.verb}: the installer broke off: {error}", weather=True) from error
-    raise Trouble(f"{errand.verb}: the installer died", hint="is memory short? dmesg", weather=True)
+        raise LinkDown(f"{errand.verb}: the installer broke off: {error}") from error
+    raise Overloaded(f"{errand.verb}: the installer died", hint="is memory short? dmesg")
 
 
 async def _lines(ours: socket.socket) -> AsyncIterator[bytes]:

@@ -11,11 +11,10 @@ import anyio.to_thread
 
 from edge_agent import logs
 from edge_agent.core.desired import Pin
-from edge_agent.core.errors import EdgeAgentError, LinkDown, Rejected
+from edge_agent.core.errors import EdgeAgentError, Rejected
 from edge_agent.core.rollout import Wanted
 from edge_agent.errands import Errand
 from edge_agent.services.rollouts.bench import Bench
-from edge_agent.services.rollouts.crew import Trouble
 from edge_agent.services.rollouts.ports import Live, Package
 from edge_agent.services.rollouts.rollouts import Rollouts
 
@@ -56,11 +55,8 @@ class Desk:
             verb="adopt", place=self._bench.place, agent=self._bench.agent, model=model, file=file,
             allow_unsigned=config.allow_unsigned_local,
         )  # fmt: skip
-        try:
-            with anyio.fail_after(ADOPT_S):
-                facts = await self._bench.crew.run(errand, lambda _what, _facts: None)
-        except Trouble as trouble:
-            raise refusal(trouble) from trouble
+        with anyio.fail_after(ADOPT_S):
+            facts = await self._bench.crew.run(errand, lambda _what, _facts: None)
         if facts["unsigned"]:
             logs.audit("installed a package without signatures", model=facts["model"],
                        version=facts["version"], sha=facts["sha"])  # fmt: skip
@@ -70,10 +66,7 @@ class Desk:
 
     async def _from_stick(self, usb: str, model: str) -> Answer:
         self._must_be_on("install from a stick")
-        try:
-            plan = await self._rollouts.wishes.look(source=usb, again=True)
-        except Trouble as trouble:
-            raise refusal(trouble) from trouble
+        plan = await self._rollouts.wishes.look(source=usb, again=True)
         offers = {name: one for name, one in plan.offers.items() if model in ("", name)}
         if not offers and (note := plan.notes.get(model)):
             raise Rejected(f"install {model}: {note}", hint=f"edge-agent models pin {model} --off")
@@ -157,13 +150,6 @@ class Desk:
             raise Rejected(f"unpin {model}: it is not pinned", hint="edge-agent models list")
         await self._rollouts.wishes.pin(model, None)
         return {"model": model, "pinned": None}
-
-
-def refusal(trouble: Trouble) -> EdgeAgentError:
-    """For a person it makes a difference whether it was refused or did not work out."""
-    if trouble.weather:
-        return LinkDown(trouble.what, hint=trouble.hint)
-    return Rejected(trouble.what, hint=trouble.hint)
 
 
 class Handled:

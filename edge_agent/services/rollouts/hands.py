@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from edge_agent.core.errors import Damaged, EdgeAgentError, Rejected
+from edge_agent.core.errors import (
+    BadPackage,
+    Damaged,
+    EdgeAgentError,
+    LinkDown,
+    Overloaded,
+    Rejected,
+)
 from edge_agent.core.rollout import Do, Failed, Rollout, SideLost, State
-from edge_agent.services.rollouts.crew import Trouble
 from edge_agent.services.rollouts.fetching import Fetching
 from edge_agent.services.rollouts.settling import Settling
 from edge_agent.services.rollouts.trying import LOST, Trying
@@ -28,8 +34,10 @@ class Hands(Fetching, Trying, Settling):
         assert document.wanted is not None
         try:
             await getattr(self, f"_{order.order}")(order.turn, document.wanted, document)
-        except Trouble as trouble:
-            self._fail(order.turn, trouble, weather=trouble.weather, lasting=trouble.lasting)
+        except BadPackage as bad:
+            self._fail(order.turn, bad, lasting=True)
+        except (LinkDown, Overloaded) as short:
+            self._fail(order.turn, short, weather=True, lasting=False)
         except Rejected as refused:
             if order.order in HOLDS and self._is_lost():
                 self._say(SideLost(turn=order.turn, reason=LOST))

@@ -122,7 +122,7 @@ class Crew(Protocol):
     """Starts installers."""
 
     async def run(self, errand: Errand, told: OnProgress) -> dict[str, object]:
-        """Its facts. Raises: Trouble. Cancelling it ends the installer."""
+        """Its facts. Raises: EdgeAgentError of the class it had there; cancelling it ends it."""
         ...
 
 

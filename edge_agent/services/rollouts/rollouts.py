@@ -21,7 +21,6 @@ from edge_agent.core.rollout import Limits, Offered, Report, RollBackWanted, Rol
 from edge_agent.errands import Errand
 from edge_agent.services.rollouts import shown
 from edge_agent.services.rollouts.bench import Bench
-from edge_agent.services.rollouts.crew import Trouble
 from edge_agent.services.rollouts.drive import Drive
 from edge_agent.services.rollouts.keep import Keep
 from edge_agent.services.rollouts.ports import Progress
@@ -142,7 +141,7 @@ class Rollouts:
         try:
             with anyio.move_on_after(COLLECT_S):
                 await self._bench.crew.run(errand, lambda _what, _facts: None)
-        except Trouble as trouble:
+        except EdgeAgentError as trouble:
             log.warning("the store was not tidied", error=trouble.what)
 
     # ── what a person may ask ─────────────────────────────────────────────────────────────────

@@ -15,11 +15,10 @@ import msgspec
 from edge_agent import logs
 from edge_agent.core import desired
 from edge_agent.core.desired import Desired, Memory, Pin, Plan, Standing, WantedConfig
-from edge_agent.core.errors import Damaged, EdgeAgentError, Rejected
+from edge_agent.core.errors import EdgeAgentError, LinkDown, Rejected
 from edge_agent.core.rollout import Wanted
 from edge_agent.errands import Errand
 from edge_agent.services.rollouts.bench import Bench
-from edge_agent.services.rollouts.crew import Trouble
 from edge_agent.services.rollouts.keep import Keep
 
 LEAST_S: Final = 5.0  # between two looks, whoever hints
@@ -61,8 +60,8 @@ class Wishes:
             wait_s = self._bench.config.check_every_s
             try:
                 await self.look()
-            except Trouble as trouble:
-                wait_s = min(wait_s, WEATHER_S) if trouble.weather else wait_s
+            except EdgeAgentError as trouble:
+                wait_s = wait_s if isinstance(trouble, Rejected) else min(wait_s, WEATHER_S)
             await anyio.sleep(min(LEAST_S, wait_s))
             with anyio.move_on_after(wait_s):
                 await self._hinted.wait()
@@ -82,12 +81,12 @@ class Wishes:
             try:
                 with anyio.fail_after(ERRAND_S):
                     facts = await self._bench.crew.run(errand, lambda _what, _facts: None)
-            except (Trouble, TimeoutError) as error:
-                words = error.what if isinstance(error, Trouble) else "no answer in time"
+            except (EdgeAgentError, TimeoutError) as error:
+                words = error.what if isinstance(error, EdgeAgentError) else "no answer in time"
                 self._troubled(words)
-                if isinstance(error, Trouble):
+                if isinstance(error, EdgeAgentError):
                     raise
-                raise Trouble(words, weather=True) from None
+                raise LinkDown(words) from None
             refused = dict(facts.get("refused") or {})  # type: ignore[call-overload]
             wrong = await self._take(facts.get("desired") or {})
             self._troubled("; ".join([*map(str, refused.values()), *wrong]))
@@ -120,13 +119,10 @@ class Wishes:
         return [*wrong, *([why] if why else [])]
 
     async def _remember(self, memory: Memory) -> None:
-        """Raises: Trouble when it cannot be kept; then it does not count either."""
+        """Raises: Damaged when it cannot be kept; then it does not count either."""
         if memory == self.memory:
             return
-        try:
-            await anyio.to_thread.run_sync(self._keep.write_memory, memory)
-        except Damaged as disk:
-            raise Trouble(disk.what, hint=disk.hint, weather=True) from disk
+        await anyio.to_thread.run_sync(self._keep.write_memory, memory)
         self.memory = memory
 
     async def follow(self, *, source: str = "", again: bool = False) -> Plan:
@@ -169,7 +165,7 @@ class Wishes:
         try:
             with anyio.fail_after(ERRAND_S):
                 facts = await self._bench.crew.run(errand, lambda _what, _facts: None)
-        except (Trouble, TimeoutError) as error:
+        except (EdgeAgentError, TimeoutError) as error:
             self._troubled(str(error) or "no answer in time")
             await self._configured(wanted, "pending", self.trouble)
             return
