@@ -27,6 +27,9 @@ MAX_BYTES: Final = 32_000
 MAX_MEMORY_BYTES: Final = 128 << 10
 MAX_MODELS: Final = 64
 MAX_SHOWN: Final = 200
+MAX_HALTED: Final = 64  # models of which something is halted
+MAX_HALTS: Final = 16  # versions of one
+MAX_HALT_CHARS: Final = 200
 Text = Annotated[str, Meta(max_length=64)]
 
 
@@ -46,12 +49,30 @@ class WantedConfig(Strict, frozen=True, kw_only=True):
     sha256: Sha
 
 
-class Desired(Strict, frozen=True, kw_only=True):
+class Halt(Strict, frozen=True, kw_only=True):
+    """A version that must not run any more, whoever wanted it. reason: shown where it stops."""
+
+    sha256: Sha
+    version: Version
+    reason: Annotated[str, Meta(max_length=MAX_HALT_CHARS)] = ""
+
+
+Halts = Annotated[tuple[Halt, ...], Meta(max_length=MAX_HALTS)]
+
+
+class Desired(Strict, frozen=True, kw_only=True, omit_defaults=True):
+    """The one schema: what the hot tier writes, and what a device and its trust read.
+
+    halted: by model, the oldest first. What is left at its default isn't written, so that an agent
+    from before a field still reads every document that doesn't need it.
+    """
+
     schema: Schema
     serial: Counter
     models: Annotated[dict[Name, WantedModel], Meta(max_length=MAX_MODELS)] = {}
     config: WantedConfig | None = None
     expires: Annotated[str, Meta(max_length=40)] = ""
+    halted: Annotated[dict[Name, Halts], Meta(max_length=MAX_HALTED)] = {}
 
 
 class Pin(msgspec.Struct, frozen=True, kw_only=True):

@@ -111,32 +111,19 @@ class NeedSaid(Said, frozen=True, kw_only=True):
     have: Annotated[tuple[Id, ...], Meta(max_length=8)] = ()
 
 
-class DesiredModel(Said, frozen=True, kw_only=True):
-    version: Version
-    sha256: Sha
-    mode: Literal["swap", "shadow", "stage"] = "swap"
-    window: Annotated[str, Meta(max_length=64)] = ""
+class DesiredHint(Said, frozen=True, kw_only=True):
+    """All that a message is believed for. serial 0: it names none.
 
+    The state itself is `core.desired.Desired`; only what the repository has signed is read as one.
+    """
 
-class DesiredConfig(Said, frozen=True, kw_only=True):
-    version: Annotated[str, Meta(max_length=64)]
-    sha256: Sha
-
-
-class DesiredState(Said, frozen=True, kw_only=True):
-    """The whole wanted state of this node. A gap in `serial` is normal, a step back is refused."""
-
-    schema: Schema
-    serial: Counter
-    models: Annotated[dict[Name, DesiredModel], Meta(max_length=64)] = {}
-    config: DesiredConfig | None = None
-    expires: Annotated[str, Meta(max_length=40)] = ""
+    serial: Counter = 0
 
 
 class Desired(Said, frozen=True, kw_only=True):
-    """raw: the exact bytes, of which a signature speaks."""
+    """Something new may be wanted. raw: the exact bytes, of which a signature speaks."""
 
-    state: DesiredState
+    state: DesiredHint
     raw: bytes
 
 
@@ -258,8 +245,7 @@ def _down(topics: Topics, what: str, payload: bytes) -> Event:
             raise Rejected(f"read {topic}: expected a <= b, got {need.a} … {need.b}")
         return need
     if what == "desired":
-        state = _decode(DesiredState, topic, payload)
-        return Desired(state=state, raw=bytes(payload))
+        return Desired(state=_decode(DesiredHint, topic, payload), raw=bytes(payload))
     if what == "tuf":
         if not 0 < len(payload) <= MAX_TUF_CHARS:
             expected = f"1 to {MAX_TUF_CHARS} characters"
@@ -343,6 +329,6 @@ def _twin(verb: Literal["get", "update"], topic: str, payload: bytes) -> TwinAns
     )
 
 
-def encode(said: Ack | NeedSaid | DesiredState | dict[str, Any]) -> bytes:
+def encode(said: Ack | NeedSaid | DesiredHint | dict[str, Any]) -> bytes:
     """The JSON of what comes down; for receivers and tests."""
     return msgspec.json.encode(said)

@@ -16,6 +16,7 @@ from edge_agent.core.errors import Rejected
 from edge_agent.core.moment import Idle, is_open, waits_for
 
 A, B = "a" * 64, "b" * 64
+HALT = {"sha256": B, "version": "1.0.0", "reason": "found nothing"}
 NOW = dt.datetime(2026, 11, 25, tzinfo=dt.timezone.utc)
 
 
@@ -34,6 +35,15 @@ def test_a_whole_document_is_read() -> None:
     assert wanted.config == ds.WantedConfig(version="7", sha256=B)
 
 
+def test_what_is_halted_is_read_in_order_and_left_out_where_nothing_is() -> None:
+    wanted = read(halted={"us-chamber": [HALT, {**HALT, "sha256": A}]})
+    assert wanted.halted["us-chamber"][0] == ds.Halt(
+        sha256=B, version="1.0.0", reason="found nothing"
+    )
+    assert ds.read(msgspec.json.encode(wanted), "again") == wanted
+    assert b"halted" not in msgspec.json.encode(read())  # older agents know no such key
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [
@@ -46,6 +56,11 @@ def test_a_whole_document_is_read() -> None:
         ({"models": {"../x": {"version": "1.0.0", "sha256": A}}}, "models"),
         ({"models": {"m": {"version": "1.0.0", "sha256": A, "window": "25:00-26:00"}}}, "window"),
         ({"models": {"m": {"version": "1.0.0", "sha256": A, "mode": "force"}}}, "mode"),
+        ({"halted": {"m": [{"sha256": A, "version": "1.0.0", "until": "noon"}]}}, "until"),
+        ({"halted": {"m": [{"sha256": "x", "version": "1.0.0"}]}}, "sha256"),
+        ({"halted": {"m": [HALT] * 17}}, "length <= 16"),
+        ({"halted": {f"m{n}": [HALT] for n in range(65)}}, "length <= 64"),
+        ({"halted": {"m": [{**HALT, "reason": "x" * 201}]}}, "length <= 200"),
     ],
 )
 def test_what_is_not_understood_refuses_the_whole_document(

@@ -160,17 +160,16 @@ def test_a_need_is_read() -> None:
     assert "length <= 8" in refused("need", {**NEED, "have": ["00" * 8] * 9})
 
 
-def test_desired_state_is_typed_and_keeps_its_bytes() -> None:
+def test_a_desired_state_is_a_hint_that_is_believed_for_its_serial_alone() -> None:
     payload = json.dumps(DESIRED, indent=3).encode()
     desired = edgecore.read(TOPICS, TOPICS.down("desired"), payload)
     assert isinstance(desired, Desired)
-    assert desired.raw == payload
-    assert desired.state.serial == 12
-    assert desired.state.models["us-chamber"].mode == "shadow"
-    assert desired.state.config is not None
-    wrong = {"version": "../../etc", "sha256": "ab" * 32}
-    assert "models" in refused("desired", {**DESIRED, "models": {"us-chamber": wrong}})
-    assert "models" in refused("desired", {**DESIRED, "models": {"../x": wrong}})
+    assert (desired.state.serial, desired.raw) == (12, payload)
+    odd = {"schema": 9, "serial": 13, "models": {"../x": 1}, "only_if": "night"}
+    assert said("desired", odd).state.serial == 13
+    assert said("desired", {}).state.serial == 0
+    assert "serial" in refused("desired", {"serial": "13"})
+    assert "object" in refused("desired", [13])
 
 
 def test_tuf_metadata_comes_out_as_it_went_in() -> None:

@@ -35,7 +35,7 @@ class HotSide:
         return publish(self.house, package, say=lambda _words: None)
 
     def want(self, version: str, *, node: str = NODE, cohort: str = "", mode: str = "swap") -> int:
-        wish = wanted.Wish(name="tiny", wanted=version, mode=mode)
+        wish = wanted.wish(f"tiny={version}:{mode}")
         change = wanted.Change(models=(wish,))
         node = "" if cohort else node
         return wanted.move(self.house, change, node=node, cohort=cohort).serial

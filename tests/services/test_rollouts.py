@@ -9,7 +9,7 @@ import anyio
 import msgspec
 import pytest
 
-from edge_agent.core.edgecore import Desired, DesiredState, Tuf
+from edge_agent.core.edgecore import Desired, DesiredHint, Tuf
 from edge_agent.core.errors import Damaged, LinkDown, Rejected
 from edge_agent.core.rollout import State
 from edge_agent.errands import Errand, Place
@@ -180,9 +180,9 @@ async def test_a_message_is_a_hint_and_an_older_serial_is_none(world: World) -> 
         world.want(5, "1.1.0", world.package("1.1.0"))
         await anyio.sleep(0.05)
         looks = world.crew.verbs().count("wanted")
-        rollouts.came(Desired(state=DesiredState(schema=1, serial=0), raw=b""))
+        rollouts.came(Desired(state=DesiredHint(serial=0), raw=b""))
         assert not rollouts.wishes._hinted.is_set()
-        rollouts.came(Desired(state=DesiredState(schema=1, serial=7), raw=b"forged"))
+        rollouts.came(Desired(state=DesiredHint(serial=7), raw=b"forged"))
         assert rollouts.wishes._hinted.is_set()
         rollouts.came(Tuf(metadata=b"{}"))
         await rollouts.wishes.look()

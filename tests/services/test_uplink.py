@@ -11,7 +11,7 @@ import pytest
 
 from edge_agent.config.structs import UplinkConfig
 from edge_agent.core import edgecore
-from edge_agent.core.edgecore import Desired, DesiredState, Topics
+from edge_agent.core.edgecore import Desired, DesiredHint, Topics
 from edge_agent.core.errors import LinkDown
 from edge_agent.core.frames import Alarm, AnyRecord
 from edge_agent.links.mqtt import MqttLink
@@ -115,7 +115,7 @@ async def test_the_status_document_goes_up_and_what_is_desired_comes_down(
             with anyio.fail_after(20):
                 while not (document := await tier.document(NODE, "status")):
                     await anyio.sleep(0.05)
-            wanted = edgecore.encode(DesiredState(schema=1, serial=7))
+            wanted = edgecore.encode(DesiredHint(serial=7))
             other = MqttLink(UplinkConfig(port=broker.port), node="other")
             async with other.connect() as session:
                 await session.publish(topics.down("desired"), wanted)

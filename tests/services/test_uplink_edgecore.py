@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from edge_agent.config.structs import UplinkConfig
-from edge_agent.core.edgecore import Desired, DesiredState, Topics, Tuf
+from edge_agent.core.edgecore import Desired, DesiredHint, Topics, Tuf
 from edge_agent.core.frames import AnyRecord, Result
 from edge_agent.core.wire import armour
 from tests.broker import Broker
@@ -116,7 +116,7 @@ async def test_metadata_and_desired_state_come_down_through_edgecore(
         agent = Agent(spool, broker.port)
         async with running(agent):
             assert edgecore.send_down(TOPICS.down("tuf"), armour.arm(metadata))
-            wanted = msgspec.json.encode(DesiredState(schema=1, serial=4))
+            wanted = msgspec.json.encode(DesiredHint(serial=4))
             assert edgecore.send_down(TOPICS.down("desired"), wanted)
             assert edgecore.send_down(TOPICS.down("tuf"), metadata)  # destroyed on the way
             await agent.until(lambda: len(agent.events) == 2)

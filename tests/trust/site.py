@@ -78,8 +78,8 @@ class Site:
             draft.put(f"models-{name}", path, content, {"name": name, "version": version})
         return path
 
-    def want(self, serial: int) -> bytes:
-        body = json.dumps({"schema": 1, "serial": serial, "models": {}}).encode()
+    def want(self, serial: int, **more: Any) -> bytes:
+        body = json.dumps({"schema": 1, "serial": serial, "models": {}, **more}).encode()
         with self.house.change() as draft:
             draft.delegate("desired-ward-a", [DESIRED])
             draft.put("desired-ward-a", DESIRED, body)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,3 +81,30 @@ def test_a_forged_desired_state_is_refused_and_so_is_a_replayed_one(site: Site) 
     with refused(site, "rollback") as trust:
         trust.refresh()
         trust.desired(DESIRED)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"only_if": "night"},
+        {"expires": "tomorrow"},
+        {"models": {"tiny": {"version": "1.0.0", "sha256": "a" * 64, "window": "25:00-26:00"}}},
+    ],
+)
+@pytest.mark.parametrize("corrected", [7, 9, 10])
+def test_a_signed_state_that_is_not_understood_burns_no_serial(
+    site: Site, odd: dict[str, Any], corrected: int
+) -> None:
+    site.want(6)
+    with site.device() as trust:
+        trust.refresh()
+        trust.desired(DESIRED)
+    site.want(9, **odd)
+    with refused(site, "malformed", match=next(iter(odd))) as trust:  # and it remembers serial 6
+        trust.refresh()
+        trust.desired(DESIRED)
+    body = site.want(corrected)
+    with site.device() as trust:
+        trust.refresh()
+        assert trust.desired(DESIRED) == body
+        assert trust.memory.serials == {DESIRED: corrected}

@@ -13,7 +13,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from edge_agent.core.edgecore import DesiredState
+from edge_agent.core.desired import Desired
+from edge_agent.core.rollout.document import Mode
 
 MAX_REFUSED_SHARE: Final = 0.1
 MIN_APPLIED_SHARE: Final = 0.9
@@ -47,18 +48,21 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     """One model on its way. at: of `cohorts`, the one moved last; -1: none yet.
 
     before: what was wanted of each that was moved or is about to be; None: nothing was.
+    version, sha256: what `wanted` was found to be.
     """
 
     model: str
     wanted: str
-    mode: str
+    mode: Mode
     window: str
     cohorts: tuple[str, ...]
     at: int = -1
     state: Literal["running", "done", "held", "halted"] = "running"
     why: str = ""
     serials: dict[str, int] = {}
-    before: dict[str, DesiredState | None] = {}
+    before: dict[str, Desired | None] = {}
+    version: str = ""
+    sha256: str = ""
 
 
 class Count(msgspec.Struct, frozen=True, kw_only=True):

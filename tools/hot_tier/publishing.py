@@ -105,10 +105,17 @@ def packages(draft: Draft, name: str) -> list[dict[str, Any]]:
 def withdraw(house: Repository, name: str, version: str) -> str:
     """Nobody may install it from now on; who runs it goes on. Its sha256. Raises: Rejected."""
     with house.change() as draft:
-        sha256 = find(draft, name, version)
-        del draft.role(family(name)).targets[f"models/{name}/{sha256}.eam"]
-        draft.changed.add(family(name))
+        _, sha256 = remove(draft, name, version)
     return sha256
+
+
+def remove(draft: Draft, name: str, wanted: str) -> tuple[str, str]:
+    """No longer signed: the version and the sha256 of what that was. Raises: Rejected."""
+    sha256 = find(draft, name, wanted)
+    version = next(one["version"] for one in packages(draft, name) if one["sha256"] == sha256)
+    del draft.role(family(name)).targets[f"models/{name}/{sha256}.eam"]
+    draft.changed.add(family(name))
+    return str(version), sha256
 
 
 def find(draft: Draft, name: str, wanted: str) -> str:

@@ -23,7 +23,7 @@ from tools.hot_tier.fleet import (
     judge,
 )
 from tools.hot_tier.keys import Keys
-from tools.hot_tier.publishing import publish, withdraw
+from tools.hot_tier.publishing import find, publish, withdraw
 from tools.hot_tier.repository import Repository
 from tools.hot_tier.rotation import renew, rotate
 from tools.hot_tier.serve import serving
@@ -39,8 +39,7 @@ def add(verbs: Any) -> None:
     parser = _verb(verbs, "publish", _publish, "publish packages, with deltas from older versions")
     parser.add_argument("packages", nargs="+", type=Path, metavar="PACKAGE", help=".eam or folder")
     parser.add_argument("--deltas", type=int, default=3, metavar="N", help="from so many versions")
-    parser = _verb(verbs, "withdraw", _withdraw, "nobody may install this version any more")
-    parser.add_argument("model", metavar="NAME=VERSION")
+    _add_withdraw(verbs)
     _add_desired(verbs)
     _add_fleet(verbs)
     parser = _verb(verbs, "serve", _serve, "the repository over plain HTTP", keys=False)
@@ -73,7 +72,9 @@ def _house(options: Options) -> Repository:
     if options.keys.resolve().is_relative_to(options.repository.resolve()):
         hint = "give them a folder of their own; better, a medium of their own"
         raise ConfigError("--keys", "the keys lie in the folder that is served", hint=hint)
-    return Repository(options.repository, Keys(options.keys))
+    return Repository(
+        options.repository, Keys(options.keys), say=lambda words: _aside(options, words)
+    )
 
 
 # ── keys, signatures, packages ────────────────────────────────────────────────────────────────
@@ -113,21 +114,39 @@ def _sign(options: Options) -> int:
 def _publish(options: Options) -> int:
     house = _house(options)
     for package in options.packages:
-        done = publish(house, package, deltas=options.deltas, say=_aside)
+        done = publish(house, package, deltas=options.deltas, say=house.say)
         deltas = ", ".join(f"{size} bytes from {base}" for base, size in done.deltas.items())
         print(f"{done.name} {done.version} {done.sha256}: {done.bytes} bytes, {deltas or 'whole'}")
     return 0
 
 
-def _aside(words: str) -> None:
-    print(f"hot_tier publish: {words}", file=sys.stderr)
+def _aside(options: Options, words: str) -> None:
+    print(f"hot_tier {options.verb}: {words}", file=sys.stderr)
+
+
+def _add_withdraw(verbs: Any) -> None:
+    words = "nobody may install or run this version any more"
+    parser = _verb(verbs, "withdraw", _withdraw, words)
+    add = parser.add_argument
+    add("model", metavar="NAME=VERSION")
+    add("--reason", default="withdrawn", metavar="TEXT", help="shown where it stops running")
+    add("--keep-running", action="store_true", help="who runs it goes on; it is only not installed")
 
 
 def _withdraw(options: Options) -> int:
     name, equals, version = options.model.partition("=")
     if not equals:
         raise Rejected(f"read model {options.model!r}: expected NAME=VERSION")
-    print(f"withdrew {name} {version} {withdraw(_house(options), name, version)}")
+    house, keep = _house(options), options.keep_running
+    sha256 = find(house.open(), name, version)
+    if stages.withdrawn(house, name, sha256, options.reason, hold=keep):
+        _aside(options, f"its staged rollout is {'held' if keep else 'halted'}")
+    if keep:
+        print(f"withdrew {name} {version} {withdraw(house, name, sha256)}; who runs it goes on")
+        return 0
+    halt, paths = wanted.withdraw(house, name, sha256, options.reason)
+    where = ", ".join(paths) or "no desired state, for there is none"
+    print(f"withdrew {name} {halt.version} {sha256}; halted in {where}")
     return 0
 
 

@@ -57,7 +57,7 @@ def utc_now() -> datetime:
 
 class Repository:
     """`with Repository(folder, keys).change() as draft: draft.put(...)`. days: lifetimes by role;
-    others have that of `targets`."""
+    others have that of `targets`. say: what a change did that nobody asked for in so many words."""
 
     def __init__(
         self,
@@ -66,9 +66,11 @@ class Repository:
         *,
         now: Callable[[], datetime] = utc_now,
         days: dict[str, float] | None = None,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.folder = folder
         self.keys = keys
+        self.say = say
         self._now = now
         self._days = {**DAYS, **(days or {})}
         self.metadata = folder / "metadata"

@@ -18,8 +18,9 @@ import msgspec
 
 from edge_agent.core.errors import Damaged, Rejected
 from edge_agent.stores.files import read_bounded, write_atomic
-from tools.hot_tier import wanted
+from tools.hot_tier import halts, wanted
 from tools.hot_tier.fleet import Shares, Stage, Standing, Verdict, judge, standing
+from tools.hot_tier.publishing import find, packages
 from tools.hot_tier.repository import Repository
 
 FILE: Final = "stages.json"
@@ -81,7 +82,7 @@ def begin(house: Repository, wish: wanted.Wish, cohorts: Sequence[str], window: 
     stage = Stage(
         model=wish.name, wanted=wish.wanted, mode=wish.mode, window=window, cohorts=tuple(cohorts)
     )
-    return _moved(house, stage)
+    return _moved(house, _found(house, stage))
 
 
 def step(
@@ -104,25 +105,56 @@ def step(
 
 
 def halt(house: Repository, stage: Stage, why: str, *, hold: bool) -> Stage:
-    """No cohort follows; unless held, what was wanted before is wanted again. Raises: Rejected."""
+    """No cohort follows. Unless held, what was wanted before is wanted again where it was moved,
+    and this version must not run there any more. Raises: Rejected."""
     if not hold:
         for cohort in stage.before:
-            _back(house, stage, cohort)
+            _back(house, stage, cohort, why)
     state: Any = "held" if hold else "halted"
     return _kept(house, msgspec.structs.replace(stage, state=state, why=why))
 
 
-def _back(house: Repository, stage: Stage, cohort: str) -> None:
+def withdrawn(house: Repository, name: str, sha256: str, why: str, *, hold: bool) -> bool:
+    """Halts the staged rollout of this version, if one is under way. Raises: Rejected."""
+    stage = stages(house).get(name)
+    if stage is None or stage.state != "running" or _known(house, stage).sha256 != sha256:
+        return False
+    halt(house, stage, why, hold=hold)
+    return True
+
+
+def _back(house: Repository, stage: Stage, cohort: str, why: str) -> None:
     """Only this model goes back; what was changed beside it meanwhile stays."""
     path, _ = wanted.path_of(cohort=cohort)
     now = wanted.current(house, house.open(), path)
     before = stage.before.get(cohort)
     if now is None:
         return
+    stage = _known(house, stage)
+    if stage.sha256:
+        reason = halts.halt(stage.sha256, stage.version, why)
+        now = halts.halting(now, stage.model, reason)
     models = {name: one for name, one in now.models.items() if name != stage.model}
-    if before is not None and stage.model in before.models:
-        models[stage.model] = before.models[stage.model]
+    one = before.models.get(stage.model) if before is not None else None
+    if one is not None and not halts.is_halted(now, stage.model, one.sha256):
+        models[stage.model] = one  # unless it was withdrawn since, or is the very same
     wanted.restore(house, msgspec.structs.replace(now, models=models), cohort=cohort)
+
+
+def _known(house: Repository, stage: Stage) -> Stage:
+    """With the version and the sha256 that it is about; left empty when nobody knows any more."""
+    try:
+        return stage if stage.sha256 else _found(house, stage)
+    except Rejected:
+        return stage
+
+
+def _found(house: Repository, stage: Stage) -> Stage:
+    """Raises: Rejected when what it wants is not published."""
+    draft = house.open()
+    sha256 = find(draft, stage.model, stage.wanted)
+    versions = {one["sha256"]: str(one["version"]) for one in packages(draft, stage.model)}
+    return msgspec.structs.replace(stage, version=versions[sha256], sha256=sha256)
 
 
 def _moved(house: Repository, stage: Stage) -> Stage:

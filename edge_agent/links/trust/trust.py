@@ -12,8 +12,8 @@ from typing import Final, final
 
 import msgspec
 
-from edge_agent.core.edgecore import DesiredState
-from edge_agent.core.errors import Damaged, LinkDown, Overloaded
+from edge_agent.core import desired
+from edge_agent.core.errors import Damaged, LinkDown, Overloaded, Rejected
 from edge_agent.core.trust import Memory, Now, Refused, checked_path, seen, served
 from edge_agent.links.fetch import NotHere, Source, Sources
 from edge_agent.links.trust.session import Carrier, Session
@@ -31,7 +31,6 @@ from edge_agent.links.trust.terms import (
 )
 from edge_agent.ports import Clock, StateFile
 
-MAX_DESIRED_BYTES: Final = 32_000
 MAX_HELD_BYTES: Final = 64 << 20  # of a target that is read into memory
 
 
@@ -173,13 +172,16 @@ class Trust:
     def desired(self, path: str, *, content: bytes | None = None) -> bytes:
         """A desired state, verified and no older than any seen before; its serial is remembered.
 
+        Only that of a document which this agent reads whole: one that it refuses may be corrected
+        under whatever serial the publisher gives the correction.
+
         Raises: Refused, LinkDown, Damaged.
         """
-        body = self.read(path, MAX_DESIRED_BYTES, content=content)
+        body = self.read(path, desired.MAX_BYTES, content=content)
         try:
-            state = msgspec.json.decode(body, type=DesiredState)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise Refused("malformed", f"read {path}: {error}", hint="publish it again") from None
+            state = desired.read(body, path)
+        except Rejected as error:
+            raise Refused("malformed", error.what, hint=error.hint) from None
         self._remember(served(self._memory, path, state.serial))
         return body
 
