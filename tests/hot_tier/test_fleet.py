@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -69,8 +70,66 @@ def test_an_earlier_cohort_halts_it_too_and_says_why() -> None:
     heard = [*words("canary", "refused"), *words("ward-a", "applied")]
     verdict = judge(staged(at=1), heard, Shares())
     assert verdict.word == "halt"
-    assert verdict.why == "1 of 1 nodes of canary refused tiny 1.1.0: too slow"
+    assert verdict.why == "1 of 1 nodes of canary refused tiny 1.1.0: canary-0: too slow"
     assert judge(staged(at=2), words("ward-b", "applied"), Shares()).word == "done"
+
+
+def told(node: str, word: str, reason: str = "", **more: Any) -> Standing:
+    """As an agent says it that knows all the words."""
+    document = {
+        "desired": {"serial": 5, "target": "desired/canary.json", "state": "pending",
+                    "models": {"tiny": word}, "reasons": {"tiny": reason}, **more},
+        "models": {"tiny": {"active": "1.0.0"}},
+    }  # fmt: skip
+    return standing(node, document)
+
+
+def test_only_a_bad_package_halts_it_and_the_halt_quotes_who_says_so() -> None:
+    weather = [
+        told("a", "no-room", "disk: 3 MB free"), told("b", "unsigned"), told("c", "waiting"),
+        told("d", "memory-lost"), told("e", "pending"), told("f", "halted"),
+    ]  # fmt: skip
+    verdict = judge(staged(), weather, Shares())
+    assert verdict.word == "wait"
+    assert verdict.why == (
+        "0 of 6 nodes of canary have it: f: halted; d: memory-lost; "
+        "a: no-room: disk: 3 MB free; b: unsigned; c: waiting"
+    )
+    bad = [told("g", "refused", "golden: 0.4"), told("h", "refused-before", "golden: 0.4")]
+    verdict = judge(staged(), [*weather, *bad, told("i", "refused", "NaN")], Shares())
+    assert verdict.word == "halt"
+    assert verdict.why == (
+        "3 of 9 nodes of canary refused tiny 1.1.0: g and 1 more: golden: 0.4; i: NaN"
+    )
+
+
+@pytest.mark.parametrize("word", ["pinned", "held", "unused"])
+def test_who_is_held_is_in_neither_share(word: str) -> None:
+    held = [told(f"held-{n}", word, "an operator holds it to 1.0.0") for n in range(8)]
+    verdict = judge(staged(), [*held, told("a", "applied")], Shares())
+    assert (verdict.word, verdict.why) == (
+        "next",
+        "canary has it (8 of 9 held by a person or configuration); ward-a is next",
+    )
+    verdict = judge(staged(), [*held, told("a", "applied"), told("b", "pending")], Shares())
+    assert verdict.word == "wait"
+    assert verdict.why.startswith("1 of 2 nodes of canary have it (8 of 10 held by a person")
+    assert judge(staged(), [*held, told("a", "refused")], Shares()).word == "halt"
+
+
+def test_a_cohort_in_which_everybody_is_held_proves_nothing() -> None:
+    verdict = judge(staged(), [told("a", "pinned"), told("b", "unused")], Shares())
+    assert verdict.word == "wait"
+    assert verdict.why == ("no node of canary tries it (2 of 2 held by a person or configuration)")
+
+
+def test_an_old_agent_that_says_refused_because_a_person_holds_it_is_held() -> None:
+    document = {
+        "desired": {"serial": 5, "target": "desired/canary.json", "models": {"tiny": "refused"}},
+        "models": {"tiny": {"rollout": {"note": "an operator holds it to 1.0.0"}}},
+    }
+    verdict = judge(staged(), [standing("a", document)], Shares())
+    assert (verdict.word, verdict.counts["canary"].held) == ("wait", 1)
 
 
 @settings(max_examples=50, deadline=None)
@@ -112,6 +171,17 @@ def versions(site: Site) -> list[str]:
     return [states[f"desired/{cohort}.json"].models["tiny"].version for cohort in COHORTS]
 
 
+def halted(site: Site) -> dict[str, str]:
+    """By cohort: what of tiny must not run there."""
+    states = {one.path: one.state for one in wanted.states(site.house, site.house.open())}
+    every = {cohort: states[f"desired/{cohort}.json"].halted.get("tiny") for cohort in COHORTS}
+    return {
+        cohort: ", ".join(f"{one.version}: {one.reason}" for one in each)
+        for cohort, each in every.items()
+        if each
+    }
+
+
 def heard(stage: Stage, *each: tuple[str, str]) -> Iterable[Standing]:
     return [said(f"{c}-1", c, stage.serials.get(c, 0), word, "NaN output") for c, word in each]
 
@@ -142,6 +212,10 @@ def test_too_many_refusals_take_back_what_was_moved(site: Site) -> None:
     stage, verdict = step(site.house, stage, every, Shares(), hold=False)
     assert (stage.state, verdict.word) == ("halted", "halt")
     assert "NaN output" in stage.why
+    assert halted(site) == {
+        "canary": "1.1.0: 1 of 1 nodes of ward-a refused tiny 1.1.0: ward-a-1: NaN output",
+        "ward-a": "1.1.0: 1 of 1 nodes of ward-a refused tiny 1.1.0: ward-a-1: NaN output",
+    }
     assert versions(site) == ["1.0.0", "1.0.0", "1.0.0"]
     after = {one.path: one.state.serial for one in wanted.states(site.house, site.house.open())}
     assert [after[path] > before[path] for path in sorted(after)] == [True, True, False]
@@ -160,6 +234,7 @@ def test_a_halt_that_holds_moves_nothing(site: Site) -> None:
     stage = begin(site.house, wanted.wish("tiny=1.1.0"), COHORTS, "")
     stage, _ = step(site.house, stage, heard(stage, ("canary", "refused")), Shares(), hold=True)
     assert stage.state == "held"
+    assert halted(site) == {}
     assert versions(site) == ["1.1.0", "1.0.0", "1.0.0"]
 
 
@@ -191,7 +266,9 @@ def test_the_fleet_is_read_from_the_receivers_database_while_it_runs(
         assert main(["fleet", *where, *db]) == 3
         out = capsys.readouterr().out
         assert "cart-1: tiny 1.0.0 (desired/canary.json 4 refused) shadow: found nothing" in out
-        assert "halt: 1 of 1 nodes of canary refused tiny 1.1.0: shadow: found nothing" in out
+        assert (
+            "halt: 1 of 1 nodes of canary refused tiny 1.1.0: cart-1: shadow: found nothing" in out
+        )
         assert main(["fleet", *where, *db, "--json"]) == 3
         assert json.loads(capsys.readouterr().out)["stages"]["tiny"]["state"] == "halted"
     assert versions(site) == ["1.0.0", "1.0.0", "1.0.0"]

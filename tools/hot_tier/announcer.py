@@ -1,9 +1,9 @@
 """What goes down to the nodes by MQTT: the desired state, and the metadata that vouches for it.
 
 The way down loses messages and says nothing of it. So each node is told again, after 1, 2, 4 ... 60
-s, until its own status document names the serial as applied, refused or pending. Whoever has no
-HTTP road to the repository gets all of the metadata this way; what is larger than a message goes by
-HTTP or by stick. Decides by the time that it is given; only `load` touches the disk.
+s, until its own status document names the serial and what became of it. Whoever has no HTTP road to
+the repository gets all of the metadata this way; what is larger than a message goes by HTTP or by
+stick. Decides by the time that it is given; only `load` touches the disk.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MAX_NODES: Final = 4096
 MAX_LETTERS: Final = 256  # at a time
 MAX_LOOKS: Final = 128  # documents read at a time; acknowledgements come first
 MAX_ROOTS: Final = 16  # the newest ones; who has been away for longer asks over HTTP
-KNOWN: Final = frozenset({"applied", "refused", "pending"})
+UNKNOWN: Final = frozenset({"", "none"})  # states of a node that has no serial to speak of
 EVERY_S: Final = 1.0
 
 
@@ -118,7 +118,7 @@ class Announcer:
         found = [self._wanted[path] for path in paths if path in self._wanted]
         newest = max(found, default=None, key=lambda want: want.serial)
         said = told.standing
-        if newest is None or (said.serial >= newest.serial and said.state in KNOWN):
+        if newest is None or (said.serial >= newest.serial and said.state not in UNKNOWN):
             return None
         return newest
 

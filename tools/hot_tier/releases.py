@@ -245,8 +245,16 @@ def _show(
         models = ", ".join(f"{name} {model.active}" for name, model in one.models.items())
         where = f"{one.target or '-'} {one.serial} {one.state or '-'}"
         print(f"{one.node}: {models or 'no models'} ({where}){' ' + one.why if one.why else ''}")
+        for name in one.result:
+            print(f"  {name}: {': '.join(filter(None, (one.word(name), _why(one, name))))}")
     for name, word in words.items():
         print(f"{name} {found[name].wanted}: {word}")
+
+
+def _why(one: Standing, name: str) -> str:
+    """Of what it wants; said once where it is that of the whole document."""
+    reason = "" if one.word(name) == "applied" else one.reason(name)
+    return "" if reason == one.why else reason
 
 
 def _serve(options: Options) -> int:
