@@ -6,35 +6,63 @@ It is niced, has bounds of memory, of time on a core and on the clock, and is th
 memory runs out: a model that crashes its runtime, allocates without end or never returns does it
 here. It optimises the package's file into `engines`, runs the golden samples on the product, and
 says how far off they are. Reads the package, writes one file, opens no network.
+
+`BadPackage` is what the candidate did with what it was given. A process that somebody ended, that
+had no core, or no memory because the machine has none, says nothing about the candidate.
 """
 
 from __future__ import annotations
 
 import ctypes
+import lzma
 import os
 import resource
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zipfile
+import zlib
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 import numpy as np
 
 from edge_agent import backends
 from edge_agent.backends.engines import sweep
-from edge_agent.core.errors import BadFrame, EdgeAgentError, Rejected
+from edge_agent.core import blame
+from edge_agent.core.errors import (
+    BadFrame,
+    BadPackage,
+    Damaged,
+    EdgeAgentError,
+    Overloaded,
+    Rejected,
+    fault_of,
+    of_system,
+    raised_again,
+)
 from edge_agent.core.golden import Gap, samples, widest_gap
 from edge_agent.core.manifest import Manifest, VariantSpec
-from edge_agent.ports import Bound, Session
+from edge_agent.ports import Backend, Bound, Session
 
 NICE = 10
 PR_SET_PDEATHSIG = 1
 MAX_ANSWER_BYTES = 1 << 20
 MAX_WORDS = 300  # characters of what a process that failed said last
 TIMED_RUNS = 10
+CRASHES: Final = (
+    signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGBUS, signal.SIGFPE, signal.SIGTRAP,
+    signal.SIGSYS, signal.SIGXCPU,
+)  # fmt: skip
+"""What a process does to itself. Any other signal is somebody's: the kernel's, an operator's."""
+UNREADABLE: Final = (
+    ValueError, KeyError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error,
+    lzma.LZMAError,
+)  # fmt: skip
+"""What reading golden samples ends in when they are none."""
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +112,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     prepared: Prepared | None = None
     error: str = ""
     hint: str = ""
+    fault: str = ""
 
 
 def prepare(
@@ -100,34 +129,21 @@ def prepare(
 
     folder: of the unpacked package. sha: its id. engines: where prepared files are kept.
 
-    Raises: Rejected with what the candidate did wrong; OSError when no process can be started.
+    Raises: BadPackage with what the candidate did wrong; Overloaded, Damaged, ConfigError when it
+    had no fair trial.
     """
-    engines.mkdir(mode=0o700, parents=True, exist_ok=True)
-    sweep(engines)
-    bounds = _bounded(bounds or Bounds(), folder, manifest)
+    title = f"prepare {manifest.name} {manifest.version}"
+    try:
+        engines.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sweep(engines)
+        bounds = _bounded(bounds or Bounds(), folder, manifest)
+    except OSError as error:
+        raise of_system(title, error) from error
     order = Order(
         folder=str(folder), manifest=manifest, sha=sha, engines=str(engines), backend=backend,
         threads=threads, bounds=bounds,
     )  # fmt: skip
-    title = f"prepare {manifest.name} {manifest.version}"
-    with subprocess.Popen(
-        [sys.executable, "-m", "edge_agent.backends.prepare"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        start_new_session=True,
-    ) as process:  # fmt: skip
-        try:
-            told, said = process.communicate(msgspec.json.encode(order), bounds.wall_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            raise Rejected(
-                f"{title}: not done within {bounds.wall_s:g} s",
-                hint="the model never returns, or is far too large for this machine",
-            ) from None
-        except BaseException:
-            process.kill()
-            raise
-    return _read(title, process.returncode, told, said)
+    return _read(title, bounds, *_run(title, order))
 
 
 def _bounded(bounds: Bounds, folder: Path, manifest: Manifest) -> Bounds:
@@ -138,15 +154,107 @@ def _bounded(bounds: Bounds, folder: Path, manifest: Manifest) -> Bounds:
     return msgspec.structs.replace(bounds, memory_bytes=max(1 << 30, (512 << 20) + 8 * largest))
 
 
-def _read(title: str, code: int, told: bytes, said: bytes) -> Prepared:
+def _run(title: str, order: Order) -> tuple[int, bytes, bytes]:
+    """How the process ended, what it answered and what it said.
+
+    Raises: BadPackage, Overloaded, Damaged.
+    """
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "edge_agent.backends.prepare"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            start_new_session=True,
+        )  # fmt: skip
+    except OSError as error:
+        raise of_system(f"{title}: start its process", error) from error
+    with process:
+        try:
+            told, said = process.communicate(msgspec.json.encode(order), order.bounds.wall_s)
+        except subprocess.TimeoutExpired:
+            spent = _spent(process.pid)
+            process.kill()
+            process.communicate()
+            raise _too_long(title, order.bounds.wall_s, spent) from None
+        except BaseException:
+            process.kill()
+            raise
+    return process.returncode, told, said
+
+
+def _spent(pid: int) -> blame.Spent:
+    """Of all its threads, while it still lives."""
+    tasks = []
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        try:
+            stat = (task / "stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue  # it has ended meanwhile
+        try:
+            schedstat = (task / "schedstat").read_text(encoding="ascii")
+        except OSError:
+            schedstat = ""
+        tasks.append((schedstat, stat))
+    return blame.spent_of(tasks)
+
+
+def _too_long(title: str, wall_s: float, spent: blame.Spent) -> EdgeAgentError:
+    """The package's fault where most of the time was its own."""
+    what = f"{title}: not done within {wall_s:g} s"
+    if 2 * spent.own_us(wall_s * 1e6) >= wall_s * 1e6:
+        return BadPackage(
+            what, hint="the model never returns, or is far too large for this machine"
+        )
+    return Overloaded(
+        f"{what}, of which it had a core for {spent.ran_us / 1e6:.1f} s",
+        hint="stop what else runs here, or raise rollouts.proof_s",
+    )
+
+
+def _read(title: str, bounds: Bounds, code: int, told: bytes, said: bytes) -> Prepared:
+    """Raises: BadPackage, Overloaded, Damaged, ConfigError."""
     try:
         answer = msgspec.json.decode(told[:MAX_ANSWER_BYTES], type=Answer)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        answer = Answer(error=f"{title}: its process {_ended(code)}{_last_words(said)}")
+        answer = Answer()
     if answer.prepared is not None and code == 0:
         return answer.prepared
-    raise Rejected(answer.error or f"{title}: its process {_ended(code)}",
-                   hint=answer.hint or "check the model with golden samples")  # fmt: skip
+    if answer.error:
+        hint = answer.hint or "check the model with golden samples"
+        raise raised_again(answer.fault, answer.error, hint)
+    raise _of_end(f"{title}: its process {_ended(code)}{_last_words(said)}", bounds, code)
+
+
+def _of_end(what: str, bounds: Bounds, code: int) -> EdgeAgentError:
+    """Of a process that ended without an answer."""
+    if code >= 0:  # an error that nobody thought of: a bug, or a part of the agent is missing
+        return Damaged(what, hint="journalctl -u edge-agent -n 50; is the agent installed whole?")
+    if -code not in CRASHES:
+        return Overloaded(what, hint="somebody ended it, or memory is short: dmesg")
+    if blame.is_of_memory(what):
+        return _out_of_memory(what, bounds, _free_bytes())
+    return BadPackage(what, hint="check the model with golden samples")
+
+
+def _out_of_memory(what: str, bounds: Bounds, free_bytes: int) -> EdgeAgentError:
+    """free_bytes: what it could have had of this machine."""
+    if free_bytes < bounds.memory_bytes:
+        return Overloaded(
+            f"{what}: expected {bounds.memory_bytes >> 20} MB of free memory on this machine, got "
+            f"{free_bytes >> 20} MB",
+            hint="stop what else runs here, or lower rollouts.proof_memory_bytes",
+        )
+    return BadPackage(
+        f"{what}: expected at most {bounds.memory_bytes >> 20} MB of memory, it wanted more",
+        hint="export a smaller variant",
+    )
+
+
+def _free_bytes() -> int:
+    """Of memory, as the kernel reckons it; 0 where it does not say: then nothing is proven."""
+    try:
+        return blame.free_bytes_of(Path("/proc/meminfo").read_text(encoding="ascii")) or 0
+    except OSError:
+        return 0
 
 
 def _ended(code: int) -> str:
@@ -171,6 +279,7 @@ def _last_words(said: bytes) -> str:
 def confine(bounds: Bounds) -> None:
     """Of this process, before anything of the candidate is read. It dies with who asked for it."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a run of native code would not hear Python's
     os.nice(NICE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (bounds.cpu_s, bounds.cpu_s + 1))
@@ -182,20 +291,16 @@ def confine(bounds: Bounds) -> None:
 
 
 def work(order: Order) -> Prepared:
-    """Raises: Rejected."""
+    """Raises: Rejected, BadFrame, Overloaded, Damaged, ConfigError, OSError, MemoryError."""
     folder, engines, manifest = Path(order.folder), Path(order.engines), order.manifest
-    title = f"prepare {manifest.name} {manifest.version}"
     backend = backends.make(order.backend, threads=order.threads, engines=engines)
     since_s = time.monotonic()
-    engine = backend.prepare(folder, manifest, order.sha)
+    engine = _engine(backend, order)
     session = backend.load(folder, manifest, order.sha)
     build_ms = (time.monotonic() - since_s) * 1000
     variant = next(one for one in manifest.variants if one.name == session.variant)
-    try:
-        told = golden(session, folder, manifest, variant)
-        took_us = timed(session.bind())
-    except BadFrame as bad:
-        raise Rejected(f"{title}: {bad.what}", hint=bad.hint) from bad
+    told = golden(session, folder, manifest, variant)
+    took_us = timed(session.bind())
     return Prepared(
         variant=variant.name,
         runtime=backend.runtime(),
@@ -209,14 +314,34 @@ def work(order: Order) -> Prepared:
     )
 
 
+def _engine(backend: Backend, order: Order) -> Path | None:
+    """Raises: Rejected, Overloaded when it could not be written."""
+    folder = Path(order.folder)
+    try:
+        return backend.prepare(folder, order.manifest, order.sha)
+    except Rejected as wrong:  # runtimes say the same of a file they can't read or can't write
+        if blame.is_of_memory(wrong.what) or not _loads(backend, order):
+            raise
+        raise Overloaded(wrong.what, hint="make room on the disk of state_dir") from wrong
+
+
+def _loads(backend: Backend, order: Order) -> bool:
+    """Whether the package's own file can be used as it is."""
+    try:
+        backend.load(Path(order.folder), order.manifest, "").close()
+    except Rejected:
+        return False
+    return True
+
+
 def golden(session: Session, folder: Path, manifest: Manifest, variant: VariantSpec) -> Golden:
-    """Raises: Rejected when an output differs by more than its tolerance, BadFrame."""
+    """Raises: Rejected when an output differs by more than its tolerance, BadFrame, OSError."""
     title = f"golden samples of {manifest.name} {manifest.version} ({variant.name})"
     bound, worst = session.bind(), Gap("", 0.0, 1.0)
     try:
         with np.load(folder / variant.golden, allow_pickle=False) as held:
             found = samples({name: held[name] for name in held.files}, variant.golden)
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except UNREADABLE as error:
         raise Rejected(f"{title}: {error}", hint="pack the model again") from error
     for sample in found:
         if sample.fed.shape != bound.input_pixels.shape:
@@ -248,21 +373,46 @@ def timed(bound: Bound) -> float:
     return round(sorted(took)[len(took) // 2], 1)
 
 
+def blamed(order: Order, wrong: EdgeAgentError) -> EdgeAgentError:
+    """What the candidate is told of, as whose fault it is."""
+    title = f"prepare {order.manifest.name} {order.manifest.version}"
+    if not isinstance(wrong, (Rejected, BadFrame)):
+        return wrong
+    what = f"{title}: {wrong.what}" if isinstance(wrong, BadFrame) else wrong.what
+    if blame.is_of_memory(what):
+        return _out_of_memory(what, order.bounds, _reach_bytes())
+    return BadPackage(what, hint=wrong.hint)
+
+
+def _reach_bytes() -> int:
+    """The memory that this process could have had, but for its own bound."""
+    held_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    limit_bytes = resource.getrlimit(resource.RLIMIT_AS)[0]
+    found = _free_bytes() + held_bytes
+    return found if limit_bytes == resource.RLIM_INFINITY else min(found, limit_bytes)
+
+
+def answer(order: Order) -> Answer:
+    """Of what was asked, whatever comes of it."""
+    title = f"prepare {order.manifest.name} {order.manifest.version}"
+    try:
+        try:
+            return Answer(prepared=work(order))
+        except EdgeAgentError as wrong:
+            found = blamed(order, wrong)
+    except MemoryError:
+        found = _out_of_memory(title, order.bounds, _reach_bytes())
+    except OSError as error:
+        found = of_system(title, error)
+    return Answer(error=found.what, hint=found.hint, fault=fault_of(found))
+
+
 def main() -> int:
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
     confine(order.bounds)
-    try:
-        answer = Answer(prepared=work(order))
-    except MemoryError:
-        answer = Answer(
-            error=f"prepare {order.manifest.name} {order.manifest.version}: expected at most "
-            f"{order.bounds.memory_bytes >> 20} MB of memory, it wanted more",
-            hint="export a smaller variant",
-        )
-    except EdgeAgentError as wrong:
-        answer = Answer(error=wrong.what, hint=wrong.hint)
-    sys.stdout.buffer.write(msgspec.json.encode(answer))
-    return 0 if answer.prepared is not None else 1
+    told = answer(order)
+    sys.stdout.buffer.write(msgspec.json.encode(told))
+    return 0 if told.prepared is not None else 1
 
 
 if __name__ == "__main__":

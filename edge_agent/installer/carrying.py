@@ -53,6 +53,14 @@ def sha_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _is_there(tar: Path, target: Target) -> bool:
+    """One that the disk no longer gives is fetched anew."""
+    try:
+        return tar.stat().st_size == target.length and sha_of(tar) == target.sha256
+    except OSError:
+        return False
+
+
 class Carrier:
     """One errand's way from the sources into the store's folder for it."""
 
@@ -70,7 +78,7 @@ class Carrier:
         Raises: Rejected, LinkDown, Overloaded.
         """
         via = "full"
-        if tar.is_file() and tar.stat().st_size == target.length and sha_of(tar) == target.sha256:
+        if _is_there(tar, target):
             via = "here"  # a process that died had it already
         elif self._by_delta(target, tar):
             via = "delta"
@@ -89,7 +97,7 @@ class Carrier:
                 path = self._download(delta, tar.parent / f"delta-{blob.base[:16]}")
                 base = b"".join(self._store.pack(blob.base))
                 made = modeldelta.apply(base, path.read_bytes(), max_bytes=target.length)
-            except (Rejected, Damaged):
+            except (Rejected, Damaged, MemoryError):
                 continue
             if hashlib.sha256(made).hexdigest() == target.sha256:
                 tar.write_bytes(made)

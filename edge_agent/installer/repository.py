@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib
 import sys
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 import msgspec
 
 from edge_agent.core import package
-from edge_agent.core.errors import ConfigError, Overloaded, Rejected
+from edge_agent.core.errors import ConfigError, Overloaded, Rejected, of_system
 from edge_agent.core.manifest import parse_manifest
 from edge_agent.errands import Errand
 from edge_agent.host import SystemClock
@@ -57,6 +58,8 @@ def opened(errand: Errand) -> Iterator[tuple[Trust, Sources]]:
     try:
         bootstrap = read_bounded(Path(place.root_file), MAX_ROOT_BYTES)
     except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EISDIR):
+            raise of_system("read rollouts.root_file", error) from error
         raise ConfigError(
             "rollouts.root_file", f"read {place.root_file}: {error.strerror}",
             hint="copy the repository's 1.root.json there, as it was at enrolment",

@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 
 from edge_agent.core.errors import (
-    BadPackage,
     EdgeAgentError,
     Overloaded,
     Rejected,
@@ -51,23 +50,13 @@ def serve(line: socket.socket) -> int:
     try:
         word = Word(kind="ok", facts=VERBS[errand.verb](errand, say))
     except EdgeAgentError as error:
-        word = failed(judged(error, errand.verb))
+        word = failed(error)
     except OSError as error:
         word = failed(of_system(errand.verb, error))
     except MemoryError:
         word = failed(Overloaded(f"{errand.verb}: out of memory", hint="is memory short? dmesg"))
     _send(line, word)
     return 0
-
-
-LASTS = frozenset({"admit", "prove"})  # their refusals speak of the package itself
-
-
-def judged(error: EdgeAgentError, verb: str) -> EdgeAgentError:
-    """A refusal of the package itself, where that is what the verb looks at."""
-    if verb in LASTS and type(error) is Rejected:
-        return BadPackage(error.what, hint=error.hint)
-    return error
 
 
 def failed(error: EdgeAgentError) -> Word:

@@ -8,10 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from edge_agent.backends import engines
 from edge_agent.core.chunks import read_table
-from edge_agent.core.errors import EdgeAgentError, LinkDown, Rejected
+from edge_agent.core.errors import (
+    SHORT,
+    BadPackage,
+    Damaged,
+    EdgeAgentError,
+    LinkDown,
+    Rejected,
+    of_system,
+)
 from edge_agent.errands import MAX_CONFIG_BYTES, Errand
 from edge_agent.installer import repository
-from edge_agent.installer.carrying import Carrier, told
+from edge_agent.installer.carrying import Carrier, sha_of, told
 from edge_agent.stores.installed import Installed
 from edge_agent.stores.models import version_key
 
@@ -104,20 +112,54 @@ def check_target(errand: Errand, target: Target) -> None:
 def admit(errand: Errand, _: Say) -> dict[str, Any]:
     """Verifies and installs what was fetched.
 
-    Raises: Rejected, Damaged, Overloaded.
+    Raises: BadPackage when what was signed is no package, or one of another model; Damaged,
+    Overloaded.
     """
     store = store_of(errand)
     folder = store.folder(errand.sha)
     if folder is None:
-        tar = store.root / ".incoming" / errand.sha / TAR
-        folder = store.admit(tar, errand.sha)
+        folder = _admitted(store, store.root / ".incoming" / errand.sha / TAR, errand.sha)
     if folder.parent.name != errand.model:
-        raise Rejected(
+        raise BadPackage(
             f"install {errand.sha[:16]}: expected a package of {errand.model}, "
-            f"got one of {folder.parent.name}"
+            f"got one of {folder.parent.name}",
+            hint="publish it under its own name",
         )
     store.forget_incoming(errand.sha)
     return {}
+
+
+def _admitted(store: Installed, tar: Path, sha: str) -> Path:
+    """The folder of what lies in `tar`.
+
+    Raises: BadPackage when these are the bytes that were signed, and yet no package; Damaged when
+    they are others, or can't be read: they are then gone from here; Overloaded.
+    """
+    try:
+        return store.admit(tar, sha)
+    except (Rejected, Damaged) as wrong:
+        got = _sha_of(tar)
+        if got == sha and isinstance(wrong, Rejected):
+            raise BadPackage(wrong.what, hint=wrong.hint) from wrong
+        if got == sha:
+            raise
+        store.forget_incoming(sha)
+        raise Damaged(
+            f"install package {sha[:16]}: expected the bytes that were signed, got "
+            f"{got[:16] or 'none'}",
+            hint="it is fetched again; if that recurs, check the disk (dmesg)",
+            healable=True,
+        ) from wrong
+
+
+def _sha_of(tar: Path) -> str:
+    """Nothing when it is gone, or the disk no longer gives it. Raises: Overloaded."""
+    try:
+        return sha_of(tar)
+    except OSError as error:
+        if error.errno in SHORT:
+            raise of_system("read what was fetched", error) from error
+        return ""
 
 
 def config(errand: Errand, _: Say) -> dict[str, Any]:
@@ -138,7 +180,7 @@ def config(errand: Errand, _: Say) -> dict[str, Any]:
 def adopt(errand: Errand, say: Say) -> dict[str, Any]:
     """Installs a package from a file, if it is signed, or may be without.
 
-    Raises: Refused, Rejected, Damaged, Overloaded, LinkDown.
+    Raises: Refused, Rejected, BadPackage, Damaged, Overloaded, LinkDown.
     """
     file = Path(errand.file)
     found = repository.identify(file)
@@ -154,7 +196,7 @@ def adopt(errand: Errand, say: Say) -> dict[str, Any]:
     if store.folder(found.sha) is None:
         tar = store.reserve(found.sha, file.stat().st_size) / TAR
         repository.copy(file, tar, say)
-        store.admit(tar, found.sha)
+        _admitted(store, tar, found.sha)
         store.forget_incoming(found.sha)
     return {"model": found.name, "version": found.version, "sha": found.sha,
             "unsigned": not is_signed}  # fmt: skip

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,11 @@ from onnx import TensorProto, helper
 from edge_agent import backends
 from edge_agent.backends import engines as shelf
 from edge_agent.backends.prepare import Bounds, Prepared, prepare
-from edge_agent.core.errors import Rejected
+from edge_agent.core.errors import BadPackage, ConfigError, Damaged, EdgeAgentError, Overloaded
 from edge_agent.core.manifest import Manifest
 from edge_agent.stores.models import Models
 from tests.backends.graphs import SIZE, gray, manifest, save
+from tests.installer import rascals
 from tests.tiny import write_package
 
 STORE = Models((), shipped=False)
@@ -97,7 +100,7 @@ def test_golden_samples_that_differ_refuse_it(tmp_path: Path, engines: Path) -> 
         if passes:
             assert prove(engines, found).golden_difference == pytest.approx(off, rel=1e-2)
         else:
-            with pytest.raises(Rejected, match=r"golden samples.*within 0.001, got 0.1"):
+            with pytest.raises(BadPackage, match=r"golden samples.*within 0.001, got 0.1"):
                 prove(engines, found)
 
 
@@ -117,7 +120,7 @@ def test_a_candidate_that_is_wrong_is_refused_with_its_reason(
         wanted = np.zeros((1, 1, 48, 64), np.float32)
         np.savez(folder / "golden.npz", input_0=np.zeros((1, 48, 64, 1), np.uint8),
                  output_y_0=wanted)  # fmt: skip
-    with pytest.raises(Rejected, match=why) as refused:
+    with pytest.raises(BadPackage, match=why) as refused:
         prove(engines, (folder, spec, sha))
     assert refused.value.hint
     assert not [p for p in engines.iterdir() if p.name.startswith(".making")]
@@ -125,11 +128,11 @@ def test_a_candidate_that_is_wrong_is_refused_with_its_reason(
 
 def test_a_candidate_that_never_returns_is_ended(tmp_path: Path, engines: Path) -> None:
     found = package(tmp_path, "always")
-    with pytest.raises(Rejected, match=r"not done within 1\.5 s"):
+    with pytest.raises((BadPackage, Overloaded), match=r"not done within 1\.5 s"):
         prove(engines, found, bounds=Bounds(wall_s=1.5))
     folder = engines / ".making-left"
     folder.mkdir()
-    with pytest.raises(Rejected, match=r"SIGXCPU|SIGKILL"):
+    with pytest.raises(BadPackage, match=r"SIGXCPU|SIGKILL"):
         prove(engines, found, bounds=Bounds(cpu_s=1))
     assert not folder.exists(), "what an earlier one left is swept"
 
@@ -150,23 +153,151 @@ def test_a_candidate_that_allocates_without_end_is_refused(tmp_path: Path, engin
         {"side": np.array([30_000, 30_000], np.int64)},
     )  # fmt: skip
     np.savez(folder / "golden.npz", input_0=np.zeros(SHAPE, np.uint8))
-    with pytest.raises(Rejected, match=r"memory|allocat|ended"):
+    with pytest.raises(BadPackage, match=r"memory|allocat|ended"):
         prepare(folder, manifest(), "ab" * 32, engines, bounds=Bounds(memory_bytes=1 << 30))
 
 
 def test_a_candidate_that_kills_its_process_is_refused_with_the_signal(
     tmp_path: Path, engines: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A real process that is killed by a real signal, as a crash in a runtime would."""
+    """As a crash in a runtime would."""
+    in_its_place(monkeypatch, "os.abort()")
+    with pytest.raises(BadPackage, match=signal.Signals(signal.SIGABRT).name):
+        prove(engines, package(tmp_path))
+
+
+@contextmanager
+def on_a_loaded_core(hogs: int) -> Iterator[None]:
+    """This thread, and what it starts, share one core with others that never rest."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    endless = [sys.executable, "-c", "while True: pass"]
+    processes = [subprocess.Popen(endless, start_new_session=True) for _ in range(hogs)]
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def test_a_proof_that_had_no_core_says_nothing_of_the_package(
+    tmp_path: Path, engines: Path
+) -> None:
+    """The machine was loaded by others; a good package was refused for ever."""
+    with on_a_loaded_core(hogs=4), pytest.raises(Overloaded, match="it had a core for") as caught:
+        prove(engines, package(tmp_path, "always"), bounds=Bounds(wall_s=2.0))
+    assert "stop what else runs here" in caught.value.hint
+
+
+def in_its_place(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    """A real process that does what a runtime may do."""
     real: Callable[..., Any] = subprocess.Popen
 
-    def dying(words: list[str], **more: Any) -> Any:
-        code = "import os, sys; sys.stdin.read(); os.abort()"
-        return real([words[0], "-c", code], **more)
+    def started(words: list[str], **more: Any) -> Any:
+        return real([words[0], "-c", f"import os, sys; sys.stdin.read(); {code}"], **more)
 
-    monkeypatch.setattr(subprocess, "Popen", dying)
-    with pytest.raises(Rejected, match=signal.Signals(signal.SIGABRT).name):
+    monkeypatch.setattr(subprocess, "Popen", started)
+
+
+def test_one_that_sleeps_of_its_own_will_never_returns(
+    tmp_path: Path, engines: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_its_place(monkeypatch, "import time; time.sleep(60)")
+    with pytest.raises(BadPackage, match="not done within 2 s"):
+        prove(engines, package(tmp_path), bounds=Bounds(wall_s=2.0))
+
+
+def test_one_that_was_stopped_by_somebody_does_not(
+    tmp_path: Path, engines: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_its_place(monkeypatch, "os.kill(os.getpid(), 19)")
+    with pytest.raises(Overloaded, match="not done within 2 s"):
+        prove(engines, package(tmp_path), bounds=Bounds(wall_s=2.0))
+
+
+def test_an_error_that_nobody_thought_of_is_no_fault_of_the_package(
+    tmp_path: Path, engines: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_its_place(monkeypatch, "import nothing_of_that_name")
+    with pytest.raises(Damaged, match=r"ended with exit 1: ModuleNotFoundError"):
         prove(engines, package(tmp_path))
+
+
+def test_a_process_that_can_not_be_started_is_no_fault_of_the_package(
+    tmp_path: Path, engines: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
+    with pytest.raises(Damaged, match=r"start its process: No such file"):
+        prove(engines, package(tmp_path))
+
+
+WISHES = "os.write(2, b\"terminate called after throwing an instance of 'std::bad_alloc'\"); "
+
+
+@pytest.mark.parametrize(
+    ("bound", "blamed"), [(1 << 28, BadPackage), (1 << 60, Overloaded)], ids=["own", "machine"]
+)
+def test_who_wants_more_memory_than_its_bound_is_blamed_if_the_machine_has_that(
+    tmp_path: Path, engines: Path, monkeypatch: pytest.MonkeyPatch, bound: int,
+    blamed: type[EdgeAgentError],
+) -> None:  # fmt: skip
+    in_its_place(monkeypatch, WISHES + "os.abort()")
+    with pytest.raises(blamed, match=r"SIGABRT.*bad_alloc"):
+        prove(engines, package(tmp_path), bounds=Bounds(memory_bytes=bound))
+
+
+def test_golden_samples_of_64_gib_fail_by_memory_of_this_machine_or_by_their_bound(
+    tmp_path: Path, engines: Path
+) -> None:
+    folder, spec, sha = package(tmp_path)
+    (folder / "golden.npz").write_bytes(rascals.bomb())
+    with pytest.raises(BadPackage, match="it wanted more"):
+        prove(engines, (folder, spec, sha), bounds=Bounds(memory_bytes=1 << 30))
+
+
+@pytest.mark.parametrize("body", [b"", b"PK\3\4 no zip", b"no numpy"])
+def test_golden_samples_that_are_none_are_the_package_s_fault(
+    tmp_path: Path, engines: Path, body: bytes
+) -> None:
+    folder, spec, sha = package(tmp_path)
+    (folder / "golden.npz").write_bytes(body)
+    with pytest.raises(BadPackage, match="golden samples of tiny") as caught:
+        prove(engines, (folder, spec, sha))
+    assert caught.value.hint == "pack the model again"
+
+
+def test_a_runtime_that_this_build_lacks_is_the_configuration_s_fault(
+    tmp_path: Path, engines: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"engine\.backend"):
+        prove(engines, package(tmp_path), backend="tensorrt")
+
+
+def test_an_engine_that_finds_no_room_on_the_disk_is_no_fault_of_the_package(
+    tmp_path: Path, engines: Path
+) -> None:
+    """The runtime speaks of its serialisation then, as it does of a file that is no model."""
+    folder, _, _ = package(tmp_path)
+    code = (
+        "import sys; from pathlib import Path; from tests.backends.test_prepare import *; "
+        "folder, engines = map(Path, sys.argv[1:]); "
+        "(engines / 'else').write_bytes(b'x' * 65536); "
+        "found = (folder, STORE.manifest(folder), STORE.identity(folder)); "
+        "pytest.raises(Overloaded, prove, engines, found).match('optimise model tiny')"
+    )
+    engines.mkdir(parents=True)
+    told = subprocess.run(
+        ["unshare", "-rm", "sh", "-c",
+         'mount -t tmpfs -o size=64k tmpfs "$3" || exit 77; exec "$0" -c "$1" "$2" "$3"',
+         sys.executable, code, str(folder), str(engines)],
+        check=False, capture_output=True, text=True,
+        env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
+    )  # fmt: skip
+    if told.returncode == 77 or "unshare" in told.stderr:
+        pytest.skip("no file system may be mounted here")
+    assert told.returncode == 0, told.stderr
 
 
 def test_what_belongs_to_no_package_is_collected(tmp_path: Path, engines: Path) -> None:

@@ -151,10 +151,10 @@ def _golden(path: Path, fault: str) -> None:
         return
     np.savez_compressed(path, input_0=given, output_y_0=expected)
     if fault == "bomb":
-        path.write_bytes(_bomb())
+        path.write_bytes(bomb())
 
 
-def _bomb() -> bytes:
+def bomb() -> bytes:
     """A few bytes that say that they are 64 GiB; real ones of that kind take a while to make."""
     head, whole = io.BytesIO(), io.BytesIO()
     said = {"descr": "|u1", "fortran_order": False, "shape": (1, 1 << 18, 1 << 18, 1)}

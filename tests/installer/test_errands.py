@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,7 +11,14 @@ from typing import Any
 import anyio
 import pytest
 
-from edge_agent.core.errors import ConfigError, LinkDown, Overloaded, Rejected
+from edge_agent.core.errors import (
+    BadPackage,
+    ConfigError,
+    Damaged,
+    LinkDown,
+    Overloaded,
+    Rejected,
+)
 from edge_agent.errands import Errand, Place
 from edge_agent.installer import work
 from edge_agent.services.rollouts import Installers
@@ -181,6 +189,47 @@ async def test_an_installer_that_is_killed_is_weather_and_one_nobody_waits_for_i
             await anyio.sleep(0.01)
         group.cancel_scope.cancel()
     assert not children()
+
+
+async def test_a_download_that_went_bad_here_is_fetched_afresh(hot: HotSide, device: Path) -> None:
+    """It was said of the package, for ever."""
+    sha = hot.publish("1.1.0").sha256
+    named = {"model": "tiny", "version": "1.1.0", "sha": sha}
+    tar = device / "models" / ".incoming" / sha / work.TAR
+    for harm in ("rotten", "cut", "gone"):
+        await run(hot.errand("fetch", device, **named))
+        content = bytearray(tar.read_bytes())
+        if harm == "gone":
+            tar.unlink()
+        else:
+            content[600] ^= 1
+            tar.write_bytes(content[: -512 if harm == "cut" else None])
+        with pytest.raises(Damaged, match="expected the bytes that were signed, got"):
+            await run(hot.errand("admit", device, **named))
+        assert not tar.parent.exists()
+    facts = await run(hot.errand("fetch", device, **named))
+    assert facts["fetched_bytes"] == facts["length_bytes"]
+    await run(hot.errand("admit", device, **named))
+
+
+async def test_what_was_signed_and_is_no_package_is_a_bad_one(
+    hot: HotSide, device: Path, tmp_path: Path
+) -> None:
+    """Its bytes are right, so that whoever fetches them again gets the same."""
+    folder = rascals.write(tmp_path / "new", name="other")
+    tar, other = rascals.packed(folder)
+    junk = b"\0" * 2048
+    for body, model, words in (
+        (junk, "tiny", "read package: expected a tar|cut off|expected zeros"),
+        (tar.read_bytes(), "tiny", "expected a package of tiny, got one of other"),
+    ):
+        sha = hashlib.sha256(body).hexdigest()
+        place = device / "models" / ".incoming" / sha
+        place.mkdir(parents=True)
+        (place / work.TAR).write_bytes(body)
+        with pytest.raises(BadPackage, match=words):
+            await run(hot.errand("admit", device, model=model, version="1.0.0", sha=sha))
+    assert Installed(device / "models", limit_bytes=1 << 30).folder(other) is not None
 
 
 def children() -> list[int]:
