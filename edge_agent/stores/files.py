@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,6 +74,14 @@ class Disk:
         finally:
             os.close(descriptor)
 
+    def read(self, path: Path, max_bytes: int) -> bytes:
+        """As `read_bounded`; here so that a test can have a disk that does not read."""
+        return read_bounded(path, max_bytes)
+
+    def pause(self, seconds: float) -> None:
+        """Until what failed is tried again."""
+        time.sleep(seconds)
+
 
 DISK = Disk()
 
@@ -81,14 +91,26 @@ def write_atomic(path: Path, content: bytes, *, mode: int = 0o600, disk: Disk = 
 
     Raises: OSError; then the old content is still there and nothing else.
     """
+    with written_beside(path, content, mode=mode, disk=disk) as beside:
+        disk.rename(beside, path)
+    disk.sync_folder(path.parent)
+
+
+@contextmanager
+def written_beside(
+    path: Path, content: bytes, *, mode: int = 0o600, disk: Disk = DISK
+) -> Iterator[Path]:
+    """What `path` shall hold, flushed, in `.NAME.XXXXXXXX` beside it, for a rename over it.
+
+    Raises: OSError; then nothing of it stays, unless the power goes (`stores.leftovers`).
+    """
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     with gone_if_it_fails(beside, disk):
         with disk.create(beside, mode=0o600) as file:
             disk.write(file, content)
             os.fchmod(file.fileno(), mode)
             disk.sync(file)
-        disk.rename(beside, path)
-    disk.sync_folder(path.parent)
+        yield beside
 
 
 @contextmanager
@@ -97,7 +119,7 @@ def gone_if_it_fails(path: Path, disk: Disk = DISK) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # why it failed is what has to be said
             disk.unlink(path)
         raise
 
@@ -142,13 +164,48 @@ def sync_folder(folder: Path) -> None:
 def read_bounded(path: Path, max_bytes: int) -> bytes:
     """The content of a file, never more than `max_bytes`.
 
-    Raises: Rejected when it is larger; OSError.
+    Raises: Rejected when it is larger, or no plain file; OSError.
     """
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
         raise Rejected(f"read {path.name}: expected at most {max_bytes} bytes, got more")
     return content
+
+
+KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def open_plain(path: Path, *, doing: str = "read") -> BinaryIO:
+    """A plain file, to read. What stands in its place is refused: a pipe would be waited for, a
+    device never ends. It is looked at before it is opened, because for some devices that is enough.
+
+    Raises: Rejected; OSError.
+    """
+    _check_plain(path, doing, path.stat().st_mode)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        _check_plain(path, doing, os.fstat(descriptor).st_mode)  # exchanged in between
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _check_plain(path: Path, doing: str, mode: int) -> None:
+    if stat.S_ISREG(mode):
+        return
+    got = next((words for is_it, words in KINDS if is_it(mode)), "something else")
+    raise Rejected(
+        f"{doing} {path.name}: expected a plain file, got {got}",
+        hint="name a file, or move it away",
+    )
 
 
 def _at_its_end(name: str, flags: int) -> int:

@@ -43,9 +43,10 @@ def test_two_damaged_copies_are_damage_and_not_nothing(tmp_path: Path) -> None:
     document = Document(tmp_path, "memory")
     document.write(b"{}")
     for path in tmp_path.iterdir():
-        path.write_bytes(path.read_bytes().replace(b"{}", b"[]"))
-    with pytest.raises(Damaged, match="both copies"):
+        path.write_bytes(path.read_bytes().replace(b"{", b'{"a":1,'))
+    with pytest.raises(Damaged, match="both copies") as caught:
         document.read()
+    assert caught.value.healable
     (tmp_path / "memory.json").unlink()
     with pytest.raises(Damaged):
         document.read()
