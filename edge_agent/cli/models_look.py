@@ -20,7 +20,7 @@ from edge_agent.cli.exits import CommandError
 from edge_agent.cli.settings import config_of
 from edge_agent.cli.tables import Paint, fields, plain, size, table
 from edge_agent.config.structs import Config
-from edge_agent.core.errors import Damaged, EdgeAgentError, Rejected
+from edge_agent.core.errors import Damaged, EdgeAgentError, Overloaded, Rejected
 from edge_agent.core.manifest import HeadSpec, Manifest
 from edge_agent.stores import package
 from edge_agent.stores.models import Models, shipped_folder, version_key
@@ -79,7 +79,7 @@ class Cupboard:
     def pointers(self, name: str) -> Pointers:
         try:
             return self.shelf.pointers(name)
-        except Damaged:
+        except (Damaged, Overloaded):  # `models verify` says what is wrong
             return Pointers()
 
     def find(self, name: str, version: str) -> Found:

@@ -2,6 +2,7 @@
 
     <root>/us-chamber/<sha256>/manifest.toml ...   complete, or not there
     <root>/us-chamber/pointers.json                current and previous, replaced in one write
+    <root>/us-chamber/pointers.copy.json           the same again, see `stores.document`
     <root>/.incoming/<sha256>/                     a download, with room held for its unpacking
     <root>/.making/ .dropping/                     what a power cut may leave; `collect` sweeps it
 
@@ -14,7 +15,6 @@ Only a commit or a roll-back moves a pointer. Never decides what is wanted, nor 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -23,7 +23,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edge_agent.core.errors import Damaged, Overloaded, Rejected
+from edge_agent.core.errors import SHORT, Damaged, Overloaded, Rejected, of_system
 from edge_agent.core.package import MAX_PACKAGE_BYTES, is_sha
 from edge_agent.stores import package
 from edge_agent.stores.files import (
@@ -31,11 +31,12 @@ from edge_agent.stores.files import (
     Disk,
     gone_if_it_fails,
     make_folder,
+    open_plain,
     remove_tree,
-    write_atomic,
 )
-from edge_agent.stores.shelf import POINTERS, Package, Pointers, Shelf, children
+from edge_agent.stores.shelf import POINTERS, POINTERS_COPY, Package, Pointers, Shelf, children
 
+_LEFT = tuple(f".{name}." for name in (POINTERS, POINTERS_COPY))
 ROOM = "room"  # holds blocks of the disk until the package is unpacked into them
 KEEP_FREE_BYTES = 64 << 20  # of the disk, for whoever else writes
 LOCK_TRIES, LOCK_PAUSE_S = 1200, 0.05
@@ -56,10 +57,9 @@ class Installed(Shelf):
         keep_free_bytes: int = KEEP_FREE_BYTES,
         disk: Disk = DISK,
     ) -> None:
-        super().__init__(root)
+        super().__init__(root, disk=disk)
         self._limit_bytes = limit_bytes
         self._keep_free_bytes = keep_free_bytes
-        self._disk = disk
         self._incoming = root / ".incoming"
         self._making = root / ".making"
         self._dropping = root / ".dropping"
@@ -100,7 +100,7 @@ class Installed(Shelf):
             self._remove(self._incoming / sha / ROOM)
             make_folder(making, disk=self._disk)
             try:
-                with tar.open("rb") as file:
+                with open_plain(tar) as file:
                     manifest = package.unpack(file, making, sha, disk=self._disk)
                 return self._name(making, manifest.name, there)
             except BaseException:
@@ -117,8 +117,10 @@ class Installed(Shelf):
                 raise Rejected(f"commit model {name}: package {sha[:16]} is not installed")
             try:
                 before = self.pointers(name)
-            except Damaged:  # whose content can't be read names nothing any more
-                before = Pointers()
+            except Damaged as error:
+                if not error.healable:  # nobody can read them now: what they name is not lost
+                    raise
+                before = Pointers()  # rotten in both copies: they name nothing any more
             if before.current != sha:
                 self._point(name, Pointers(current=sha, previous=before.current))
 
@@ -203,18 +205,20 @@ class Installed(Shelf):
         return folder
 
     def _point(self, name: str, pointers: Pointers) -> None:
-        content = json.dumps({"schema": 1, **pointers._asdict()}) + "\n"
-        write_atomic(self.root / name / POINTERS, content.encode(), disk=self._disk)
+        content = json.dumps({"schema": 1, **pointers._asdict()})
+        self._document(name).write(content.encode())
 
     def _collect(self, name: str, keep: Collection[str]) -> int:
         freed = 0
         for leftover in children(self.root / name):
-            if leftover.startswith(f".{POINTERS}."):
+            if leftover.startswith(_LEFT):
                 freed += self._remove(self.root / name / leftover)
         try:
             pointed = self.pointers(name)
-        except Damaged:
+        except (Damaged, Overloaded):
             return freed  # any of them may be the one
+        with contextlib.suppress(Damaged, Overloaded):  # the next one tries again
+            self._document(name).mend()
         for sha in self.shas(name):
             if sha not in keep and sha not in pointed:
                 freed += self._drop(self.root / name / sha)
@@ -247,17 +251,16 @@ class Installed(Shelf):
             with _locked(self.root / ".lock", what):
                 yield
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise Overloaded(f"{what}: {error.strerror}", hint="free the disk") from error
-            raise Damaged(
-                f"{what}: {error.strerror}", hint=f"check {self.root}: its rights, its disk (dmesg)"
-            ) from error
+            if error.errno in SHORT:
+                raise of_system(what, error) from error
+            hint = f"check {self.root}: its rights, its disk (dmesg)"
+            raise of_system(what, error, hint) from error
 
 
 def _is_pointed(shelf: Shelf, one: Package) -> bool:
     try:
         return one.sha in shelf.pointers(one.name)
-    except Damaged:
+    except (Damaged, Overloaded):
         return True
 
 

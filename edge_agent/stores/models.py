@@ -16,12 +16,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import edge_agent
-from edge_agent.core.errors import Damaged, Rejected
+from edge_agent.core.errors import Damaged, Overloaded, Rejected
 from edge_agent.core.manifest import NAME_PATTERN, VERSION_PATTERN, Manifest
 from edge_agent.core.package import MANIFEST, is_sha
 from edge_agent.stores import package
 from edge_agent.stores.files import read_bounded
-from edge_agent.stores.shelf import Shelf, changed
+from edge_agent.stores.shelf import Pointers, Shelf, changed
 
 CURRENT = "current"
 MAX_CURRENT_BYTES = 256
@@ -53,7 +53,8 @@ class Models:
         """The folder of a package; version "" is the installed current, the folders' `current`, or
         the only one there is. Of the installed ones only current and previous are looked at.
 
-        Raises: Rejected, naming what is there; Damaged when the installed current can't be read.
+        Raises: Rejected, naming what is there; Damaged when the installed current can't be read,
+        or nobody can say just now what is.
         """
         if not _name.match(name):
             there = {}
@@ -107,25 +108,40 @@ class Models:
         return package.pack(folder, package.read_manifest(folder))
 
     def previous(self, name: str) -> Path | None:
-        """The installed version before the current one; None: there is none to read."""
+        """The installed version before the current one; None: there is none to read.
+
+        Raises: Damaged when nobody can say just now.
+        """
         if self._installed is None or not _name.match(name):
             return None
         try:
-            sha = self._installed.pointers(name).previous
-        except Damaged:
-            return None
+            sha = self._pointers(name).previous
+        except Damaged as error:
+            if not error.healable:
+                raise
+            return None  # nobody will ever read it again
         return self._installed.folder(sha)
 
     def versions(self) -> dict[str, list[str]]:
         """Every model that is there, with its versions in ascending order."""
         folders = [*self._dirs, *([self._installed.root] if self._installed else [])]
         names = {name for folder in folders for name in _children(folder) if _name.match(name)}
-        found = {name: sorted(self._folders(name), key=version_key) for name in sorted(names)}
+        found = {name: sorted(self._there(name), key=version_key) for name in sorted(names)}
         return {name: versions for name, versions in found.items() if versions}
 
-    def _folders(self, name: str) -> dict[str, Path]:
-        """Version to folder; installed ones win, then the first folder that has a version."""
-        found = self._pointed(name)
+    def _there(self, name: str) -> dict[str, Path]:
+        """As far as anybody can say; of a list it is no more than the reader's loss."""
+        try:
+            return self._folders(name)
+        except Damaged:
+            return self._folders(name, {})
+
+    def _folders(self, name: str, pointed: dict[str, Path] | None = None) -> dict[str, Path]:
+        """Version to folder; installed ones win, then the first folder that has a version.
+
+        Raises: Damaged when nobody can say just now which ones are committed.
+        """
+        found = self._pointed(name) if pointed is None else pointed
         for folder in self._dirs:
             for version in _children(folder / name):
                 place = folder / name / version
@@ -149,7 +165,7 @@ class Models:
 
         Raises: Damaged.
         """
-        current = self._installed.pointers(name).current if self._installed else ""
+        current = self._pointers(name).current
         if self._installed is None or not current:
             return None
         folder = self._installed.folder(current)
@@ -160,19 +176,34 @@ class Models:
             )
         return folder
 
+    def _pointers(self, name: str) -> Pointers:
+        """Raises: Damaged, also when this machine is short of what it takes to read them: whoever
+        asks what to run gets no answer then, rather than that nothing was installed.
+        """
+        try:
+            return self._installed.pointers(name) if self._installed else Pointers()
+        except Overloaded as error:
+            raise Damaged(error.what, hint=error.hint) from error
+
     def _pointed(self, name: str) -> dict[str, Path]:
-        """Of the installed versions those that were committed: current and previous."""
+        """Of the installed versions those that were committed: current and previous.
+
+        Raises: Damaged when nobody can say just now.
+        """
         found: dict[str, Path] = {}
         if self._installed is None:
             return found
         try:
-            pointers = self._installed.pointers(name)
+            pointers = self._pointers(name)
             for sha in (pointers.previous, pointers.current):
                 folder = self._installed.folder(sha)
                 if folder is not None:
                     found[package.read_manifest(folder).version] = folder
-        except (Damaged, Rejected):
+        except Rejected:
             return found  # told by whoever asks for the current one
+        except Damaged as error:
+            if not error.healable:
+                raise
         return found
 
     def _current(self, name: str) -> str:

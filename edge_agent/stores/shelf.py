@@ -2,6 +2,7 @@
 
     <root>/us-chamber/<sha256>/manifest.toml ...   complete, or not there
     <root>/us-chamber/pointers.json                current and previous, replaced in one write
+    <root>/us-chamber/pointers.copy.json           the same again, see `stores.document`
 
 Never changes anything: that is `stores.installed`, which says how it stays whole.
 """
@@ -16,17 +17,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from edge_agent.core.errors import Damaged, EdgeAgentError, Rejected
+from edge_agent.core.errors import Damaged, Overloaded, Rejected, of_system
 from edge_agent.core.manifest import NAME_PATTERN
 from edge_agent.core.package import is_sha
 from edge_agent.stores import package
-from edge_agent.stores.files import read_bounded
+from edge_agent.stores.document import SUFFIX, Document
+from edge_agent.stores.files import DISK, Disk
 
-POINTERS = "pointers.json"
+POINTERS, POINTERS_COPY = "pointers.json", "pointers.copy.json"
 MAX_POINTERS_BYTES = 4096
 MAX_NAMES = 4096  # names in one folder
 
 _NAME = re.compile(NAME_PATTERN)
+_POINTERS = POINTERS.removesuffix(SUFFIX)
 
 
 class Pointers(NamedTuple):
@@ -48,8 +51,9 @@ class Package(NamedTuple):
 class Shelf:
     """The read side: no method changes anything, and any process may call it at any time."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, disk: Disk = DISK) -> None:
         self.root = root
+        self._disk = disk
 
     def names(self) -> list[str]:
         """The models that were ever installed."""
@@ -67,18 +71,39 @@ class Shelf:
         return next((place for place in places if place.is_dir()), None)
 
     def pointers(self, name: str) -> Pointers:
-        """Raises: Damaged."""
-        path = self.root / name / POINTERS
+        """Raises: Damaged, and `healable` when both copies are rotten; else nobody can read them
+        just now, as with Overloaded, and nobody may guess meanwhile.
+        """
+        what = f"read which version of model {name} is current"
         try:
-            fields = json.loads(read_bounded(path, MAX_POINTERS_BYTES))
+            content = self._document(name).read()
+            if content is None:
+                return Pointers()
+            fields = json.loads(content)
             return Pointers(_sha_or_none(fields["current"]), _sha_or_none(fields["previous"]))
-        except (FileNotFoundError, NotADirectoryError):
-            return Pointers()
-        except (OSError, EdgeAgentError, ValueError, KeyError, TypeError) as error:
-            raise Damaged(
-                f"read which version of model {name} is current: {POINTERS}: {error}",
-                hint=f"install {name} again; that names its version anew",
-            ) from error
+        except Overloaded as error:
+            raise Overloaded(f"{what}: {error.what}", hint=error.hint) from error
+        except Damaged as error:
+            hint = _heal(name) if error.healable else error.hint
+            raise Damaged(f"{what}: {error.what}", hint=hint, healable=error.healable) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise Damaged(f"{what}: {error}", hint=_heal(name), healable=True) from error
+
+    def earlier(self) -> dict[str, bool]:
+        """Models that an earlier life left here; True: a version of it was committed once.
+
+        Raises: Overloaded, Damaged when nobody can look just now: that is no "none".
+        """
+        found: dict[str, bool] = {}
+        try:
+            for name in filter(_NAME.match, _listed(self.root)):
+                there = _listed(self.root / name)
+                is_committed = any(each.startswith(f"{_POINTERS}.") for each in there)
+                if is_committed or any(map(is_sha, there)):
+                    found[name] = is_committed
+        except OSError as error:
+            raise of_system(f"list {self.root.name}", error) from error
+        return found
 
     def have(self) -> list[Package]:
         """Every package whose manifest can be read."""
@@ -117,6 +142,9 @@ class Shelf:
         for _ in self.pack(sha):
             pass
 
+    def _document(self, name: str) -> Document:
+        return Document(self.root / name, _POINTERS, max_bytes=MAX_POINTERS_BYTES, disk=self._disk)
+
     def _folder(self, sha: str) -> Path:
         folder = self.folder(sha)
         if folder is None:
@@ -138,9 +166,21 @@ def changed(folder: Path, got: str) -> Damaged:
 def children(folder: Path) -> list[str]:
     """Names in a folder; none where it can't be looked into."""
     try:
-        return sorted(os.listdir(folder))[:MAX_NAMES]  # noqa: PTH208 - names are wanted, not paths
+        return _listed(folder)
     except OSError:  # whoever looks for one that has to be there says so
         return []
+
+
+def _listed(folder: Path) -> list[str]:
+    """None where there is no such folder. Raises: OSError."""
+    try:
+        return sorted(os.listdir(folder))[:MAX_NAMES]  # noqa: PTH208 - names are wanted, not paths
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _heal(name: str) -> str:
+    return f"install {name} again; that names its version anew"
 
 
 def _sha_or_none(word: Any) -> str:

@@ -10,7 +10,7 @@ import pytest
 from edge_agent.core.errors import Damaged, Overloaded, Rejected
 from edge_agent.stores.installed import Installed
 from edge_agent.stores.models import Models
-from edge_agent.stores.shelf import POINTERS, Package, Pointers, Shelf
+from edge_agent.stores.shelf import POINTERS, POINTERS_COPY, Package, Pointers, Shelf
 from tests import tiny
 from tests.core.test_package import tar_of
 from tests.faults.power import QuickDisk
@@ -316,7 +316,8 @@ def test_a_current_that_is_gone_or_unreadable_is_said_and_not_guessed(
     with pytest.raises(Damaged, match=r"its current package .* is gone"):
         models(root, made).resolve("tiny", "")
     assert models(root, made).resolve("tiny", "1.0.0") == one.folder  # asked for by number
-    (root / "tiny" / POINTERS).write_bytes(b"\0\0\0")
+    for name in (POINTERS, POINTERS_COPY):
+        (root / "tiny" / name).write_bytes(b"\0\0\0")
     with pytest.raises(Damaged, match="is current"):
         models(root, made).resolve("tiny", "")
     assert models(root, made).previous("tiny") is None
