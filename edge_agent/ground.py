@@ -18,6 +18,7 @@ from edge_agent.core.errors import ConfigError, Damaged, EdgeAgentError, Rejecte
 from edge_agent.core.manifest import Manifest
 from edge_agent.orders import ModelRef, StreamOrder
 from edge_agent.stores.files import read_bounded, write_atomic
+from edge_agent.stores.leftovers import sweep
 from edge_agent.stores.models import Models
 
 EXAM_KEY_BYTES = 32
@@ -58,6 +59,7 @@ class Ground:
                     hint="run as the service's user, or choose another folder",
                 ) from error  # fmt: skip
         self._lock = take_lock(self.state_dir)
+        sweep(self.state_dir)  # now that nobody else writes here
         self.exam_key = mint_key(self.state_dir / "exam.key")
         return self
 
