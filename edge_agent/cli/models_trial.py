@@ -25,6 +25,7 @@ from edge_agent.core.errors import EdgeAgentError, Rejected
 from edge_agent.core.golden import Gap, Sample
 from edge_agent.core.manifest import Manifest, VariantSpec
 from edge_agent.ports import Bound
+from edge_agent.stores.files import open_plain
 
 NICE = 10
 MAX_GOLDEN_BYTES = 512 << 20  # of all samples, unpacked
@@ -94,15 +95,18 @@ def read_golden(path: Path) -> list[Sample]:
     """Raises: Rejected, also for a small file that unpacks to a large one."""
     title = f"read golden samples {path.name}"
     try:
-        with zipfile.ZipFile(path) as archive:
-            total = sum(entry.file_size for entry in archive.infolist())
-        if total > MAX_GOLDEN_BYTES:
-            raise Rejected(
-                f"{title}: expected at most {MAX_GOLDEN_BYTES} bytes when unpacked, got {total}",
-                hint="fewer or smaller samples",
-            )
-        with np.load(path, allow_pickle=False) as arrays:
-            return golden.samples(arrays, path.name)
+        with open_plain(path) as file:
+            with zipfile.ZipFile(file) as archive:
+                total = sum(entry.file_size for entry in archive.infolist())
+            if total > MAX_GOLDEN_BYTES:
+                raise Rejected(
+                    f"{title}: expected at most {MAX_GOLDEN_BYTES} bytes when unpacked, "
+                    f"got {total}",
+                    hint="fewer or smaller samples",
+                )
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as arrays:
+                return golden.samples(arrays, path.name)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise Rejected(f"{title}: {error}", hint="pack the model again") from error
 

@@ -30,6 +30,7 @@ from edge_agent.core.errors import Damaged, EdgeAgentError, Rejected
 from edge_agent.core.manifest import VERSION_PATTERN, Manifest
 from edge_agent.core.package import MANIFEST, SUFFIX, is_sha, names_of
 from edge_agent.stores import package
+from edge_agent.stores.files import open_plain
 from edge_agent.stores.models import version_key
 
 MAX_WORDS = 300
@@ -161,7 +162,7 @@ def _unpacked(suspect: Suspect) -> Iterator[tuple[Path, str]]:
         manifest = package.load_manifest(suspect.path / MANIFEST, MANIFEST)
         yield suspect.path, package.identity(suspect.path, manifest)
         return
-    with suspect.path.open("rb") as file, tempfile.TemporaryDirectory(prefix="edge-agent-") as at:
+    with open_plain(suspect.path) as file, tempfile.TemporaryDirectory(prefix="edge-agent-") as at:
         sha = package.sha_of(file)
         file.seek(0)
         package.unpack(file, Path(at), sha)

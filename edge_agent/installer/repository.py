@@ -21,7 +21,7 @@ from edge_agent.errands import Errand
 from edge_agent.host import SystemClock
 from edge_agent.links.fetch import FolderSource, HttpSource, Source, Sources
 from edge_agent.stores.document import Document
-from edge_agent.stores.files import read_bounded
+from edge_agent.stores.files import open_plain, read_bounded
 from edge_agent.stores.handover import HandOver
 
 if TYPE_CHECKING:
@@ -57,11 +57,13 @@ def opened(errand: Errand) -> Iterator[tuple[Trust, Sources]]:
     sources = Sources(_sources(errand))
     try:
         bootstrap = read_bounded(Path(place.root_file), MAX_ROOT_BYTES)
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EISDIR):
+    except (OSError, Rejected) as error:
+        not_ours = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EISDIR)
+        if isinstance(error, OSError) and error.errno not in not_ours:
             raise of_system("read rollouts.root_file", error) from error
+        words = error.what if isinstance(error, Rejected) else error.strerror
         raise ConfigError(
-            "rollouts.root_file", f"read {place.root_file}: {error.strerror}",
+            "rollouts.root_file", f"read {place.root_file}: {words}",
             hint="copy the repository's 1.root.json there, as it was at enrolment",
         ) from error  # fmt: skip
     folder = Path(place.tuf)
@@ -111,9 +113,13 @@ def identify(file: Path) -> Found:
 
 
 def _plain(file: Path) -> BinaryIO:
-    if not file.is_file():
-        raise Rejected(f"install {file.name}: expected a file, got none", hint="name a .eam file")
-    return file.open("rb")
+    """Raises: Rejected, OSError."""
+    try:
+        return open_plain(file, doing="install")
+    except (FileNotFoundError, NotADirectoryError):
+        raise Rejected(
+            f"install {file.name}: expected a file, got none", hint="name a .eam file"
+        ) from None
 
 
 def with_identity(errand: Errand, found: Found) -> Errand:

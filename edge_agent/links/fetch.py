@@ -290,7 +290,11 @@ class FolderSource:
                 inside = os.open(folder, flags, dir_fd=here)
                 os.close(here)
                 here = inside
-            # O_NONBLOCK: a named pipe must not be waited for
+            # looked at first: some devices do something when they are merely opened
+            mode = os.stat(name, dir_fd=here, follow_symlinks=False).st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):  # a link is said to be one below
+                raise FileNotFoundError
+            # O_NONBLOCK: a named pipe that took its place must not be waited for
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             found = os.open(name, flags, dir_fd=here)
         finally:

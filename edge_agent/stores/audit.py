@@ -46,7 +46,9 @@ _FULL = re.compile(r"audit\.(\d{9})\.log")
 
 def log_files(folder: Path) -> list[Path]:
     """Every file of a log, oldest first. Raises: OSError."""
-    full = sorted(path for path in folder.iterdir() if _FULL.fullmatch(path.name))
+    full = sorted(
+        path for path in folder.iterdir() if _FULL.fullmatch(path.name) and path.is_file()
+    )
     live = folder / LIVE
     return [*full, *([live] if live.is_file() else [])]
 
@@ -69,7 +71,8 @@ def files_of(folder: Path) -> Iterator[tuple[str, BinaryIO]]:
     with contextlib.ExitStack() as held:
         live: BinaryIO | None = None
         with contextlib.suppress(FileNotFoundError):  # none, or just between two
-            live = held.enter_context((folder / LIVE).open("rb"))
+            if (folder / LIVE).is_file():  # a pipe in its place would be waited for
+                live = held.enter_context((folder / LIVE).open("rb"))
         for path in log_files(folder):
             if path.name == LIVE:
                 continue

@@ -15,7 +15,7 @@ from typing import Final
 
 from edge_agent.core.errors import Damaged, Rejected
 from edge_agent.core.trust import metadata_name
-from edge_agent.stores.files import write_atomic
+from edge_agent.stores.files import read_bounded, write_atomic
 
 MAX_FILES: Final = 64
 MAX_FILE_BYTES: Final = 256_000
@@ -48,8 +48,8 @@ class HandOver:
 
     def _keep(self, path: Path, content: bytes) -> None:
         self._metadata.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with contextlib.suppress(FileNotFoundError):
-            if path.read_bytes() == content:
+        with contextlib.suppress(FileNotFoundError, Rejected):  # no file is there, or none of ours
+            if read_bounded(path, MAX_FILE_BYTES) == content:
                 os.utime(path)  # said again: as good as new
                 return
         write_atomic(path, content)

@@ -17,7 +17,7 @@ from edge_agent.core import package
 from edge_agent.core.errors import Rejected
 from edge_agent.core.manifest import Manifest, parse_manifest
 from edge_agent.core.package import MANIFEST, MAX_MANIFEST_BYTES, PIECE_BYTES, Member, Piece, is_sha
-from edge_agent.stores.files import DISK, Disk, read_bounded
+from edge_agent.stores.files import DISK, Disk, open_plain, read_bounded
 
 _toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
@@ -67,7 +67,7 @@ def pack(folder: Path, manifest: Manifest) -> Iterator[bytes]:
             size = path.stat().st_size
             yield package.header(name, size)
             sent = 0
-            with path.open("rb") as file:
+            with open_plain(path, doing="pack") as file:
                 while content := file.read(min(PIECE_BYTES, size - sent)):
                     sent += len(content)
                     yield content
