@@ -101,6 +101,10 @@ class ShadowCount:
         self._live = SightCount()
         self._shadow = SightCount()
 
+    def starved(self) -> None:
+        """A frame that the machine had no memory for: missed, and nobody's error."""
+        self.taken = max(0, self.taken - 1)
+
     def book(
         self, frame: Frame, every: int, *, live: Findings, shadow: Findings, live_us: float,
         took_us: float,

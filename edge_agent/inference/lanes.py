@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from edge_agent.core.blame import is_of_memory
 from edge_agent.core.errors import BadFrame, NotFinite
 from edge_agent.core.frames import Arrays, Drop, Result
 from edge_agent.core.ring import Word
@@ -105,7 +106,9 @@ class Lane:
             findings, took_us = self._infer(stream, seat, job, fresh=fresh)
         except BadFrame as bad:
             seat.failed(fresh=fresh)
-            seat.tally.errors += 1
+            is_short = is_of_memory(bad.what)  # the machine's fault: a frame that it missed
+            seat.tally.errors += not is_short
+            seat.tally.missed += is_short
             seat.tally.nan += isinstance(bad, NotFinite)
             stream.lost(job.run, Drop.ERROR)
             self._told.problem(stream.name, "bad-result", bad.what, bad.hint)

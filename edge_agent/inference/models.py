@@ -8,10 +8,12 @@ nothing: when to swap and what the counts mean is the agent's.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 
+from edge_agent.core import blame
 from edge_agent.core.contract import check_contract
-from edge_agent.core.errors import BadFrame, Rejected
+from edge_agent.core.errors import BadFrame, BadPackage, EdgeAgentError, Overloaded, Rejected
 from edge_agent.core.trial import LiveCounts, Probation, ShadowCounts
 from edge_agent.inference import realtime
 from edge_agent.inference.seats import Loaded, Run, Seat, Shelf, StreamOptions
@@ -27,19 +29,53 @@ WARM_LIMIT_S = 10.0  # a model that takes longer on black than this is not waite
 def warm_seat(loaded: Loaded, ref: ModelRef, options: StreamOptions) -> Seat:
     """Ready to run at full speed.
 
-    Raises: Rejected when the model does not even run on black, or not in time.
+    Raises: BadPackage when the model does not even run on black, or not in time; Overloaded when
+    it had no core or no memory for it.
     """
     seat = Seat(loaded, ref.options, options)
-    alarm = threading.Timer(WARM_LIMIT_S, seat.bound.cancel)
+    is_over = threading.Event()
+
+    def end() -> None:
+        is_over.set()
+        seat.bound.cancel()
+
+    alarm = threading.Timer(WARM_LIMIT_S, end)
     alarm.daemon = True
     alarm.start()
+    from_s = time.thread_time()
     try:
         seat.warm()
     except BadFrame as bad:
-        raise Rejected(f"warm up {ref.name}: {bad.what}", hint=bad.hint) from bad
+        ran_s = time.thread_time() - from_s if is_over.is_set() else WARM_LIMIT_S
+        raise _of_warming(ref.name, bad, ran_s) from bad
     finally:
         alarm.cancel()
     return seat
+
+
+def _of_warming(model: str, bad: BadFrame, ran_s: float) -> EdgeAgentError:
+    """ran_s: how much of the limit it was on a core."""
+    if blame.is_of_memory(bad.what):
+        return Overloaded(f"warm up {model}: {bad.what}", hint="stop what else runs here")
+    if 2 * ran_s < WARM_LIMIT_S:
+        return Overloaded(
+            f"warm up {model}: not done within {WARM_LIMIT_S:g} s, of which it had a core for "
+            f"{ran_s:.1f} s",
+            hint="stop what else runs here",
+        )
+    return BadPackage(f"warm up {model}: {bad.what}", hint=bad.hint)
+
+
+def seat_beside(run: Run, stream: Stream, loaded: Loaded) -> Seat:
+    """A version that may take the place of what is live there.
+
+    Raises: BadPackage when it breaks the contract or does not run, Overloaded.
+    """
+    try:
+        check_contract(run.live.loaded.manifest, loaded.manifest)
+    except Rejected as wrong:
+        raise BadPackage(wrong.what, hint=wrong.hint) from wrong
+    return warm_seat(loaded, run.ref, stream.options)
 
 
 class Candidate:
@@ -77,10 +113,12 @@ class ModelVerbs:
     def load(self, model: str, folder: str, sha: str) -> dict[str, object]:
         """Prepares a candidate beside the live version on every stream; says how many, which.
 
-        Raises: Rejected.
+        Without a stream that runs the model it says 0.
+
+        Raises: BadPackage; Overloaded, Damaged when it had no fair trial; Rejected, OSError.
         """
         if sha in self._loading:
-            raise Rejected(f"{model}: version {sha[:16]} is being loaded", hint="wait for it")
+            raise Overloaded(f"{model}: version {sha[:16]} is being loaded", hint="wait for it")
         self._loading.add(sha)
         try:
             candidate = self._warm(model, folder, sha)
@@ -93,18 +131,21 @@ class ModelVerbs:
         return {"streams": len(candidate.seats), "version": version}
 
     def _warm(self, model: str, folder: str, sha: str) -> Candidate:
-        candidate = Candidate(self._shelf.load(folder, sha))
-        for run, stream in self.runs_of(model):
-            check_contract(run.live.loaded.manifest, candidate.loaded.manifest)
-            candidate.seats[run] = warm_seat(candidate.loaded, run.ref, stream.options)
+        loaded = self._shelf.load(folder, sha)
+        candidate = Candidate(loaded)
+        try:
+            for run, stream in self.runs_of(model):
+                candidate.seats[run] = seat_beside(run, stream, loaded)
+        except BadPackage as bad:
+            raise self._shelf.blamed(folder, loaded.manifest, sha, bad) from bad
         return candidate
 
     def unload(self, model: str, sha: str) -> None:
-        """Gives a candidate up that never went live; its shadow stops."""
-        self._candidate(model, sha)
+        """Gives a candidate up that never went live; its shadow stops. Again is harmless."""
+        if self._candidates.pop((model, sha), None) is None:
+            return
         if sha == self.shadows.sha_of(model):
             self.shadows.stop(model, self.runs_of(model))
-        del self._candidates[model, sha]
         self.tidy()
 
     def _candidate(self, model: str, sha: str) -> Candidate:
@@ -115,9 +156,10 @@ class ModelVerbs:
     def shadow(self, model: str, sha: str, every: int) -> dict[str, ShadowCounts]:
         """Runs a loaded version beside the live one: a candidate, or on trial the one before.
 
-        sha "" stops it. Returns the counts so far, of the one that runs or has just been stopped.
+        sha "" stops it; again is harmless. Returns the counts so far, of the one that runs or has
+        just been stopped.
 
-        Raises: Rejected.
+        Raises: Rejected when it is not loaded, Overloaded while no shadow can be borne.
         """
         if not sha:
             counts = self.shadows.counts(model)
@@ -143,7 +185,8 @@ class ModelVerbs:
     def swap(self, model: str, sha: str, *, trial: bool) -> dict[str, object]:
         """Between two frames, on every stream of the model; says how many, and what was live.
 
-        Raises: Rejected.
+        Raises: Rejected when it is not loaded, or another is on trial; BadPackage, Overloaded of a
+        stream that came after the load.
         """
         candidate = self._candidate(model, sha)
         if model in self._trials:
@@ -154,8 +197,7 @@ class ModelVerbs:
         runs = self.runs_of(model)
         for run, stream in runs:
             if run not in candidate.seats:  # its stream came after the load
-                check_contract(run.live.loaded.manifest, candidate.loaded.manifest)
-                candidate.seats[run] = warm_seat(candidate.loaded, run.ref, stream.options)
+                candidate.seats[run] = seat_beside(run, stream, candidate.loaded)
         self.shadows.stop(model, self.runs_of(model))
         del self._candidates[model, sha]
         if trial:
@@ -169,13 +211,12 @@ class ModelVerbs:
     def join(self, stream: Stream) -> None:
         """A stream that starts while a version is on trial takes part in it.
 
-        Raises: Rejected.
+        Raises: BadPackage, Overloaded.
         """
         for run in stream.runs:
             loaded = self._trials.get(run.name)
             if loaded is not None and loaded.sha != run.live.loaded.sha:
-                check_contract(run.live.loaded.manifest, loaded.manifest)
-                run.take_seat(warm_seat(loaded, run.ref, stream.options), trial=True)
+                run.take_seat(seat_beside(run, stream, loaded), trial=True)
 
     def commit(self, model: str) -> None:
         """The trial is over; the previous version may go."""

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.config.structs import StreamModel
-from edge_agent.core import schedule
-from edge_agent.core.errors import Overloaded
+from edge_agent.core import blame, schedule
+from edge_agent.core.errors import BadPackage, Damaged, EdgeAgentError, Overloaded, Rejected
 from edge_agent.core.frames import Calibration, Frame
 from edge_agent.core.manifest import Manifest
 from edge_agent.core.trial import LiveCounts
@@ -26,6 +26,8 @@ from edge_agent.inference.counts import LiveCount, ModelCount
 from edge_agent.inference.interpret import Findings, Interpreter
 from edge_agent.orders import ModelRef
 from edge_agent.ports import Backend, Bound, Session
+from edge_agent.stores import package
+from edge_agent.stores.shelf import changed
 
 WARM_RUNS = 3
 LOAD_TIMES = 3  # of its file a model takes while it is loaded, at most (2.2 were measured)
@@ -73,15 +75,37 @@ class Shelf:
         self._turn = threading.Lock()  # a loader works beside the control thread
 
     def load(self, folder: str, sha: str) -> Loaded:
-        """Raises: Rejected, Overloaded when the live models would be left without memory."""
+        """Raises: BadPackage when the runtime can't load it; Overloaded when there is no memory, or
+        the live models would be left without; Damaged; Rejected by its manifest; OSError.
+        """
         with self._turn:
             if sha not in self._loaded:
                 manifest = self._read_manifest(Path(folder))
                 if self._loaded:  # the first has to run, whatever there is
                     self._check_room(Path(folder), manifest)
-                session = self._backend.load(Path(folder), manifest, sha)
+                try:
+                    session = self._backend.load(Path(folder), manifest, sha)
+                except Rejected as wrong:
+                    raise self.blamed(folder, manifest, sha, wrong) from wrong
                 self._loaded[sha] = Loaded(sha=sha, manifest=manifest, session=session)
             return self._loaded[sha]
+
+    def blamed(
+        self, folder: str, manifest: Manifest, sha: str, wrong: EdgeAgentError
+    ) -> EdgeAgentError:
+        """What is wrong with a package, as whose fault it is; reads every byte of it.
+
+        One whose files are no longer what they were is our disk's.
+        """
+        if blame.is_of_memory(wrong.what):
+            return Overloaded(wrong.what, hint="stop what else runs here")
+        try:
+            got = package.identity(Path(folder), manifest)
+        except Rejected as gone:
+            return Damaged(gone.what, hint=gone.hint)
+        if got != sha:
+            return changed(Path(folder), got)
+        return BadPackage(wrong.what, hint=wrong.hint)
 
     def _check_room(self, folder: Path, manifest: Manifest) -> None:
         free = self._free_bytes()

@@ -8,6 +8,7 @@ count, never a record.
 A run that hangs can't be killed inside a process, only asked to end (`Bound.cancel`, heeded between
 two operators). So the watch declares it hung, lets go of it and asks; a thread that does not even
 then come back stays until this side is restarted. One such is borne, then shadows are refused.
+Only time that was its own counts: a machine that is loaded by others starves the shadow first.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
+from edge_agent.core import blame
 from edge_agent.core.errors import BadFrame, NotFinite
 from edge_agent.core.frames import Frame
 from edge_agent.inference import realtime
@@ -43,6 +46,14 @@ class Looked(NamedTuple):
     every: int
     findings: Findings
     took_us: float
+
+
+class Glimpse(NamedTuple):
+    """A run as the watch saw it first. since_us: which one it is."""
+
+    since_us: int
+    at_us: int
+    spent: blame.Spent
 
 
 class Shadow:
@@ -104,6 +115,7 @@ class ShadowThread:
         self._stopped_us = 0
         self._found_hung = False
         self._busy: tuple[Shadow, Seat, int] | None = None  # with whom, since when
+        self._glimpse: Glimpse | None = None
         self._thread = threading.Thread(target=self._body, name=f"shadow-{model}", daemon=True)
 
     def start(self, seats: Mapping[str, Seat], every: int) -> None:
@@ -142,14 +154,36 @@ class ShadowThread:
         if busy is None or self._stopped.is_set():
             return None
         shadow, seat, since_us = busy
+        glimpse = self._glimpse
+        if glimpse is None or glimpse.since_us != since_us:
+            self._glimpse = Glimpse(since_us, now_us, self._spent())
+            return None
         budget_us = seat.loaded.manifest.latency_budget_ms * 1000
         limit_us = max(HANG_LEAST_US, HANG_BUDGETS * budget_us)
-        if now_us - since_us <= limit_us:
+        elapsed_us = now_us - glimpse.at_us
+        if elapsed_us <= limit_us or self._own_us(glimpse, elapsed_us) <= limit_us:
             return None
         shadow.count.hung = self._found_hung = True
         shadow.count.problem = f"no answer within {limit_us / 1e6:g} s"
         self.stop()
         return shadow
+
+    def _own_us(self, glimpse: Glimpse, elapsed_us: int) -> float:
+        """Of the time since then, what was the run's to use. Starved, its frames become late."""
+        return self._spent().since(glimpse.spent).own_us(elapsed_us)
+
+    def _spent(self) -> blame.Spent:
+        """Of its thread alone; nothing of one that has ended."""
+        task = Path(f"/proc/self/task/{self._thread.native_id}")
+        try:
+            schedstat = (task / "schedstat").read_text(encoding="ascii")
+        except OSError:
+            schedstat = ""
+        try:
+            stat = (task / "stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return blame.Spent()
+        return blame.spent_of([(schedstat, stat)])
 
     # ── its own thread ────────────────────────────────────────────────────────────────────────
 
@@ -184,13 +218,19 @@ class ShadowThread:
         self._busy = (shadow, shadow.seat, self._clock.boot_us())
         try:
             work()
+        except MemoryError:
+            shadow.count.starved()
+            shadow.seat.failed(fresh=False)
         except BadFrame as bad:
             if self._stopped.is_set():
                 return  # it was asked to end, and did
+            shadow.seat.failed(fresh=False)
+            if blame.is_of_memory(bad.what):
+                shadow.count.starved()
+                return
             shadow.count.nan += isinstance(bad, NotFinite)
             shadow.count.errors += not isinstance(bad, NotFinite)
             shadow.count.problem = shadow.count.problem or bad.what
-            shadow.seat.failed(fresh=False)
         finally:
             self._busy = None
 

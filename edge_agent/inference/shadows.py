@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from edge_agent.core.errors import Rejected
+from edge_agent.core.errors import Overloaded
 from edge_agent.core.trial import ShadowCounts
 from edge_agent.inference.seats import Loaded, Run, Seat
 from edge_agent.inference.shadow import Shadow, ShadowThread
@@ -39,13 +39,13 @@ class Shadows:
     def start(self, model: str, loaded: Loaded, runs: Runs, every: int) -> None:
         """Instead of the one that may run.
 
-        Raises: Rejected while one that never came back holds on to its core and its memory.
+        Raises: Overloaded while one that never came back holds on to its core and its memory.
         """
         self.stop(model, runs)
         self._gone = [thread for thread in self._gone if thread.is_alive]
         now_us = self._clock.boot_us()
         if sum(thread.is_hung(now_us) for thread in self._gone) >= MAX_LOST:
-            raise Rejected(
+            raise Overloaded(
                 f"shadow {model}: a run of an earlier candidate never came back, its thread and "
                 "memory are still taken",
                 hint="restart the agent when the rooms are idle",

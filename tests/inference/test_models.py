@@ -9,13 +9,14 @@ import threading
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from edge_agent import backends, memory
 from edge_agent.backends.onnx import OnnxBackend, OnnxSession
-from edge_agent.core.errors import Overloaded
+from edge_agent.core.errors import BadPackage, Damaged, EdgeAgentError, Overloaded, Rejected
 from edge_agent.core.frames import Result
 from edge_agent.core.manifest import Manifest
 from edge_agent.core.trial import ShadowCounts
@@ -165,7 +166,9 @@ def test_a_candidate_that_is_no_model_is_refused_and_leaves_nothing(
     side.more(5)
     with pytest.raises(Refused, match=r"load model tiny 3\.0\.0"):
         load(side, bad)
-    for verb in ("swap", "shadow", "unload"):
+    side.ask("unload", model="tiny", sha=bad.sha)  # there is nothing to give up
+    side.ask("shadow", model="tiny", sha="", every=1)
+    for verb in ("swap", "shadow"):
         with pytest.raises(Refused, match="is not loaded"):
             side.ask(verb, model="tiny", sha=bad.sha)
     with pytest.raises(Refused, match="control verb 'dance'"):
@@ -254,6 +257,69 @@ def test_a_model_is_not_tidied_away_while_it_is_being_loaded(packages: Path) -> 
     assert not loader.is_alive()
     assert not tidier.is_alive()
     assert verbs.swap("tiny", new.sha, trial=False)["streams"] == 0
+
+
+def test_a_loader_that_is_busy_is_no_fault_of_the_package(packages: Path) -> None:
+    held = Held()
+    verbs = ModelVerbs(Shelf(held, Models((), shipped=False).manifest), list, clock=SystemClock())
+    new = ref(packages / "tiny" / "1.1.0")
+    loader = threading.Thread(target=verbs.load, args=("tiny", new.folder, new.sha))
+    loader.start()
+    assert held.loading.wait(10)
+    with pytest.raises(Overloaded, match="is being loaded"):
+        verbs.load("tiny", new.folder, new.sha)
+    held.go_on.set()
+    loader.join(10)
+
+
+class Saying(OnnxBackend):
+    """A runtime that says something of a file, as if it were the file's fault."""
+
+    words = ""
+
+    def _open(self, path: Path, title: str, options: Any) -> Any:
+        del path, options
+        raise Rejected(f"{title}: {self.words}")
+
+
+@pytest.mark.parametrize(
+    ("words", "harm", "blamed"),
+    [
+        ("Protobuf parsing failed", "", BadPackage),
+        ("Protobuf parsing failed", "rotten", Damaged),
+        ("File doesn't exist", "gone", Damaged),
+        ("Failed to allocate memory for requested buffer of size 512", "", Overloaded),
+        ("std::bad_alloc", "rotten", Overloaded),
+    ],
+)
+def test_who_is_to_blame_for_a_load_that_failed(
+    tmp_path: Path, words: str, harm: str, blamed: type[EdgeAgentError]
+) -> None:
+    folder = write_package(tmp_path)
+    model = ref(folder)
+    if harm == "gone":
+        (folder / "model.onnx").unlink()
+    elif harm:
+        content = bytearray((folder / "model.onnx").read_bytes())
+        content[len(content) // 2] ^= 1
+        (folder / "model.onnx").write_bytes(content)
+    backend = Saying()
+    backend.words = words
+    shelf = Shelf(backend, Models((), shipped=False).manifest)
+    verbs = ModelVerbs(shelf, list, clock=SystemClock())
+    with pytest.raises(blamed) as caught:
+        verbs.load("tiny", model.folder, model.sha)
+    assert type(caught.value) is blamed
+
+
+def test_no_stream_that_runs_a_model_is_no_error_of_it(packages: Path) -> None:
+    new = ref(packages / "tiny" / "1.1.0")
+    shelf = Shelf(backends.make(), Models((), shipped=False).manifest)
+    verbs = ModelVerbs(shelf, list, clock=SystemClock())
+    assert verbs.load("tiny", new.folder, new.sha) == {"streams": 0, "version": "1.1.0"}
+    verbs.unload("tiny", new.sha)
+    verbs.unload("tiny", new.sha)
+    assert verbs.shadow("tiny", "", 1) == {}
 
 
 def test_second_models_run_every_nth_frame_and_stay_out_of_the_books(
