@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from edge_agent.core.errors import Rejected
+from edge_agent.core.errors import BadPackage
 from edge_agent.core.manifest import Manifest, Ratio
 from edge_agent.core.sight import SCORE_BINS, Sight
 
@@ -42,7 +42,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     def of(self, manifest: Manifest) -> Limits:
         """With what the manifest's `[agreement]` says of frames, min_mean and max_slowdown.
 
-        Raises: Rejected when it says nonsense.
+        Raises: BadPackage when it says nonsense.
         """
         own = {key: manifest.agreement[key] for key in OWN if key in manifest.agreement}
         try:
@@ -69,7 +69,7 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def reference_of(manifest: Manifest) -> Reference:
-    """Raises: Rejected when it says nonsense."""
+    """Raises: BadPackage when it says nonsense."""
     try:
         found = msgspec.convert(manifest.reference, Reference)
     except msgspec.ValidationError as error:
@@ -79,8 +79,8 @@ def reference_of(manifest: Manifest) -> Reference:
     return found
 
 
-def _nonsense(manifest: Manifest, table: str, error: msgspec.ValidationError) -> Rejected:
-    return Rejected(
+def _nonsense(manifest: Manifest, table: str, error: msgspec.ValidationError) -> BadPackage:
+    return BadPackage(
         f"read [{table}] of manifest {manifest.name} {manifest.version}: {error}",
         hint="repack the model",
     )

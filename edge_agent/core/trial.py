@@ -6,6 +6,9 @@ enough of them the verdict is `inconclusive`; what then happens is policy, above
 figures that need no truth (`core.sight`): each has to be explained by the pictures (the live model
 shows it too) or announced by the package (`[reference]` of its manifest). A verdict is never drawn
 from how long something took unless a limit says so.
+
+A verdict is `bad` when it speaks of the package itself, wherever it is tried. Frames that are late
+because the machine is loaded by others speak of the machine: they only make it wait.
 """
 
 from __future__ import annotations
@@ -29,11 +32,15 @@ JUDGED_FROM_US = 1000.0  # below a millisecond a ratio of times is the machine's
 
 
 class Verdict(NamedTuple):
-    """code: short and stable, for records. reason: with figures, for people. Both "" on a pass."""
+    """code: short and stable, for records. reason: with figures, for people. Both "" on a pass.
+
+    bad: it is evidence against the package itself, and holds for ever.
+    """
 
     word: Word
     code: str = ""
     reason: str = ""
+    bad: bool = False
 
 
 class Stay(NamedTuple):
@@ -42,6 +49,7 @@ class Stay(NamedTuple):
     word: StayWord
     code: str = ""
     reason: str = ""
+    bad: bool = False
 
 
 class ShadowCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,7 +125,7 @@ def judge_shadow(
         _broken(counts)
         or _too_slow(counts, manifest, limits)
         or _unproven(counts, limits, elapsed_s)
-        or _disagrees(counts, limits)
+        or _disagrees(counts, manifest, limits)
         or _drifted(counts, manifest, limits)
         or Verdict("pass")
     )
@@ -134,21 +142,23 @@ def judge_shadows(
         name: judge_shadow(one, manifest, limits, elapsed_s) for name, one in counts.items()
     }
     for word in ("fail", "pass", "wait", "inconclusive"):
-        for name, verdict in verdicts.items():
-            if verdict.word == word:
-                reason = f"{name}: {verdict.reason}" if verdict.reason else ""
-                return Verdict(verdict.word, verdict.code, reason)
+        found = [(name, one) for name, one in verdicts.items() if one.word == word]
+        for name, verdict in sorted(found, key=lambda told: not told[1].bad):
+            reason = f"{name}: {verdict.reason}" if verdict.reason else ""
+            return verdict._replace(reason=reason)
     return Verdict("inconclusive", "no-stream", "no stream runs this model")
 
 
 def _broken(counts: ShadowCounts) -> Verdict | None:
     told = f" ({counts.problem})" if counts.problem else ""
     if counts.hung:
-        return Verdict("fail", "shadow-hung", f"the shadow did not come back from a frame{told}")
+        why = f"the shadow did not come back from a frame{told}"
+        return Verdict("fail", "shadow-hung", why, bad=True)
     if counts.nan:
-        return Verdict("fail", "nan", f"{counts.nan} frames with NaN or infinity{told}")
+        why = f"{counts.nan} frames with NaN or infinity{told}"
+        return Verdict("fail", "nan", why, bad=True)
     if counts.errors:
-        return Verdict("fail", "errors", f"failed on {counts.errors} frames{told}")
+        return Verdict("fail", "errors", f"failed on {counts.errors} frames{told}", bad=True)
     return None
 
 
@@ -156,7 +166,7 @@ def _too_slow(counts: ShadowCounts, manifest: Manifest, limits: Limits) -> Verdi
     if counts.frames < min(limits.settle_frames, limits.frames):
         return None
     slow = _slowness(counts.infer_us_p50, counts.live_us_p50, manifest, limits)
-    return Verdict("fail", *slow) if slow else None
+    return Verdict("fail", *slow, bad=True) if slow else None
 
 
 def _unproven(counts: ShadowCounts, limits: Limits, elapsed_s: float) -> Verdict | None:
@@ -166,24 +176,34 @@ def _unproven(counts: ShadowCounts, limits: Limits, elapsed_s: float) -> Verdict
         f"{counts.evidence_frames} of {limits.frames} frames with a finding, "
         f"{counts.both_empty} where both see nothing"
     )
+    if counts.problem:
+        reason += f" ({counts.problem})"
     if elapsed_s < limits.max_s:
         return Verdict("wait", "evidence", reason)
     return Verdict("inconclusive", "evidence", f"{reason}, within {limits.max_s:g} s")
 
 
-def _disagrees(counts: ShadowCounts, limits: Limits) -> Verdict | None:
+def _disagrees(counts: ShadowCounts, manifest: Manifest, limits: Limits) -> Verdict | None:
     if counts.agreement >= limits.min_mean:
         return None
     reason = (
         f"agreement {counts.agreement:.2f} over {counts.evidence_frames} frames with a finding, "
         f"expected at least {limits.min_mean:g}"
     )
-    return Verdict("fail", "agreement", reason)
+    return Verdict("fail", "agreement", reason, bad=_remembers_the_same(counts, manifest, limits))
 
 
 def _drifted(counts: ShadowCounts, manifest: Manifest, limits: Limits) -> Verdict | None:
     drift = drift_of(counts.shadow, counts.live, reference_of(manifest), limits)
-    return Verdict("fail", "drift", drift) if drift else None
+    if not drift:
+        return None
+    return Verdict("fail", "drift", drift, bad=_remembers_the_same(counts, manifest, limits))
+
+
+def _remembers_the_same(counts: ShadowCounts, manifest: Manifest, limits: Limits) -> bool:
+    """One that feeds itself back and misses frames sees another film than the live model."""
+    seen = counts.frames + counts.late
+    return not manifest.states or counts.late <= limits.max_missed_share * seen
 
 
 # ── probation ─────────────────────────────────────────────────────────────────────────────────
@@ -206,13 +226,16 @@ def judge_probation(
     """One stream. manifest: of the version on trial. limits: already `of` it.
 
     `ok` needs frames as well as time: a stream that stands still proves nothing and says `wait`.
+    So does one whose machine is loaded: how long that is borne is decided above. Where nothing was
+    live before, errors, NaN and lateness alone are judged.
     """
-    before, now = counts.before, counts.now
+    now, late = counts.now, _misses(counts, manifest, limits)
     wrong = (
-        _failing(before, now, limits)
-        or _slower(before, now, manifest, limits)
-        or _misses(before, now, limits)
+        _failing(counts.before, now, limits)
+        or _slower(counts, manifest, limits)
+        or (late if late is not None and late.word == "roll_back" else None)
         or _changed(counts, manifest, limits)
+        or late  # it only waits: what speaks of the package goes first
     )
     if wrong is not None:
         return wrong
@@ -229,28 +252,58 @@ def judge_probations(
         name: judge_probation(one, manifest, limits, elapsed_s) for name, one in counts.items()
     }
     for word in ("roll_back", "ok", "wait"):
-        for name, stay in stays.items():
-            if stay.word == word:
-                return Stay(stay.word, stay.code, f"{name}: {stay.reason}" if stay.reason else "")
+        found = [(name, one) for name, one in stays.items() if one.word == word]
+        for name, stay in sorted(found, key=lambda told: not told[1].bad):
+            return stay._replace(reason=f"{name}: {stay.reason}" if stay.reason else "")
     return Stay("wait", "no-stream", "no stream runs this model")
 
 
 def _failing(before: LiveCounts, now: LiveCounts, limits: Limits) -> Stay | None:
     if now.nan and not before.nan:
-        return Stay("roll_back", "nan", f"{now.nan} of {now.asked} frames with NaN or infinity")
+        why = f"{now.nan} of {now.asked} frames with NaN or infinity"
+        return Stay("roll_back", "nan", why, bad=True)
     share = now.errors / now.asked if now.asked else 0.0
     base = before.errors / before.asked if before.asked else 0.0
     if now.errors and share > base + limits.max_error_share:
-        return Stay("roll_back", "errors", f"failed on {now.errors} of {now.asked} frames")
+        why = f"failed on {now.errors} of {now.asked} frames"
+        return Stay("roll_back", "errors", why, bad=True)
     return None
 
 
-def _slower(before: LiveCounts, now: LiveCounts, manifest: Manifest, limits: Limits) -> Stay | None:
-    if now.results < limits.settle_frames:
+def _slower(counts: Probation, manifest: Manifest, limits: Limits) -> Stay | None:
+    """A budget alone is no evidence where nothing tells how fast this machine is."""
+    if counts.now.results < limits.settle_frames:
         return None
-    known = before.results >= limits.settle_frames
-    slow = _slowness(now.infer_us_p50, before.infer_us_p50 if known else None, manifest, limits)
-    return Stay("roll_back", *slow) if slow else None
+    costs = _costs(counts, limits)
+    if costs is None and not counts.before.results:
+        return None
+    took_us, live_us = costs.half if costs else (counts.now.infer_us_p50, None)
+    slow = _slowness(took_us, live_us, manifest, limits)
+    return Stay("roll_back", *slow, bad=costs is not None) if slow else None
+
+
+class Costs(NamedTuple):
+    """Of a run, in us: of the version on trial, and of the one before. half, most: p50 and p99."""
+
+    half: tuple[float, float]
+    most: tuple[float, float]
+
+
+def _costs(counts: Probation, limits: Limits) -> Costs | None:
+    """On the same frames where both see them: then whatever slows the machine slows both.
+
+    None: nothing is known of the version before.
+    """
+    before, now, beside = counts.before, counts.now, counts.beside
+    if beside is not None and beside.frames >= limits.settle_frames:
+        return Costs(
+            (beside.live_us_p50, beside.infer_us_p50), (beside.live_us_p99, beside.infer_us_p99)
+        )
+    if before.results >= limits.settle_frames:
+        return Costs(
+            (now.infer_us_p50, before.infer_us_p50), (now.infer_us_p99, before.infer_us_p99)
+        )
+    return None
 
 
 def _slowness(
@@ -275,7 +328,8 @@ def _slowness(
     )
 
 
-def _misses(before: LiveCounts, now: LiveCounts, limits: Limits) -> Stay | None:
+def _misses(counts: Probation, manifest: Manifest, limits: Limits) -> Stay | None:
+    before, now = counts.before, counts.now
     if now.results + now.missed < limits.settle_frames:
         return None
     more = now.missed_share - before.missed_share
@@ -285,11 +339,27 @@ def _misses(before: LiveCounts, now: LiveCounts, limits: Limits) -> Stay | None:
         f"{now.missed_share:.0%} of the frames too late, before {before.missed_share:.0%}, "
         f"expected at most {limits.max_missed_share:.0%} more"
     )
-    return Stay("roll_back", "deadline", reason)
+    if _explains_lateness(counts, manifest, limits):
+        return Stay("roll_back", "deadline", reason, bad=True)
+    return Stay("wait", "loaded", f"{reason}; not for its own runs: the machine is loaded")
+
+
+def _explains_lateness(counts: Probation, manifest: Manifest, limits: Limits) -> bool:
+    """Whether its runs themselves take longer, in time on a core where that can be told."""
+    budget_us = manifest.latency_budget_ms * 1000
+    costs = _costs(counts, limits)
+    if costs is None:
+        return counts.now.infer_us_p99 > budget_us
+    half_us, most_us = (max(JUDGED_FROM_US, LEEWAY * base) for _, base in costs)
+    return costs.half[0] > half_us or costs.most[0] > max(most_us, budget_us)
 
 
 def _changed(counts: Probation, manifest: Manifest, limits: Limits) -> Stay | None:
-    """Frames of another hour explain any rate of findings: it is judged on the same frames only."""
+    """Frames of another hour explain any rate of findings: it is judged on the same frames only.
+
+    The version before looks at some of the frames only: one that feeds itself back sees another
+    film then, and what it says is reason enough to go back, but proves nothing.
+    """
     reference, beside = reference_of(manifest), counts.beside
     if beside is not None and beside.evidence_frames >= limits.frames:
         if beside.agreement < limits.min_mean:
@@ -297,10 +367,10 @@ def _changed(counts: Probation, manifest: Manifest, limits: Limits) -> Stay | No
                 f"agreement with the version before fell to {beside.agreement:.2f} over "
                 f"{beside.evidence_frames} frames, expected at least {limits.min_mean:g}"
             )
-            return Stay("roll_back", "agreement", reason)
+            return Stay("roll_back", "agreement", reason, bad=not manifest.states)
         drift = drift_of(beside.live, beside.shadow, reference, limits)
-        return Stay("roll_back", "drift", drift) if drift else None
+        return Stay("roll_back", "drift", drift, bad=not manifest.states) if drift else None
     if min(counts.before.sight.findings, counts.now.sight.findings) < limits.probation_frames:
         return None
     drift = held_drift_of(counts.now.sight, counts.before.sight, reference, limits)
-    return Stay("roll_back", "drift", drift) if drift else None
+    return Stay("roll_back", "drift", drift, bad=True) if drift else None

@@ -101,9 +101,10 @@ class ShadowCount:
         self._live = SightCount()
         self._shadow = SightCount()
 
-    def starved(self) -> None:
-        """A frame that the machine had no memory for: missed, and nobody's error."""
+    def skip(self, why: str) -> None:
+        """A frame that was taken and could not be looked at, by no fault of the model: `late`."""
         self.taken = max(0, self.taken - 1)
+        self.problem = self.problem or why
 
     def book(
         self, frame: Frame, every: int, *, live: Findings, shadow: Findings, live_us: float,

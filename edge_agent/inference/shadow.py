@@ -219,14 +219,14 @@ class ShadowThread:
         try:
             work()
         except MemoryError:
-            shadow.count.starved()
+            shadow.count.skip("out of memory")
             shadow.seat.failed(fresh=False)
         except BadFrame as bad:
             if self._stopped.is_set():
                 return  # it was asked to end, and did
             shadow.seat.failed(fresh=False)
             if blame.is_of_memory(bad.what):
-                shadow.count.starved()
+                shadow.count.skip(bad.what)
                 return
             shadow.count.nan += isinstance(bad, NotFinite)
             shadow.count.errors += not isinstance(bad, NotFinite)
@@ -246,7 +246,11 @@ def look(shadow: Shadow, looked: Looked) -> None:
     seat, frame = shadow.seat, looked.frame
     seat.begin(looked.at_us)
     roi = seat.region(frame)
-    seat.bound.fill(frame, roi)
+    try:
+        seat.bound.fill(frame, roi)
+    except BadFrame as bad:  # of the frame or its region, which are the stream's
+        shadow.count.skip(bad.what)
+        return
     now_ns = run_clock(seat)
     from_ns = now_ns()
     with realtime.heavy():

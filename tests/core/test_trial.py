@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.core.drift import Limits, reference_of
-from edge_agent.core.errors import Rejected
-from edge_agent.core.manifest import Manifest
+from edge_agent.core.errors import BadPackage
+from edge_agent.core.manifest import Manifest, StateSpec
 from edge_agent.core.sight import Glance, Sight, SightCount
 from edge_agent.core.trial import (
     LiveCounts,
@@ -58,6 +58,10 @@ def told(counts: ShadowCounts, elapsed_s: float = 1.0, spec: Manifest = PLAIN) -
     return judge_shadow(counts, spec, LIMITS, elapsed_s)[:2]
 
 
+def is_bad(**more: Any) -> bool:
+    return judge_shadow(shadow(**more), PLAIN, LIMITS, 1.0).bad
+
+
 def stays(elapsed_s: float = 60.0, **fields: Any) -> tuple[str, str]:
     return judge_probation(Probation(**({"before": live(), "now": live()} | fields)), PLAIN, LIMITS,
                            elapsed_s)[:2]  # fmt: skip
@@ -84,6 +88,7 @@ def test_a_candidate_that_agrees_where_there_is_something_to_see_passes() -> Non
 )
 def test_a_candidate_is_refused_for_one_thing_alone(wrong: dict[str, Any], code: str) -> None:
     assert told(shadow(**wrong)) == ("fail", code)
+    assert is_bad(**wrong), "and that holds for ever"
     words = judge_shadow(shadow(**wrong), PLAIN, LIMITS, 1.0).reason
     assert words
     assert any(figure.isdigit() for figure in words) or code == "shadow-hung"
@@ -97,6 +102,7 @@ def test_two_models_that_both_see_nothing_prove_nothing() -> None:
     )  # fmt: skip
     assert told(blind, 99.0) == ("wait", "evidence")
     assert told(blind, 100.0) == ("inconclusive", "evidence")
+    assert not judge_shadow(blind, PLAIN, LIMITS, 100.0).bad
 
 
 def test_what_hurts_is_told_before_there_is_evidence() -> None:
@@ -121,9 +127,9 @@ def test_a_package_says_its_own_floor_and_evidence_and_no_more() -> None:
     assert (own.frames, own.min_mean, own.max_slowdown) == (7, 0.9, 4)
     assert own.max_s == LIMITS.max_s
     for nonsense in ({"frames": "many"}, {"min_mean": 2.0}, {"max_slowdown": 0.1}):
-        with pytest.raises(Rejected, match=r"\[agreement\]"):
+        with pytest.raises(BadPackage, match=r"\[agreement\]"):
             LIMITS.of(manifest(agreement=nonsense))
-    with pytest.raises(Rejected, match=r"\[reference\]"):
+    with pytest.raises(BadPackage, match=r"\[reference\]"):
         reference_of(manifest(reference={"flicker": "none"}))
 
 
@@ -151,13 +157,98 @@ def test_a_trial_ends_well_with_frames_and_time() -> None:
         ({"errors": 30}, "errors"),
         ({"results": 0, "errors": 1}, "errors"),
         ({"infer_us_p50": 15_000.0}, "latency-ratio"),
-        ({"missed": 200}, "deadline"),
+        ({"missed": 200, "infer_us_p50": 7000.0}, "deadline"),
+        ({"missed": 200, "infer_us_p99": 150_000.0}, "deadline"),
         ({"sight": sight(1000, 800, area_sum=240.0)}, "drift"),
     ],
 )
 def test_a_trial_is_taken_back_for_one_thing_alone(now: dict[str, Any], code: str) -> None:
     before = live(sight=sight(1000, 800, area_sum=80.0))
     assert stays(before=before, now=live(**now)) == ("roll_back", code)
+    counts = Probation(before=before, now=live(**now))
+    assert judge_probation(counts, PLAIN, LIMITS, 60.0).bad
+
+
+LATE: dict[str, Any] = {"results": 500, "missed": 500}
+QUICK: dict[str, Any] = {"frames": 100, "live_us_p50": 5000.0, "infer_us_p50": 5000.0}
+
+
+@pytest.mark.parametrize(
+    ("counts", "word", "code", "bad", "who"),
+    [
+        ({"now": live(**LATE)}, "wait", "loaded", False, "the machine: its runs are as quick"),
+        ({"now": live(**LATE, infer_us_p99=90_000.0)}, "wait", "loaded", False, "in its budget"),
+        ({"now": live(**LATE, infer_us_p50=6500.0)}, "roll_back", "deadline", True, "it is slower"),
+        (
+            {"now": live(**LATE, infer_us_p50=9000.0), "beside": shadow(**QUICK)},
+            "wait", "loaded", False, "the machine: on the same frames both are as quick",
+        ),
+        (
+            {"now": live(), "beside": shadow(**QUICK | {"live_us_p50": 15_000.0})},
+            "roll_back", "latency-ratio", True, "it is slower on the same frames",
+        ),
+        (
+            {"before": live(results=5), "now": live(infer_us_p50=150_000.0)},
+            "roll_back", "latency-budget", False, "nobody knows how fast this machine is",
+        ),
+        (
+            {"now": live(results=0, missed=500, infer_us_p50=0.0)},
+            "wait", "loaded", False, "not one frame was answered: the watch of lanes ends that",
+        ),
+    ],
+)  # fmt: skip
+def test_who_is_to_blame_for_frames_that_are_late(
+    counts: dict[str, Any], word: str, code: str, bad: bool, who: str
+) -> None:
+    stay = judge_probation(Probation(**{"before": live(), **counts}), PLAIN, LIMITS, 60.0)
+    assert (stay.word, stay.code, stay.bad) == (word, code, bad), who
+    assert stay.reason
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [
+        ({}, ("ok", "", False)),
+        ({"results": 99}, ("wait", "frames", False)),
+        ({"sight": sight(1000, 3, area_sum=2.0)}, ("ok", "", False)),
+        ({"infer_us_p50": 150_000.0, "infer_us_p99": 160_000.0}, ("ok", "", False)),
+        ({**LATE, "infer_us_p99": 90_000.0}, ("wait", "loaded", False)),
+        ({**LATE, "infer_us_p99": 150_000.0}, ("roll_back", "deadline", True)),
+        ({"nan": 1, "errors": 1}, ("roll_back", "nan", True)),
+        ({"errors": 30}, ("roll_back", "errors", True)),
+    ],
+)
+def test_a_first_model_is_judged_by_errors_nan_and_lateness_alone(
+    now: dict[str, Any], expected: tuple[str, str, bool]
+) -> None:
+    stay = judge_probation(Probation(now=live(**now)), PLAIN, LIMITS, 60.0)
+    assert (stay.word, stay.code, stay.bad) == expected
+
+
+@pytest.mark.parametrize(("late", "bad"), [(0, True), (4, True), (50, False)])
+def test_a_model_with_a_memory_that_missed_frames_is_refused_and_not_for_ever(
+    late: int, bad: bool
+) -> None:
+    """It saw another film than the live one; a loaded machine sheds the shadow first."""
+    spec = manifest(states=(StateSpec(input="s", output="t"),))
+    for wrong in ({"agreement_sum": 30.0}, {"shadow": sight(findings=20)}):
+        verdict = judge_shadow(shadow(late=late, **wrong), spec, LIMITS, 1.0)
+        assert (verdict.word, verdict.bad) == ("fail", bad)
+        assert judge_shadow(shadow(late=50, **wrong), PLAIN, LIMITS, 1.0).bad
+    away = Probation(before=live(), now=live(), beside=shadow(agreement_sum=10.0))
+    assert not judge_probation(away, spec, LIMITS, 60.0).bad
+    assert judge_probation(away, PLAIN, LIMITS, 60.0).bad
+
+
+def test_of_two_streams_the_one_that_proves_more_is_told() -> None:
+    late = Probation(before=live(results=5), now=live(infer_us_p50=150_000.0))
+    broken = Probation(before=live(), now=live(nan=1, errors=1))
+    stay = judge_probations({"a": late, "b": broken}, PLAIN, LIMITS, 60.0)
+    assert (stay.code, stay.bad) == ("nan", True)
+    loaded = Probation(before=live(), now=live(**LATE))
+    well = Probation(before=live(), now=live())
+    assert judge_probations({"a": loaded}, PLAIN, LIMITS, 60.0)[:2] == ("wait", "loaded")
+    assert judge_probations({"a": loaded, "b": well}, PLAIN, LIMITS, 60.0).word == "ok"
 
 
 def test_a_probe_that_is_laid_down_during_a_trial_is_no_drift() -> None:
@@ -224,6 +315,7 @@ def test_nothing_passes_that_is_broken_unproven_or_disagrees(
         assert counts.evidence_frames >= LIMITS.frames
         assert counts.agreement >= LIMITS.min_mean
         assert counts.infer_us_p50 <= max(1000.0, LIMITS.max_slowdown * counts.live_us_p50)
+    assert verdict.word == "fail" or not verdict.bad
     if verdict.word == "wait":
         assert elapsed_s < LIMITS.max_s
     assert bool(verdict.reason) == (verdict.word != "pass")

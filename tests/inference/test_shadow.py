@@ -83,7 +83,11 @@ def test_a_slow_shadow_misses_frames_and_the_live_model_none(packages: Path, sid
     assert_no_frame_is_missing(side.drain())
 
 
-def test_a_shadow_that_never_returns_is_told_and_let_go(packages: Path, side: Side) -> None:
+def test_a_shadow_that_never_returns_is_told_and_let_go(
+    packages: Path, side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "HANG_LEAST_US", 500_000)  # of its own time, on a machine shared
+    monkeypatch.setattr(room, "HANG_BUDGETS", 5)
     endless, well = ref(packages / "3.0.0"), ref(packages / "1.1.0")
     begin(side, endless)
     side.until(lambda: any(e.get("code") == "shadow-hung" for e in side.events), "it is told")
