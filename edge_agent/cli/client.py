@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from edge_agent.cli.exits import ERROR, NOT_RUNNING, REFUSED, CommandError
+from edge_agent.core.errors import fault_of, raised_again
 
 SOCKET_NAME = "control.sock"
 DEFAULT_CONFIG = "/etc/edge-agent/config.toml"
@@ -27,6 +28,8 @@ MAX_ANSWER_BYTES = 64 << 20  # a colour frame of 3840x2160 is 24 MiB
 MAX_HEADERS = 100
 MAX_LINE_BYTES = 1 << 20  # one record of a followed stream is at most 16 KiB
 MAX_CONFIG_BYTES = 1 << 20
+FORBIDDEN = 403
+REFUSING = ("rejected", "bad-package", "config")  # a policy said no; all else may be tried later
 
 _FOLDER_KEY = re.compile(r"""^\s*(state_dir|runtime_dir)\s*=\s*(["'])([^"']+)\2""")
 
@@ -263,11 +266,11 @@ class _Answer:
         if not isinstance(document, dict) or "error" not in document:
             text = body[:200].decode("utf-8", "replace").strip()
             document = {"error": f"{self._target}: the daemon answered {status} {text}".strip()}
-        return CommandError(
-            str(document["error"]),
-            hint=str(document.get("hint") or ""),
-            code=REFUSED if status == 403 else ERROR,
-        )
+        words, hint = str(document["error"]), str(document.get("hint") or "")
+        said = str(document.get("fault") or ("rejected" if status == FORBIDDEN else ""))
+        fault = fault_of(raised_again(said, words, hint))  # a word that is not known: "failed"
+        code = REFUSED if status == FORBIDDEN and fault in REFUSING else ERROR
+        return CommandError(words, hint=hint, code=code, fault=fault)
 
     def _broken(self, error: Exception) -> CommandError:
         return CommandError(

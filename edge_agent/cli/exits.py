@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge_agent.core.errors import EdgeAgentError
+from edge_agent.core.errors import EdgeAgentError, Fault
 
 OK = 0
 ERROR = 1
@@ -21,15 +21,21 @@ MEANINGS = {
     CHECK_FAILED: "a check failed",
     WARNINGS: "warnings only",
     NOT_RUNNING: "the daemon does not run",
-    REFUSED: "refused: signature, policy or permission",
+    REFUSED: "refused: signature, policy, permission or a bad package",
     NOTHING_TO_DO: "nothing to do",
     INTERRUPTED: "interrupted",
 }
 
 
 class CommandError(EdgeAgentError):
-    """A command ends here: message and hint go to stderr, `code` to the shell."""
+    """A command ends here: message and hint go to stderr, `code` to the shell.
 
-    def __init__(self, message: str, *, hint: str = "", code: int = ERROR) -> None:
+    fault: whose it was, where the daemon said so.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str = "", code: int = ERROR, fault: Fault = "failed"
+    ) -> None:
         super().__init__(message, hint=hint)
         self.code = code
+        self.fault: Fault = fault

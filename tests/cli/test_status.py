@@ -98,6 +98,31 @@ def test_an_error_of_the_daemon_keeps_its_hint(
     assert capsys.readouterr().err == "edge-agent: still starting\n  hint: wait a second\n"
 
 
+@pytest.mark.parametrize(
+    ("status", "fault", "expected"),
+    [
+        (403, "rejected", (exits.REFUSED, "rejected")),
+        (403, "bad-package", (exits.REFUSED, "bad-package")),
+        (403, "", (exits.REFUSED, "rejected")),  # a daemon that does not say it yet
+        (503, "overloaded", (exits.ERROR, "overloaded")),
+        (502, "link-down", (exits.ERROR, "link-down")),
+        (500, "damaged", (exits.ERROR, "damaged")),
+        (409, "rejected", (exits.ERROR, "rejected")),
+        (404, "unheard-of", (exits.ERROR, "failed")),
+    ],
+)
+def test_the_command_raises_again_whose_fault_it_was(
+    daemon: Server, control: Path, status: int, fault: str, expected: tuple[int, str]
+) -> None:
+    """Exit 6 means that it is no use to try again."""
+    said = {"error": "no", "hint": "", **({"fault": fault} if fault else {})}
+    daemon.answers["/v1/status"] = status, json.dumps(said).encode()
+    with pytest.raises(exits.CommandError, match="no") as caught:
+        client.Client([str(control)]).json("/v1/status")
+    assert (caught.value.code, caught.value.fault) == expected
+    assert main(["status", "--socket", str(control)]) == expected[0]
+
+
 @pytest.mark.parametrize("body", [b"[1]", b"\xff\x00nonsense", b""])
 def test_an_answer_that_is_no_object_is_an_error(
     daemon: Server, control: Path, capsys: pytest.CaptureFixture[str], body: bytes

@@ -64,6 +64,9 @@ class Agent:
         self.reloads = 0
         self.reload_error: Exception | None = None
         self.reload_takes_s = 0.0
+        self.install_error: Exception = Rejected(
+            "install us-chamber 9.9.9: nobody has it", hint="name another"
+        )
         self.export_lines = 3
         self.noted: list[tuple[str, str, dict[str, object]]] = []
         self.export_error: Exception | None = None
@@ -106,7 +109,7 @@ class Agent:
 
     async def models_install(self, asked: dict[str, Any]) -> dict[str, Any]:
         if asked.get("version") == "9.9.9":
-            raise Rejected("install us-chamber 9.9.9: nobody has it", hint="name another")
+            raise self.install_error
         return {"models": {"us-chamber": asked}}
 
     async def models_roll_back(self, model: str) -> dict[str, Any]:

@@ -156,7 +156,7 @@ async def test_a_bad_configuration_is_told_with_its_hint(agent: Agent, tmp_path:
     async with running(agent, tmp_path) as clients:
         assert await post(clients.unix, "/v1/reload") == (
             422,
-            {"error": "streams.us0.fps: -1, expected > 0", "hint": "say 30"},
+            {"error": "streams.us0.fps: -1, expected > 0", "hint": "say 30", "fault": "config"},
         )
 
 

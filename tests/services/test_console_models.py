@@ -11,6 +11,16 @@ import aiohttp
 import msgspec
 import pytest
 
+from edge_agent.core.errors import (
+    BadPackage,
+    ConfigError,
+    Damaged,
+    EdgeAgentError,
+    LinkDown,
+    Overloaded,
+    Rejected,
+    SideDied,
+)
 from tests.services.console import Agent, get, running
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quiet_loop")]
@@ -77,7 +87,34 @@ async def test_a_refusal_is_told_as_one(agent: Agent, tmp_path: Path) -> None:
     async with running(agent, tmp_path) as clients:
         asked = {"model": "us-chamber", "version": "9.9.9"}
         status, said = await ask(clients.unix, "install", asked)
-        assert (status, said["hint"]) == (403, "name another")
+        assert (status, said["hint"], said["fault"]) == (403, "name another", "rejected")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "fault"),
+    [
+        (Rejected("not signed"), 403, "rejected"),
+        (BadPackage("got NaN"), 403, "bad-package"),
+        (Overloaded("no memory"), 503, "overloaded"),
+        (LinkDown("the repository is away"), 502, "link-down"),
+        (Damaged("no longer what was installed"), 500, "damaged"),
+        (SideDied("no side"), 409, "side-lost"),
+        (ConfigError("rollouts.root_file", "none"), 422, "config"),
+    ],
+)
+async def test_an_answer_says_whose_fault_it_was(
+    agent: Agent, tmp_path: Path, error: EdgeAgentError, status: int, fault: str
+) -> None:
+    agent.install_error = error
+    body = msgspec.json.encode({"model": "us-chamber", "version": "9.9.9"})
+    async with (
+        running(agent, tmp_path) as clients,
+        clients.unix.post("/v1/models/install", data=body) as answer,
+    ):
+        said = msgspec.json.decode(await answer.read())
+        assert (answer.status, said["fault"]) == (status, fault)
+        assert said["error"] == error.what
+        assert ("Retry-After" in answer.headers) is (status == 503)
 
 
 async def test_anybody_here_may_hint_at_a_wanted_state_and_hears_what_this_node_knows(

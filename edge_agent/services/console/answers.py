@@ -7,22 +7,28 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from edge_agent import logs
-from edge_agent.core.errors import EdgeAgentError
+from edge_agent.core.errors import EdgeAgentError, Fault, fault_of
 from edge_agent.services.console import access
 
 SCHEMA: Final = 1
 MAX_LIMIT: Final = 1_000_000_000
+UNAVAILABLE: Final = 503
+RETRY_AFTER_S: Final = 10
+FAULTS: Final[Mapping[int, Fault]] = {403: "rejected", UNAVAILABLE: "overloaded"}
 
 
 class Refused(EdgeAgentError):
-    """An answer that is no 200."""
+    """An answer that is no 200. fault: whose it is; by default what the status says."""
 
-    def __init__(self, status: int, message: str, *, hint: str = "") -> None:
+    def __init__(
+        self, status: int, message: str, *, hint: str = "", fault: Fault | None = None
+    ) -> None:
         super().__init__(message, hint=hint)
         self.status = status
+        self.fault: Fault = fault or FAULTS.get(status, "failed")
 
 
 def document_of(document: object, *, status: int = 200) -> web.Response:
@@ -33,7 +39,20 @@ def document_of(document: object, *, status: int = 200) -> web.Response:
 
 
 def refusal(status: int, error: EdgeAgentError) -> web.Response:
-    return document_of({"error": error.what, "hint": error.hint}, status=status)
+    """Keeps the class of the error: whoever asked has to know whose fault it was."""
+    fault = error.fault if isinstance(error, Refused) else fault_of(error)
+    return failure(status, error.what, hint=error.hint, fault=fault)
+
+
+def failure(
+    status: int, error: str, *, hint: str = "", fault: Fault = "failed", **more: object
+) -> web.Response:
+    """What every error is answered with."""
+    words = {"error": error, "hint": hint, "fault": fault, **more}
+    response = document_of(words, status=status)
+    if status == UNAVAILABLE:
+        response.headers[hdrs.RETRY_AFTER] = str(RETRY_AFTER_S)
+    return response
 
 
 def limit_of(request: web.Request, most: int = MAX_LIMIT) -> int | None:

@@ -6,19 +6,32 @@ Each verb answers what it began; how it ends, `/v1/models` says.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from edge_agent.core.errors import Rejected
+from edge_agent.core.errors import (
+    Damaged,
+    EdgeAgentError,
+    LinkDown,
+    Overloaded,
+    Rejected,
+    fault_of,
+)
 from edge_agent.core.manifest import NAME_PATTERN, VERSION_PATTERN
 from edge_agent.services.console.answers import SCHEMA, Refused, audit, document_of, peer_of
 from edge_agent.services.console.views import Document, ModelViews
 
 NAME: Final = re.compile(NAME_PATTERN)
+STATUS: Final[Mapping[type[EdgeAgentError], int]] = {
+    Rejected: 403,  # by a signature, a pin, a bound, a proof: a policy said no
+    Overloaded: 503,
+    LinkDown: 502,
+    Damaged: 500,
+}
 Unbroken = Callable[[Coroutine[Any, Any, Document]], Awaitable[Document]]
 Name = Annotated[str, Meta(pattern=f"^({NAME_PATTERN[1:-1]})?$")]
 Version = Annotated[str, Meta(pattern=f"^({VERSION_PATTERN[1:-1]})?$", max_length=64)]
@@ -98,8 +111,9 @@ class ModelsDesk:
         audit(request, peer_of(request), **_words(asked))
         try:
             return document_of({"schema": SCHEMA, **await self._unbroken(verb)})
-        except Rejected as refused:  # by a signature, a pin, a bound: a policy said no
-            raise Refused(403, refused.what, hint=refused.hint) from refused
+        except tuple(STATUS) as wrong:
+            status = next(number for kind, number in STATUS.items() if isinstance(wrong, kind))
+            raise Refused(status, wrong.what, hint=wrong.hint, fault=fault_of(wrong)) from wrong
 
 
 def _words(asked: Asked) -> dict[str, Any]:

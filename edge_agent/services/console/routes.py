@@ -1,4 +1,6 @@
-"""What is answered where. Every error is JSON: `error`, and `hint` for the one who asked."""
+"""What is answered where. Every error is JSON: `error`, `hint` for the one who asked, and `fault`,
+whose it is, in a word of `core.errors.Fault`.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +22,7 @@ from edge_agent.services.console.answers import (
     Refused,
     audit,
     document_of,
+    failure,
     limit_of,
     peer_of,
     refusal,
@@ -115,8 +118,9 @@ class Routes:
         shot = self._views.frame(stream)
         if shot is None:
             raise Refused(
-                503, f"read frame of {stream}: there is none", hint="edge-agent streams list"
-            )
+                503, f"read frame of {stream}: there is none", hint="edge-agent streams list",
+                fault="link-down",
+            )  # fmt: skip
         return web.Response(
             body=msgspec.msgpack.encode(shot), content_type="application/vnd.msgpack"
         )
@@ -176,13 +180,11 @@ class Routes:
                     if route.resource
                 }
             )
-            response = document_of(
-                {"error": f"no {request.path[:200]}", "hint": "see routes", "routes": routes},
-                status=404,
-            )
+            what = f"no {request.path[:200]}"
+            response = failure(404, what, hint="see routes", routes=routes)
         except web.HTTPException as error:
             what = f"{request.method} {request.path[:200]}: {error.reason}"
-            response = document_of({"error": what, "hint": ""}, status=error.status)
+            response = failure(error.status, what)
         return await _sent(request, response)
 
     @web.middleware
