@@ -94,6 +94,16 @@ def test_the_newer_of_its_own_state_and_its_cohorts_is_told(
     assert [desired(letters, f"cart-{n}") for n in (1, 2, 3)] == [[3], [3], []]
 
 
+def test_a_node_is_told_of_its_cohorts_first_document(announcer: tuple[Site, Announcer]) -> None:
+    site, tier = announcer
+    said = {"desired": {"serial": 0, "state": "none", "target": "", "cohort": "ward-b"}}
+    tier.heard("cart-7", json.dumps(said).encode())
+    assert tier.due(0) == []
+    move(site.house, Change(), cohort="ward-b")
+    tier.load()
+    assert desired(tier.due(1 * S), "cart-7") == [3]
+
+
 def test_the_metadata_that_vouches_for_it_comes_first(announcer: tuple[Site, Announcer]) -> None:
     _, tier = announcer
     tier.heard("cart-1", b"")

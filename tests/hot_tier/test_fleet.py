@@ -132,6 +132,12 @@ def test_an_old_agent_that_says_refused_because_a_person_holds_it_is_held() -> N
     assert (verdict.word, verdict.counts["canary"].held) == ("wait", 1)
 
 
+def test_a_node_that_has_not_seen_its_cohorts_document_yet_is_waited_for() -> None:
+    new = standing("b", {"desired": {"serial": 0, "state": "none", "cohort": "canary"}})
+    verdict = judge(staged(), [told("a", "applied"), new], Shares())
+    assert (verdict.word, verdict.counts["canary"].nodes) == ("wait", 2)
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.sampled_from(["applied", "refused", "pending", "", "none"]), max_size=30))
 def test_the_share_decides(each: list[str]) -> None:

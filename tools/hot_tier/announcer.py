@@ -114,7 +114,8 @@ class Announcer:
 
     def _want(self, node: str, told: Told) -> Wanted | None:
         """What this node has to be told: the newer of its own state and its cohort's."""
-        paths = (told.standing.target, f"desired/{node}.json")
+        names = (node, told.standing.cohort)  # which it may never have seen a document of
+        paths = (told.standing.target, *(f"desired/{name}.json" for name in names if name))
         found = [self._wanted[path] for path in paths if path in self._wanted]
         newest = max(found, default=None, key=lambda want: want.serial)
         said = told.standing

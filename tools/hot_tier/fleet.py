@@ -39,17 +39,24 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """What one node last said. target: the desired state that it follows; result: by model.
 
-    reasons: by model; None where it says none, as agents did that have only three words.
+    cohort: that it belongs to, "" where it says none. reasons: by model; None where it says none, as
+    agents did that have only three words.
     """
 
     node: str
     target: str = ""
+    cohort: str = ""
     serial: int = 0
     state: str = ""
     why: str = ""
     result: Mapping[str, str] = {}
     reasons: Mapping[str, str] | None = None
     models: Mapping[str, Running] = {}
+
+    def follows(self, cohort: str) -> bool:
+        """Also when it has not seen what is wanted of its cohort yet."""
+        path = f"desired/{cohort}.json"
+        return self.target == path or (not self.target and self.cohort == cohort)
 
     def word(self, model: str) -> str:
         """What became of it here. Old agents call it refused, too, when a person holds it."""
@@ -125,6 +132,7 @@ def standing(node: str, document: Mapping[str, Any]) -> Standing:
     return Standing(
         node=node,
         target=_text(desired.get("target")),
+        cohort=_text(desired.get("cohort")),
         serial=serial if isinstance(serial, int) else 0,
         state=_text(desired.get("state")),
         why=_text(desired.get("why")),
@@ -196,7 +204,7 @@ def _held(count: Count) -> str:
 
 
 def _count(stage: Stage, cohort: str, everybody: Iterable[Standing]) -> Count:
-    there = [one for one in everybody if one.target == f"desired/{cohort}.json"]
+    there = [one for one in everybody if one.follows(cohort)]
     heard = [one for one in there if one.serial >= stage.serials.get(cohort, 0)]
     words = [(one, one.word(stage.model)) for one in heard]
     refused = [(one, one.reason(stage.model)) for one, word in words if word in BAD]
