@@ -80,5 +80,6 @@ async def test_a_published_version_goes_all_the_way_and_the_next_one_is_refused(
         desk: Desk = down.desk
         assert (await desk.roll_back(NAME))["leaving"] == "1.1.0"
         await until(lambda: down.resolve(NAME).version == "1.0.0", 50)
+        await until(lambda: side.live == down.resolve(NAME).sha, 50)  # the pointer moves first
         group.cancel_scope.cancel()
     assert side.live == down.resolve(NAME).sha

@@ -20,7 +20,7 @@ from edge_agent.core.drift import Limits
 from edge_agent.core.errors import EdgeAgentError, Rejected, SideDied
 from edge_agent.core.frames import Record, Result
 from edge_agent.core.manifest import Manifest
-from edge_agent.core.trial import judge_probations, judge_shadows
+from edge_agent.core.trial import Verdict, judge_probations, judge_shadows
 from edge_agent.services.engine import Launch
 from edge_agent.stores.models import Models
 from tests.agents.crashing import Deadly
@@ -106,7 +106,7 @@ async def test_a_candidate_proves_itself_is_swapped_committed_and_survives_a_res
             told = judge_shadows(await engine.shadow("tiny", sha), spec, LIMITS, 0.0)
             if told.word != "wait":
                 break
-        assert told == ("pass", "", "")
+        assert told == Verdict("pass")
         assert await engine.swap("tiny", sha) == 2
         assert engine.is_on_trial("tiny")
         while True:
