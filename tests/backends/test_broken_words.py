@@ -6,15 +6,17 @@ import pytest
 
 from edge_agent.backends import prepare
 from edge_agent.cli import models_verify
-from edge_agent.core.errors import Rejected
+from edge_agent.core.errors import BadPackage, Overloaded
 
 BROKEN = (b'{"error":"\xff\xfe"}', b"\xff" * 20, b"", b"[" * 5000)
 
 
 @pytest.mark.parametrize("told", BROKEN)
 def test_a_preparation_that_answers_nonsense_has_failed(told: bytes) -> None:
-    with pytest.raises(Rejected, match="its process was ended by SIGABRT"):
-        prepare._read("prepare us 1.0.0", -6, told, b"")
+    with pytest.raises(BadPackage, match="its process was ended by SIGABRT"):
+        prepare._read("prepare us 1.0.0", prepare.Bounds(), -6, told, b"")
+    with pytest.raises(Overloaded, match="its process was ended by SIGKILL"):
+        prepare._read("prepare us 1.0.0", prepare.Bounds(), -9, told, b"")
 
 
 @pytest.mark.parametrize("told", BROKEN)
