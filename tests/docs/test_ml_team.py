@@ -23,8 +23,8 @@ from tests.broker import make_broker as make_broker  # noqa: PLC0414 - a fixture
 from tests.docs.dark_spot import write_frames, write_model
 from tests.docs.page import Block, Desk, Said, blocks, patiently, sitting
 
-FIRST_VERSION_COMES_DOWN: Final = False  # to a stream whose model is nowhere yet
-HALTS_ARE_OBEYED: Final = False  # by devices: what is halted or withdrawn stops running there
+FIRST_VERSION_COMES_DOWN: Final = True  # to a stream whose model is nowhere yet
+HALTS_ARE_OBEYED: Final = True  # by devices: what is halted or withdrawn stops running there
 
 PAGE: Final = (house.ROOT / "docs" / "ml-team.md").read_text(encoding="utf-8")
 BLOCKS: Final = blocks(PAGE)
@@ -241,7 +241,7 @@ STEPS: Final = (
     Step("10.", sees("canary first"), before=lambda site: site.put_model("1.3.0")),
     Step("10.", stopped),
     Step("11.", withdrawn),
-    Step("11.", gone),
+    Step("11.", gone, again=True),
     Step("11.", everywhere),
     Step("Every day", sees()),
 )

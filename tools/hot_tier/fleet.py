@@ -39,8 +39,8 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """What one node last said. target: the desired state that it follows; result: by model.
 
-    cohort: that it belongs to, "" where it says none. reasons: by model; None where it says none, as
-    agents did that have only three words.
+    cohort: that it belongs to, "" where it says none. reasons: by model; None where it says none,
+    as agents did that have only three words.
     """
 
     node: str
