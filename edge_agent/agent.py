@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import anyio
@@ -16,7 +17,7 @@ from edge_agent.core import edgecore
 from edge_agent.core.frames import AnyRecord, Event, Signal
 from edge_agent.core.notes import Notes
 from edge_agent.core.ring import Word
-from edge_agent.ground import Orders
+from edge_agent.ground import Blocked, First, Orders
 from edge_agent.metrics import Metrics
 from edge_agent.services.engine import Engine
 from edge_agent.services.pipeline import Pipeline
@@ -70,12 +71,31 @@ class Agent:
             self.views.config = config
             ages = {name: round(s.max_age_ms * 1000) for name, s in config.streams.items()}
             self.rooms.pipeline.configure(ages)
-            await self.rooms.engine.configure(orders)
             self.views.manifests = self._orders.manifests
+            self.downward.rollouts.look_again()
+            await self.rooms.engine.configure(orders)
 
     async def reorder(self) -> None:
         """The models are resolved anew: what is current has changed, and no swap did it."""
         await self.configure(self.views.config)
+
+    async def first(self, model: str, folder: Path | None, sha: str) -> None:
+        """Starts the streams of a model on its first version, on trial; None takes it away."""
+        if folder is None:
+            if self._orders.firsts.pop(model, None) is not None:
+                await self.reorder()
+            return
+        self._orders.firsts[model] = First(folder, sha)
+        self.rooms.engine.allow_first(model)
+        await self.reorder()
+
+    def block(self, blocked: Blocked) -> None:
+        """Who knows which versions may not run here."""
+        self._orders.blocked = blocked
+
+    def keep_first(self, model: str) -> None:
+        """It was committed: from now on the store names it."""
+        self._orders.firsts.pop(model, None)
 
     async def reload(self) -> dict[str, Any]:
         """Reads the configuration again; a bad one changes nothing and says where it is wrong."""

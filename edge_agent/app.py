@@ -91,6 +91,9 @@ async def inhabited(house: House, config: Config, host: Host) -> AsyncIterator[N
                 road.begin("uplink", house.uplink.run, longest_s=config.uplink.reconnect_max_s)
             async with rooms("flow", config=policy, on_state=note) as flow:
                 await flow.start("pipeline", agent.pipeline.run)
+                await (
+                    house.downward.rollouts.wishes.recall()
+                )  # what may not run, before anything does
                 await agent.configure(config)
                 async with rooms("hot", config=policy, on_state=note) as hot:
                     await hot.start("engine", agent.engine.run)
@@ -168,8 +171,9 @@ def lead_down(agent: Agent, models: Models, config: Config, engine: Engine) -> D
     views, clock = agent.views, agent.rooms.clock
     downward = Downward(
         config, side=engine, models=models, clock=clock, boot=agent.rooms.host.boot_id(),
-        streams=lambda: views.config.streams, reorder=agent.reorder, tell=agent.tell,
+        streams=lambda: views.config.streams, agent=agent,
     )  # fmt: skip
+    agent.block(downward.blocked)
     views.desk, views.down = downward.desk, downward.rollouts
     return downward
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 import platform
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import Protocol
 
 from edge_agent import __version__
 from edge_agent.config.structs import Config, StreamConfig
 from edge_agent.core import desired, rollout
+from edge_agent.core.desired import Standing
+from edge_agent.core.errors import Rejected
 from edge_agent.errands import Place
 from edge_agent.ports import Clock
 from edge_agent.services.rollouts import (
@@ -36,11 +39,20 @@ HANDED_OVER = "handover"
 Apply = Callable[[str, str], Awaitable[str]]
 
 
-class Downward:
-    """`rollouts` is a room, `desk` for the console. streams: as configured now. tell: an event.
+class Upstairs(Protocol):
+    """The running agent, as far as the rollouts need it (`agent.Agent`)."""
 
-    reorder: the store's pointers moved, and no swap did it: resolve the models anew.
-    """
+    async def reorder(self) -> None: ...
+
+    async def first(self, model: str, folder: Path | None, sha: str) -> None: ...
+
+    def keep_first(self, model: str) -> None: ...
+
+    def tell(self, name: str, what: str = "") -> None: ...
+
+
+class Downward:
+    """`rollouts` is a service, `desk` for the console. streams: as configured now."""
 
     def __init__(
         self,
@@ -51,15 +63,16 @@ class Downward:
         clock: Clock,
         boot: str,
         streams: Callable[[], Mapping[str, StreamConfig]],
-        reorder: Callable[[], Awaitable[None]],
-        tell: Callable[[str, str], None],
+        agent: Upstairs,
     ) -> None:
         self.apply: Apply = _nobody
         self._models = models
         state_dir = Path(config.state_dir)
         house = House(
-            streams=streams, resolve=self.resolve, reorder=reorder, tell=tell, apply=self._apply
-        )
+            streams=streams, resolve=self.resolve, resolve_to=self.resolve_to,
+            blocked=self.blocked, first=agent.first, keep_first=agent.keep_first,
+            reorder=agent.reorder, tell=agent.tell, apply=self._apply,
+        )  # fmt: skip
         self.store = Installed(state_dir / "models", limit_bytes=config.rollouts.store_bytes)
         bench = Bench(
             config=config.rollouts,
@@ -77,6 +90,7 @@ class Downward:
         keep = Keep(
             Papers(state_dir / "rollouts", max_bytes=rollout.MAX_BYTES),
             Papers(state_dir / "desired", max_bytes=desired.MAX_MEMORY_BYTES),
+            earlier=self.store.earlier,
         )
         self._rollouts = Rollouts(
             bench,
@@ -94,9 +108,29 @@ class Downward:
 
     def resolve(self, name: str) -> Live:
         """What a stream gets that asks for no version. Blocks. Raises: Rejected, Damaged."""
-        folder = self._models.resolve(name, "")
+        return self._live(self._models.resolve(name, ""))
+
+    def resolve_to(self, name: str, sha: str) -> Live:
+        """That installed package, "" for what the folders say. Blocks.
+
+        Raises: Rejected, Damaged.
+        """
+        if not sha:
+            return self._live(self._models.of_folders(name))
+        folder = self.store.folder(sha)
+        if folder is None:
+            raise Rejected(f"find package {sha[:16]} of {name}: it is not installed")
+        return self._live(folder)
+
+    def _live(self, folder: Path) -> Live:
         manifest = self._models.manifest(folder)
         return Live(folder, self._models.identity(folder), manifest.version)
+
+    def blocked(self, name: str, sha: str) -> str:
+        """Why that version may not run on this node; "" when it may."""
+        memory = self._rollouts.wishes.memory
+        halt = desired.must_leave(memory, name, Standing(current=sha))
+        return desired.halted(halt) if halt is not None else ""
 
     async def _apply(self, text: str, version: str) -> str:
         return await self.apply(text, version)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -121,16 +123,33 @@ def mint_key(path: Path) -> bytes:
     return key
 
 
+class First(NamedTuple):
+    """A version of a model of which none is live."""
+
+    folder: Path
+    sha: str
+
+
+Blocked = Callable[[str, str], str]  # name, sha -> why it may not run here, "" when it may
+
+
+def _nothing(_name: str, _sha: str) -> str:
+    return ""
+
+
 class Orders:
     """Streams with their models resolved; one whose model is missing fails alone.
 
     Each package is read and hashed whole before it is ordered (`Models.identity`): at most 2 GiB,
     60 MB in some 0.1 s. An installed current version that is no longer what was installed is never
-    run: the one before it is, if that is sound, and `fell_back` says so.
+    run: the one before it is, if that is sound, and `fell_back` says so. One that is blocked is
+    never run either: its streams say why, and show nothing.
     """
 
     def __init__(self, store: Models) -> None:
         self._store = store
+        self.blocked: Blocked = _nothing
+        self.firsts: dict[str, First] = {}  # by model: its first version, live on trial
         self.manifests: dict[str, Manifest] = {}
         self.fell_back: dict[str, Damaged] = {}  # by stream; it runs its previous version
 
@@ -150,7 +169,7 @@ class Orders:
     def _order(self, name: str, stream: StreamConfig) -> StreamOrder:
         refs = []
         for options in stream.models:
-            folder, sha = self._sound(name, options)
+            folder, sha, is_first = self._chosen(name, options)
             manifest = self._store.manifest(folder)
             self.manifests[f"{manifest.name}@{manifest.version}"] = manifest
             refs.append(
@@ -159,9 +178,28 @@ class Orders:
                     folder=str(folder),
                     sha=sha,
                     options=msgspec.structs.replace(options, version=manifest.version),
+                    pinned=bool(options.version),
+                    trial=is_first,
                 )
             )
         return StreamOrder(name=name, config=stream, models=tuple(refs))
+
+    def _chosen(self, stream: str, options: StreamModel) -> tuple[Path, str, bool]:
+        """A package, its sha256, and whether it is a first version on trial.
+
+        Raises: Rejected, Damaged.
+        """
+        try:
+            folder, sha = self._sound(stream, options)
+            why = self.blocked(options.name, sha)
+            if why:
+                raise Rejected(f"run model {options.name}: {why}", hint="edge-agent models history")
+        except Rejected:
+            first = self.firsts.get(options.name)
+            if first is None or options.version:
+                raise
+            return first.folder, first.sha, True
+        return folder, sha, False
 
     def _sound(self, stream: str, options: StreamModel) -> tuple[Path, str]:
         """A package and its sha256.

@@ -21,12 +21,18 @@ BOARD_BYTES = 4096  # one word of 8 bytes per lane counts its turns
 
 
 class ModelRef(msgspec.Struct, frozen=True, kw_only=True):
-    """A resolved model: where its package lies and which content it is."""
+    """A resolved model: where its package lies and which content it is.
+
+    pinned: the configuration names this version, so no candidate takes its place. trial: the first
+    version of the model, live on trial.
+    """
 
     name: str
     folder: str
     sha: str  # sha256 hex of the canonical package
     options: StreamModel
+    pinned: bool = False
+    trial: bool = False
 
 
 class StreamOrder(msgspec.Struct, frozen=True, kw_only=True):

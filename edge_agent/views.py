@@ -261,6 +261,7 @@ class Views(Kept):
         rooms = self.rooms
         found = [*rooms.health.problems(), *self.console()[1]]
         found += [problem(*words) for words in self.troubles()]
+        found += [problem(*words) for words in (self.down.problems() if self.down else [])]
         if self.auditor is not None and self.auditor.trouble is not None:
             found.append(problem("critical", *self.auditor.trouble))
         for stream, raised in rooms.pipeline.alarms.standing().items():

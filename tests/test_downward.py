@@ -29,6 +29,25 @@ def hot(tmp_path: Path) -> Iterator[HotSide]:
         yield hot
 
 
+class Upstairs:
+    """The agent, as far as the rollouts ask it."""
+
+    def __init__(self, told: list[str]) -> None:
+        self._told = told
+
+    async def reorder(self) -> None:
+        self._told.append("reordered")
+
+    async def first(self, model: str, folder: Path | None, sha: str) -> None:
+        assert folder is None, (model, sha)
+
+    def keep_first(self, model: str) -> None:
+        assert model
+
+    def tell(self, name: str, what: str = "") -> None:
+        self._told.append(f"{name} {what}")
+
+
 def downward(hot: HotSide, tmp_path: Path, side: FakeSide) -> tuple[Downward, list[str]]:
     shipped = tmp_path / "shipped"
     if not shipped.exists():
@@ -43,14 +62,10 @@ def downward(hot: HotSide, tmp_path: Path, side: FakeSide) -> tuple[Downward, li
     told: list[str] = []
     streams = World(tmp_path / "other").streams
 
-    async def reorder() -> None:
-        told.append("reordered")
-
     made = Downward(
         config, side=side, clock=SystemClock(), boot="ab",
         models=Models([shipped], shipped=False, installed=Shelf(tmp_path / "state" / "models")),
-        streams=lambda: streams, reorder=reorder,
-        tell=lambda name, what: told.append(f"{name} {what}"),
+        streams=lambda: streams, agent=Upstairs(told),
     )  # fmt: skip
     return made, told
 
@@ -67,7 +82,7 @@ async def test_a_published_version_goes_all_the_way_and_the_next_one_is_refused(
         group.start_soon(down.rollouts.run, up.set)
         await up.wait()
         await until(lambda: any(line.startswith("rollout") for line in told), 50)
-        assert side.live == good
+        assert side.runs == good
         assert down.resolve(NAME).version == "1.1.0"
         bad = hot.publish("1.2.0", fault="drifted").sha256
         hot.want("1.2.0")
@@ -80,6 +95,6 @@ async def test_a_published_version_goes_all_the_way_and_the_next_one_is_refused(
         desk: Desk = down.desk
         assert (await desk.roll_back(NAME))["leaving"] == "1.1.0"
         await until(lambda: down.resolve(NAME).version == "1.0.0", 50)
-        await until(lambda: side.live == down.resolve(NAME).sha, 50)  # the pointer moves first
+        await until(lambda: side.runs == down.resolve(NAME).sha, 50)  # the pointer moves first
         group.cancel_scope.cancel()
-    assert side.live == down.resolve(NAME).sha
+    assert side.runs == down.resolve(NAME).sha

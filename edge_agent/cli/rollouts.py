@@ -25,20 +25,27 @@ if TYPE_CHECKING:
 POLL_S = 0.3
 WIDTH = 100
 GOOD = ("committed", "staged", "observed")
+UNDONE = ("rolled_back", "withdrawn", "rejected")
+EVERY = "*"  # of the daemon: every model
 _INSTALL = (
     "Installs a model package: FILE.eam that is signed by the repository on whose copy it lies; "
     "NAME@VERSION that is installed already or wanted by the repository; or with --usb what the "
     "repository copied to DIR wants of this node. It is fetched, verified, built, compared with "
-    "the live model, swapped when the streams allow it, and held to by a pin. Exits 6 when it is "
-    "refused, with the reason, and 7 when it is live already."
+    "the live model, swapped when the streams allow it, and held to by a pin. The first version "
+    "of a model goes live after its golden samples. Exits 0 when it is live, 4 when it is "
+    "installed and no stream runs it, 6 when it is refused, with the reason, 1 when it did not "
+    "work out and is tried again, and 7 when it is live already."
 )
 _ROLLBACK = (
-    "Goes back to the version before, at once, between two frames. The one that is left is not "
-    "installed again by itself. Exits 6 when there is none to go back to."
+    "Goes back to the version before, at once, between two frames; whatever is on trial is taken "
+    "away. The one that is left is not installed again by itself. Exits 6 when there is none to go "
+    "back to."
 )
 _PIN = (
     "Holds a model to VERSION, or to the one that is live: nothing that is wanted from elsewhere "
-    "replaces it. --off lets go."
+    "replaces it, and what is on its way to another one is taken back at once. Exits 3, and says "
+    "what is live, when that is another version. --off lets go, also of a model that is held "
+    "because what was remembered of it is lost; --off --all of every model that is."
 )
 _HISTORY = "How past rollouts ended, and why; the newest first."
 
@@ -55,9 +62,10 @@ def add_verbs(verbs: Subparsers) -> None:
     for waiting in (install, back):
         waiting.add_argument("--no-wait", action="store_true", help="do not wait for the end")
     pin = verbs.add_parser("pin", help="hold a model to a version", description=_PIN)
-    pin.add_argument("name", metavar="NAME")
+    pin.add_argument("name", nargs="?", default="", metavar="NAME")
     pin.add_argument("version", nargs="?", default="", metavar="VERSION")
     pin.add_argument("--off", action="store_true", help="let go")
+    pin.add_argument("--all", action="store_true", help="with --off: of all that is lost of memory")
     pin.set_defaults(run=run_pin)
     history = verbs.add_parser("history", help="how past rollouts ended", description=_HISTORY)
     history.add_argument("name", nargs="?", default="", metavar="NAME")
@@ -76,7 +84,12 @@ def run_install(args: argparse.Namespace) -> int:
     if not models:
         _say(args, {"schema": 1, "models": {}}, "nothing to do: it is live already")
         return exits.NOTHING_TO_DO
-    return _until_ended(args, {name: str(one.get("sha")) for name, one in models.items()})
+    shas = {name: str(one.get("sha")) for name, one in models.items()}
+    code = _until_ended(args, shas)
+    if code == exits.OK and begun.get("used") is False:
+        print("edge-agent: installed, and not live: no stream runs it", file=sys.stderr)
+        return exits.WARNINGS
+    return code
 
 
 def _asked(what: str, usb: str) -> dict[str, str]:
@@ -96,7 +109,27 @@ def _asked(what: str, usb: str) -> dict[str, str]:
 
 def run_rollback(args: argparse.Namespace) -> int:
     begun = _post(args, "rollback", {"model": args.name})
-    return _until_ended(args, {args.name: str(begun.get("sha"))}, good=("rolled_back", "rejected"))
+    if not args.json:
+        print(f"{args.name}: {plain(begun.get('leaving'))} is left, {_live(begun)} is live")
+    if begun.get("written") is False:
+        if args.json:
+            print(json.dumps(begun, ensure_ascii=False))
+        return _unwritten()
+    return _until_ended(args, {args.name: str(begun.get("sha"))}, good=UNDONE)
+
+
+def _live(said: Mapping[str, Any]) -> str:
+    return plain(said.get("live") or "no version")
+
+
+def _unwritten() -> int:
+    """It holds, and the disk does not have it yet: a power cut would undo it."""
+    print(
+        "edge-agent: done, and not yet on the disk; it is tried again until it is -> "
+        "edge-agent status says what the disk lacks",
+        file=sys.stderr,
+    )
+    return exits.WARNINGS
 
 
 def _until_ended(
@@ -130,7 +163,13 @@ def _told(args: argparse.Namespace, ended: Mapping[str, Any], good: tuple[str, .
             print(f"edge-agent: {text}", file=sys.stderr)
         elif not args.json:
             print(text)
-    return exits.REFUSED if bad else exits.OK
+    if not bad:
+        return exits.OK
+    refused = any(
+        one.get("state") == "rejected" or one.get("cause") in ("bad-package", "untrusted")
+        for one in bad.values()
+    )
+    return exits.REFUSED if refused else exits.ERROR
 
 
 def _rollouts(args: argparse.Namespace) -> dict[str, Mapping[str, Any]]:
@@ -175,11 +214,19 @@ class Line:
 def run_pin(args: argparse.Namespace) -> int:
     if args.off and args.version:
         raise CommandError("pin: expected VERSION or --off, got both", code=exits.USAGE)
-    asked = {"model": args.name, "version": args.version, "off": args.off}
-    said = _post(args, "pin", asked)
-    words = f"held to {plain(said.get('pinned'))}" if said.get("pinned") else "free again"
-    _say(args, said, f"{args.name}: {words}")
-    return exits.OK
+    if bool(args.name) == args.all or (args.all and not args.off):
+        raise CommandError("pin: expected NAME, or --off --all", code=exits.USAGE)
+    name = EVERY if args.all else args.name
+    said = _post(args, "pin", {"model": name, "version": args.version, "off": args.off})
+    pinned, whose = said.get("pinned"), "every model" if args.all else args.name
+    words = f"held to {plain(pinned)}" if pinned else "free again"
+    is_so = not pinned or said.get("live") == pinned
+    _say(args, said, f"{whose}: {words}" if is_so else f"{whose}: {words}, {_live(said)} is live")
+    if not is_so:
+        hint = f"edge-agent models install {args.name}@{plain(pinned)}"
+        print(f"edge-agent: the streams run another version -> {hint}", file=sys.stderr)
+        return exits.CHECK_FAILED
+    return exits.OK if said.get("written", True) else _unwritten()
 
 
 def run_history(args: argparse.Namespace) -> int:

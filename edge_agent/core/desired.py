@@ -12,6 +12,7 @@ installed because we could not read when not to.
 from __future__ import annotations
 
 import datetime as dt
+import enum
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal, NamedTuple
 
@@ -30,6 +31,7 @@ MAX_SHOWN: Final = 200
 MAX_HALTED: Final = 64  # models of which something is halted
 MAX_HALTS: Final = 16  # versions of one
 MAX_HALT_CHARS: Final = 200
+EVERY: Final = "*"  # every model, among doubts
 Text = Annotated[str, Meta(max_length=64)]
 
 
@@ -83,7 +85,11 @@ class Pin(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
-    """What outlives a restart. target: which document it was. config_*: what became of its own."""
+    """What outlives a restart. target: which document it was. config_*: what became of its own.
+
+    doubts: by model, or `EVERY`: why it is held until a person says so, because what was known of
+    it is lost. released: models of which a person has said so.
+    """
 
     schema: Schema = 1
     target: str = ""
@@ -93,26 +99,67 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     config_sha: str = ""
     config_state: Literal["", "pending", "applied", "refused"] = ""
     config_reason: str = ""
+    doubts: dict[str, str] = {}
+    released: tuple[str, ...] = ()
 
     @property
     def serial(self) -> int:
         return self.desired.serial if self.desired else 0
 
+    def doubt(self, name: str) -> str:
+        """Why nothing new starts of this model; "" when it may."""
+        if name in self.doubts:
+            return self.doubts[name]
+        return "" if name in self.released else self.doubts.get(EVERY, "")
+
+    def halt(self, name: str, sha: str) -> Halt | None:
+        """The word of the hot tier that this version may not run."""
+        halts = self.desired.halted.get(name, ()) if self.desired else ()
+        return next((one for one in halts if one.sha256 == sha), None)
+
 
 class Standing(NamedTuple):
-    """A model on this node. is_used: some stream runs it. held: to what version, by the config."""
+    """A model on this node. is_used: some stream runs it. held: to what version, by the config.
 
-    current: str = ""  # sha
+    current: sha of what is live, "" for none. trouble: why nobody can say that just now.
+    """
+
+    current: str = ""
     version: str = ""
     is_used: bool = True
     held: str = ""
+    trouble: str = ""
+
+
+class Became(str, enum.Enum):
+    """What became of what is wanted of a model, in the word that the hot tier reads."""
+
+    APPLIED = "applied"
+    PENDING = "pending"
+    REFUSED = "refused"  # the package is bad
+    REFUSED_BEFORE = "refused-before"
+    PINNED = "pinned"  # a person holds it to another version
+    HELD = "held"  # the configuration does
+    UNUSED = "unused"  # no stream runs it
+    HALTED = "halted"
+    NO_ROOM = "no-room"
+    UNSIGNED = "unsigned"
+    WAITING = "waiting"  # it did not work out, and is tried again by itself
+    MEMORY_LOST = "memory-lost"
+
+
+class Note(NamedTuple):
+    """text: why, for a person; "" when there is nothing to say."""
+
+    word: Became
+    text: str = ""
 
 
 class Plan(NamedTuple):
     """offers: to start, unless refused before. notes: why others stay as they are."""
 
     offers: dict[str, Wanted]
-    notes: dict[str, str]
+    notes: dict[str, Note]
 
 
 def read(raw: bytes, what: str) -> Desired:
@@ -172,26 +219,77 @@ def hear(
     return msgspec.structs.replace(memory, target=target, desired=desired, why=""), ""
 
 
+def objection(memory: Memory, name: str, standing: Standing, wanted: Wanted) -> Note | None:
+    """Why `wanted` may not be on its way on this node, by whoever's word; None when it may.
+
+    The one rule, for what is offered and for what is under way. A person's pin wins, then a halt,
+    then the configuration, then the document of the highest serial.
+    """
+    pin, doubt = memory.pins.get(name), memory.doubt(name)
+    halt = memory.halt(name, wanted.sha)
+    note = None
+    if not standing.is_used and wanted.mode != "stage":
+        note = Note(Became.UNUSED, "no stream runs it")
+    elif pin is not None and pin.version != wanted.version:
+        note = Note(Became.PINNED, f"an operator holds it to {pin.version}")
+    elif pin is not None:
+        note = None
+    elif doubt:
+        note = Note(Became.MEMORY_LOST, doubt)
+    elif halt is not None:
+        note = Note(Became.HALTED, halted(halt))
+    elif standing.held not in ("", wanted.version):
+        note = Note(Became.HELD, f"the configuration holds it to {standing.held}")
+    else:
+        note = _other(memory, name, wanted)
+    return note
+
+
+def _other(memory: Memory, name: str, wanted: Wanted) -> Note | None:
+    """What the document says instead."""
+    model = memory.desired.models.get(name) if memory.desired else None
+    if model is None:
+        if wanted.by == "operator":
+            return None
+        return Note(Became.UNUSED, f"serial {memory.serial} wants nothing of it any more")
+    if (model.sha256, model.mode) != (wanted.sha, wanted.mode):
+        return Note(Became.PENDING, f"serial {memory.serial} wants {model.version}")
+    return None
+
+
+def halted(halt: Halt) -> str:
+    """In words."""
+    return f"{halt.version} is halted by the hot tier" + (f": {halt.reason}" if halt.reason else "")
+
+
+def must_leave(memory: Memory, name: str, standing: Standing) -> Halt | None:
+    """The halt of what is live, unless a person holds on to it."""
+    halt = memory.halt(name, standing.current) if standing.current else None
+    pin = memory.pins.get(name)
+    held_on = halt is not None and pin is not None and pin.version == halt.version
+    return None if held_on else halt
+
+
 def plan(memory: Memory, standings: Mapping[str, Standing]) -> Plan:
     """What to offer. The same again changes nothing: who drives it compares."""
     offers: dict[str, Wanted] = {}
-    notes: dict[str, str] = {}
+    notes: dict[str, Note] = {}
     models = memory.desired.models if memory.desired else {}
     for name, model in models.items():
         standing = standings.get(name, Standing(is_used=False))
-        pin = memory.pins.get(name) or (Pin(version=standing.held) if standing.held else None)
-        if pin is not None and pin.version != model.version:
-            by = "an operator" if name in memory.pins else "the configuration"
-            notes[name] = f"{by} holds it to {pin.version}"
-        elif not standing.is_used and model.mode != "stage":
-            notes[name] = "no stream runs it"
+        wanted = Wanted(
+            version=model.version, sha=model.sha256, mode=model.mode, window=model.window,
+            serial=memory.serial,
+        )  # fmt: skip
+        note = objection(memory, name, standing, wanted)
+        if note is not None:
+            notes[name] = note
+        elif standing.trouble:
+            notes[name] = Note(Became.PENDING, standing.trouble)
         elif model.sha256 == standing.current and model.mode == "swap":
-            notes[name] = ""
+            notes[name] = Note(Became.APPLIED)
         else:
-            offers[name] = Wanted(
-                version=model.version, sha=model.sha256, mode=model.mode, window=model.window,
-                serial=memory.serial,
-            )  # fmt: skip
+            offers[name] = wanted
     return Plan(offers, notes)
 
 

@@ -56,6 +56,10 @@ class BadPackage(Rejected):
     """
 
 
+class Untrusted(Rejected):
+    """Nobody whose signature counts here has signed it. That may be another thing tomorrow."""
+
+
 class Damaged(EdgeAgentError):
     """What we stored is no longer what we wrote."""
 
@@ -66,6 +70,10 @@ class Damaged(EdgeAgentError):
 
 class Overloaded(EdgeAgentError):
     """A bound was reached; something of lower class has to go."""
+
+
+class NoRoom(Overloaded):
+    """A disk, or our share of it, is full; whoever makes room mends it."""
 
 
 class SideDied(EdgeAgentError):
@@ -97,21 +105,24 @@ def of_system(what: str, error: OSError, hint: str = "") -> Overloaded | Damaged
     """What the kernel refused: a bound of this machine, or its disk; never whoever asked for it."""
     words = f"{what}: {error.strerror or error}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Overloaded(words, hint=hint or "make room on the disk of state_dir")
+        return NoRoom(words, hint=hint or "make room on the disk of state_dir")
     if error.errno in SHORT:
         return Overloaded(words, hint=hint or "this machine is short of it at the moment")
     return Damaged(words, hint=hint or "check the disk (dmesg)")
 
 
 Fault = Literal[
-    "bad-package", "rejected", "damaged", "overloaded", "link-down", "config", "side-lost", "failed"
-]
+    "bad-package", "untrusted", "rejected", "damaged", "no-room", "overloaded", "link-down",
+    "config", "side-lost", "failed",
+]  # fmt: skip
 """Whose fault it is, as a word: how an error crosses a socket between two processes."""
 
 _CLASSES: Final[Mapping[Fault, type[EdgeAgentError]]] = {
     "bad-package": BadPackage,
+    "untrusted": Untrusted,
     "rejected": Rejected,
     "damaged": Damaged,
+    "no-room": NoRoom,
     "overloaded": Overloaded,
     "link-down": LinkDown,
     "side-lost": SideDied,
@@ -123,7 +134,7 @@ def fault_of(error: EdgeAgentError) -> Fault:
     """The word for the nearest class that has one."""
     if isinstance(error, ConfigError):
         return "config"
-    for fault, kind in _CLASSES.items():  # BadPackage stands before Rejected
+    for fault, kind in _CLASSES.items():  # subclasses stand before their classes
         if isinstance(error, kind):
             return fault
     return "failed"

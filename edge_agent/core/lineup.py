@@ -44,7 +44,9 @@ def lineup(
         entry["heads"] = msgspec.to_builtins(manifest.heads) if manifest else []
     for name in coming.rollouts:
         entry = found.setdefault(name, {"active": "", "previous": None, "streams": []})
-        committed = (e["previous"] for e in coming.ends(name) if e.get("outcome") == "committed")
+        committed = (
+            e.get("previous") or None for e in coming.ends(name) if e.get("outcome") == "committed"
+        )
         entry["previous"] = next(committed, None)
     for name, entry in found.items():
         entry["rollout"] = coming.rollouts.get(name)

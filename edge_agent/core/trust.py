@@ -26,7 +26,7 @@ from typing import Annotated, Final, Literal, get_args
 import msgspec
 from msgspec import Meta
 
-from edge_agent.core.errors import Rejected
+from edge_agent.core.errors import Rejected, Untrusted
 
 MAX_ROLES: Final = 512
 MAX_SERIALS: Final = 32
@@ -72,8 +72,8 @@ HINTS: Final[Mapping[str, str]] = {
 }
 
 
-class Refused(Rejected):
-    """What came is not to be trusted. `code` is stable; `Rejected` for whoever need not tell."""
+class Refused(Untrusted):
+    """What came is not to be trusted. `code` is stable; `Untrusted` for whoever need not tell."""
 
     def __init__(self, code: Code, message: str, *, hint: str = "") -> None:
         super().__init__(message, hint=hint or HINTS[code])

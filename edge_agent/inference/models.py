@@ -108,7 +108,13 @@ class ModelVerbs:
         self._trials: dict[str, Loaded] = {}  # by model, what is live but not committed
 
     def runs_of(self, model: str) -> list[tuple[Run, Stream]]:
-        return [(run, s) for s in self._streams() for run in s.runs if run.name == model]
+        """Those that a candidate may take over: a pinned one never joins a trial."""
+        return [
+            (run, stream)
+            for stream in self._streams()
+            for run in stream.runs
+            if run.name == model and not run.ref.pinned
+        ]
 
     def load(self, model: str, folder: str, sha: str) -> dict[str, object]:
         """Prepares a candidate beside the live version on every stream; says how many, which.
@@ -214,7 +220,7 @@ class ModelVerbs:
         Raises: BadPackage, Overloaded.
         """
         for run in stream.runs:
-            loaded = self._trials.get(run.name)
+            loaded = None if run.ref.pinned else self._trials.get(run.name)
             if loaded is not None and loaded.sha != run.live.loaded.sha:
                 run.take_seat(seat_beside(run, stream, loaded), trial=True)
 

@@ -148,6 +148,7 @@ class Runtime:
         ref = stream.order.models[index]
         loaded = self._near.shelf.load(ref.folder, ref.sha)
         seat = warm_seat(loaded, ref, stream.options)
+        seat.trial = ref.trial
         rank = schedule.rank_of(stream.config.priority, extra=index > 0)
         return Run(stream=stream.name, index=index, ref=ref, seat=seat, rank=rank)
 

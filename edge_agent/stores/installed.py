@@ -144,6 +144,19 @@ class Installed(Shelf):
             self._point(name, Pointers(current=before.previous))
             return before.previous
 
+    def revert(self, name: str, leaving: str, target: str) -> None:
+        """Makes `target` current and nothing previous, in one write; "": what the folders say.
+
+        Only while `leaving` is current, so that it can be asked for again. Raises: Rejected when
+        `target` is not installed.
+        """
+        with self._changing(f"roll back model {name}"):
+            if self.pointers(name).current != leaving:
+                return
+            if target and not (is_sha(target) and (self.root / name / target).is_dir()):
+                raise Rejected(f"roll back model {name}: package {target[:16]} is not installed")
+            self._point(name, Pointers(current=target))
+
     def collect(self, keep: Collection[str] = ()) -> int:
         """Removes what no pointer and nobody in `keep` names, and what was cut off; bytes freed."""
         freed = 0

@@ -80,6 +80,13 @@ class Models:
             hint=f'set version = "{max(there, key=version_key)}" for model {name}',
         )
 
+    def of_folders(self, name: str) -> Path:
+        """What the folders of the configuration and the agent's own say, whatever is installed.
+
+        Raises: Rejected.
+        """
+        return Models(self._dirs, shipped=False).resolve(name, "")
+
     def manifest(self, folder: Path) -> Manifest:
         """Raises: Rejected."""
         return package.read_manifest(folder)
@@ -173,6 +180,7 @@ class Models:
             raise Damaged(
                 f"find model {name}: its current package {current[:16]} is gone",
                 hint=f"install {name} again, or roll it back",
+                healable=True,
             )
         return folder
 

@@ -160,6 +160,7 @@ def changed(folder: Path, got: str) -> Damaged:
         f"read model {folder.parent.name}: package {folder.name[:16]} is no longer what was "
         f"installed, its sha256 is now {got[:16]}",
         hint=f"check the disk (dmesg), then install {folder.parent.name} again",
+        healable=True,
     )
 
 

@@ -72,7 +72,9 @@ async def house(
 ) -> AsyncIterator[House]:
     """Two streams on tiny 1.0.0. versions: with their faults (`tests.tiny`)."""
     seen: list[Record] = []
-    config = config_of(folder, {name: stream(**PATIENT) for name in "ab"})
+    free = {"name": "tiny"}  # a stream that the configuration holds to a version has no trial
+    config = config_of(folder, {name: stream(model=free, **PATIENT) for name in "ab"})
+    (folder / "models" / "tiny" / "current").write_text("1.0.0\n")
     for version, fault in versions.items():
         write_package(folder / "models", version=version, fault=fault)
     config = with_launch(config, launch)

@@ -117,15 +117,17 @@ def test_a_pin_wins_over_any_serial_unless_it_pins_what_is_wanted() -> None:
     assert plan(memory, current=B).offers["us-chamber"].serial == 5
     assert plan(memory, current=A).offers == {}
     held = msgspec.structs.replace(memory, pins={"us-chamber": Pin(version="1.0.0")})
-    assert plan(held, current=B) == ({}, {"us-chamber": "an operator holds it to 1.0.0"})
+    note = ds.Note(ds.Became.PINNED, "an operator holds it to 1.0.0")
+    assert plan(held, current=B) == ({}, {"us-chamber": note})
     same = msgspec.structs.replace(memory, pins={"us-chamber": Pin(version="1.1.0")})
     assert plan(same, current=B).offers
-    assert "the configuration holds" in plan(memory, current=B, held="1.0.0").notes["us-chamber"]
+    told = plan(memory, current=B, held="1.0.0").notes["us-chamber"]
+    assert told == (ds.Became.HELD, "the configuration holds it to 1.0.0")
 
 
 def test_a_model_that_no_stream_runs_is_only_staged() -> None:
     memory, _ = ds.hear(Memory(), "t", read(), NOW)
-    assert ds.plan(memory, {}).notes == {"us-chamber": "no stream runs it"}
+    assert ds.plan(memory, {}).notes == {"us-chamber": (ds.Became.UNUSED, "no stream runs it")}
     staged = {"us-chamber": {"version": "1.1.0", "sha256": A, "mode": "stage"}}
     memory, _ = ds.hear(Memory(), "t", read(models=staged), NOW)
     assert ds.plan(memory, {}).offers["us-chamber"].mode == "stage"

@@ -46,12 +46,12 @@ def test_only_mode_swap_ever_swaps(mode: str) -> None:
 def test_weather_pauses_a_download_and_its_deadline_ends_it() -> None:
     walk = Walk().to(State.FETCHING)
     for _ in range(3):
-        walk.answer(ro.Failed, reason="the line is down", weather=True)
+        walk.answer(ro.Failed, reason="the line is down", fault="link-down")
         assert walk.stands("pause")
         walk.say(ro.Tick(), after_s=LIMITS.longest_pause_s)
         assert walk.stands("fetch")
     walk.say(ro.Tick(), after_s=LIMITS.fetch_s)
-    assert walk.stands(State.REJECTED)
+    assert walk.stands(State.DEFERRED)
     assert not walk.document.refusal_of(SHA["a"], LIMITS.agent)  # it may come again, after a rest
     walk.say(ro.Offered(wanted=wanted()))
     assert walk.document.is_settled
@@ -61,7 +61,7 @@ def test_weather_pauses_a_download_and_its_deadline_ends_it() -> None:
 
 def test_what_was_refused_for_good_does_not_come_again_by_itself() -> None:
     walk = Walk().to(State.GOLDEN)
-    walk.answer(ro.Failed, reason="golden samples differ by 0.4")
+    walk.answer(ro.Failed, reason="golden samples differ by 0.4", fault="bad-package")
     assert walk.stands(State.REJECTED)
     walk.say(ro.Offered(wanted=wanted(serial=9)), after_s=1e6)
     assert walk.document.is_settled
@@ -88,6 +88,8 @@ def test_a_side_that_dies_three_times_in_probation_ends_rolled_back() -> None:
     for _ in range(3):
         walk.to(State.PROBATION, "probe")
         walk.answer(ro.SideLost)
+    assert (walk.document.state, walk.document.order) == (State.ROLLING_BACK, "roll_back")
+    walk.happy()
     assert walk.stands(State.ROLLED_BACK)
     assert walk.document.refusal_of(SHA["a"], LIMITS.agent)
 
@@ -127,23 +129,52 @@ def test_what_was_proved_before_an_orderly_stop_need_not_be_watched_again() -> N
 
 
 def test_a_commit_cut_off_by_a_power_cut_is_done_again() -> None:
-    walk = Walk().to(State.COMMITTED)
+    walk = Walk().to(State.PROBATION, "commit")
     walk.reboot()
-    assert (walk.document.state, walk.document.order) == (State.COMMITTED, "commit")
+    assert (walk.document.state, walk.document.order) == (State.PROBATION, "commit")
+    assert not walk.told
     walk.happy()
     assert walk.told[-1].outcome == "committed"
 
 
-def test_a_commit_that_can_not_be_written_is_rolled_back() -> None:
-    walk = Walk().to(State.COMMITTED)
-    for _ in range(LIMITS.settle_tries):
-        walk.answer(ro.Failed, reason="no space", weather=True)
-    assert (walk.document.state, walk.document.order) == (State.ROLLED_BACK, "roll_back")
+@pytest.mark.parametrize("fault", ["no-room", "damaged", "overloaded", "failed"])
+def test_a_commit_that_can_not_be_written_is_watched_on_and_tried_until_it_is_done(
+    fault: str,
+) -> None:
+    walk = Walk().to(State.PROBATION, "commit")
+    for _ in range(5):
+        walk.answer(ro.Failed, reason="no space", fault=fault)
+        assert (walk.document.state, walk.document.order) == (State.PROBATION, "probe")
+        assert walk.document.unsettled == "commit: no space"
+        walk.answer(ro.Judged, verdict="pass")
+        assert walk.stands("probe")  # it rests before the next try
+        walk.say(ro.Tick(), after_s=LIMITS.longest_settle_pause_s)
+        walk.answer(ro.Judged, verdict="pass")
+        assert walk.stands("commit")
+    assert not walk.told
     walk.happy()
-    assert "commit: no space" in walk.told[-1].reason
+    assert walk.told[-1].outcome == "committed"
+    assert not walk.document.unsettled
 
 
-def test_a_roll_back_that_fails_ends_the_inference_side() -> None:
+def test_one_that_turns_bad_while_its_commit_waits_for_the_disk_is_rolled_back() -> None:
+    walk = Walk().to(State.PROBATION, "commit")
+    walk.answer(ro.Failed, reason="no space", fault="no-room")
+    walk.answer(ro.Judged, verdict="fail", reason="NaN")
+    assert walk.stands("roll_back")
+    walk.happy()
+    assert (walk.told[-1].outcome, walk.told[-1].reason) == ("rolled_back", "NaN")
+
+
+def test_a_commit_of_a_package_that_is_gone_is_rolled_back() -> None:
+    walk = Walk().to(State.PROBATION, "commit")
+    walk.answer(ro.Failed, reason="it is not installed", fault="rejected")
+    assert (walk.document.state, walk.document.order) == (State.ROLLING_BACK, "roll_back")
+    walk.happy()
+    assert "commit: it is not installed" in walk.told[-1].reason
+
+
+def test_a_roll_back_that_fails_ends_the_inference_side_and_is_done_all_the_same() -> None:
     walk = Walk().to(State.PROBATION, "probe")
     walk.answer(ro.Judged, verdict="fail", reason="5 % of the outputs are NaN")
     for _ in range(LIMITS.settle_tries):
@@ -151,8 +182,83 @@ def test_a_roll_back_that_fails_ends_the_inference_side() -> None:
         walk.answer(ro.Failed, reason="no answer")
     assert walk.stands("restart")
     walk.happy()
+    assert walk.stands("roll_back")  # its pointer may be left
+    assert not walk.told
+    walk.happy()
     assert walk.told[-1].reason == "5 % of the outputs are NaN"
     assert walk.told[-1].failed_in == "probation"
+
+
+def test_a_roll_back_whose_pointer_can_not_be_written_is_tried_until_it_is_done() -> None:
+    walk = Walk().to(State.PROBATION, "probe")
+    walk.answer(ro.Judged, verdict="fail", reason="NaN")
+    for _ in range(12):
+        walk.answer(ro.Failed, reason="no space", fault="no-room")
+        assert (walk.document.state, walk.document.order) == (State.ROLLING_BACK, "roll_back")
+    assert not walk.told
+    walk.happy()
+    assert walk.told[-1].outcome == "rolled_back"
+
+
+@pytest.mark.parametrize(
+    "fault", ["overloaded", "link-down", "damaged", "no-room", "untrusted", "rejected", "failed"]
+)
+def test_what_is_not_the_packages_fault_is_tried_again_later(fault: str) -> None:
+    walk = Walk().to(State.BUILDING)
+    walk.answer(ro.Failed, reason="x", fault=fault)
+    assert walk.stands(State.DEFERRED)
+    assert not walk.document.refused
+    assert (walk.told[-1].outcome, walk.told[-1].cause) == ("deferred", fault)
+    walk.say(ro.Offered(wanted=wanted()), after_s=LIMITS.first_rest_s + 1)
+    assert walk.stands(State.OFFERED)
+
+
+def test_a_side_that_somebody_outside_ended_is_never_held_against_the_package() -> None:
+    walk = Walk()
+    for _ in range(3):
+        walk.to(State.PROBATION, "probe")
+        walk.answer(ro.SideLost, crashed=False)
+    walk.happy()
+    assert walk.stands(State.ROLLED_BACK)
+    assert not walk.document.refused
+
+
+def test_a_first_version_is_live_after_its_golden_samples_and_judged_there() -> None:
+    walk = Walk()
+    walk.say(ro.Offered(wanted=wanted()))
+    while not walk.stands("prove"):
+        walk.happy()
+    walk.answer(ro.Built)
+    walk.orders.clear()
+    walk.answer(ro.Done, first=True)
+    walk.happy()
+    assert (walk.document.state, walk.document.order) == (State.PROBATION, "swap")
+    assert walk.orders == ["load", "swap"]
+    walk.reboot()
+    assert not walk.document.first  # the next process looks whether there is one by now
+
+
+@pytest.mark.parametrize("order", ["fetch", "shadow", "wait", "probe", "commit"])
+def test_what_nobody_wants_any_more_ends_at_once(order: str) -> None:
+    walk = Walk()
+    walk.say(ro.Offered(wanted=wanted()))
+    while not walk.stands(order):
+        walk.happy()
+    was_live = walk.document.state is State.PROBATION
+    walk.say(ro.Withdrawn(reason="an operator holds it to 1.0.0"))
+    assert walk.stands("roll_back") == was_live
+    while not walk.document.is_settled:
+        walk.happy()
+    outcome = "rolled_back" if was_live else "withdrawn"
+    assert (walk.told[-1].outcome, walk.document.refused) == (outcome, ())
+
+
+def test_what_was_committed_just_now_is_not_rolled_out_again() -> None:
+    walk = Walk().to(State.PROBATION, "commit")
+    walk.say(ro.Offered(wanted=wanted(serial=7)))
+    walk.happy()
+    assert walk.document.is_settled
+    assert len(walk.told) == 1
 
 
 def test_without_evidence_it_is_held_until_the_deadline_or_committed_as_configured() -> None:
@@ -161,7 +267,7 @@ def test_without_evidence_it_is_held_until_the_deadline_or_committed_as_configur
     assert walk.stands(State.SHADOW)
     assert "4 of 30" in walk.document.waits_for
     walk.say(ro.Tick(), after_s=LIMITS.shadow_s + 1)
-    assert walk.stands(State.REJECTED)
+    assert walk.stands(State.DEFERRED)
     assert not walk.document.refused
     bold = Walk(msgspec.structs.replace(LIMITS, commit_inconclusive=True)).to(
         State.SHADOW, "shadow"
@@ -175,18 +281,17 @@ def test_while_it_waits_for_its_moment_the_status_says_for_what() -> None:
     walk.answer(ro.Moment, free=False, waits_for="us-1: an exam is under way")
     assert walk.document.waits_for == "us-1: an exam is under way"
     walk.say(ro.Tick(), after_s=LIMITS.wait_s + 1)
-    assert walk.stands(State.REJECTED)
+    assert walk.stands(State.DEFERRED)
 
 
-def test_a_newer_one_replaces_what_is_under_way_but_waits_for_a_probation() -> None:
+def test_a_newer_one_replaces_what_is_under_way_also_one_on_trial() -> None:
     early = Walk().to(State.FETCHING)
     early.say(ro.Offered(wanted=wanted("b")))
     assert early.document.wanted == wanted("b")
     assert early.told[0].reason == "given up for 1.1.0"
     late = Walk().to(State.PROBATION, "probe")
     late.say(ro.Offered(wanted=wanted("b")))
-    assert late.document.wanted == wanted("a")
-    late.happy()
+    assert (late.document.state, late.document.order) == (State.ROLLING_BACK, "roll_back")
     late.happy()
     assert (late.document.state, late.document.wanted) == (State.OFFERED, wanted("b"))
 

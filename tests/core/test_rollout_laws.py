@@ -19,6 +19,7 @@ class World:
     def __init__(self) -> None:
         self.current, self.previous, self.live = SHA["c"], "", SHA["c"]
         self.on_trial = False
+        self.bad: set[str] = set()  # what something was said against
 
     def obey(self, document: Rollout) -> None:
         order, sha = document.order, document.wanted.sha if document.wanted else ""
@@ -52,14 +53,24 @@ said = st.one_of(
     st.just("happy"),
     st.builds(lambda verdict: (ro.Judged, {"verdict": verdict}),
               st.sampled_from(["more", "pass", "fail", "inconclusive"])),
-    st.builds(lambda weather, lasting: (ro.Failed, {"reason": "x", "weather": weather,
-                                                    "lasting": lasting}),
-              st.booleans(), st.booleans()),
-    st.just((ro.SideLost, {})),
+    st.builds(lambda fault: (ro.Failed, {"reason": "x", "fault": fault}),
+              st.sampled_from(["bad-package", "rejected", "damaged", "no-room", "overloaded",
+                               "link-down", "untrusted", "failed"])),
+    st.builds(lambda crashed: (ro.SideLost, {"crashed": crashed}), st.booleans()),
     st.just((ro.Built, {})),
     st.builds(lambda free: (ro.Moment, {"free": free}), st.booleans()),
     st.floats(min_value=0, max_value=1e6),
 )  # fmt: skip
+
+
+def is_evidence(event: Any, before: Rollout) -> bool:
+    """Against the package: its own fault, or that it took the side or the machine along."""
+    kind, words = event
+    if kind is ro.Failed:
+        return bool(words["fault"] == "bad-package")
+    if kind is ro.SideLost:
+        return bool(words["crashed"]) and before.trials >= LIMITS.trials
+    return kind is ro.Judged and words["verdict"] == "fail"
 
 
 def play(walk: Walk, world: World, event: Any) -> None:
@@ -68,10 +79,7 @@ def play(walk: Walk, world: World, event: Any) -> None:
         world.obey(before)
         event = "crash"
     if event in ("crash", "orderly"):
-        if event == "orderly":
-            walk.say(ro.Stopping())
-        world.die()
-        walk.reboot()
+        crash(walk, world, orderly=event == "orderly")
     elif event == "happy":
         if before.order:
             world.obey(before)
@@ -82,13 +90,30 @@ def play(walk: Walk, world: World, event: Any) -> None:
     elif isinstance(event, float):
         walk.say(ro.Tick(), after_s=event)
     elif isinstance(event, tuple):
-        if event[0] is ro.SideLost:
-            world.die()
-        if event[0] is ro.Failed and before.order == "swap":
-            world.obey(before)  # it went live, and the answer was lost
-        walk.answer(event[0], **event[1])
+        answer(walk, world, event)
     else:
         walk.say(event)
+
+
+def crash(walk: Walk, world: World, *, orderly: bool) -> None:
+    document = walk.document
+    if document.trials >= LIMITS.trials and document.wanted is not None:
+        world.bad.add(document.wanted.sha)
+    if orderly:
+        walk.say(ro.Stopping())
+    world.die()
+    walk.reboot()
+
+
+def answer(walk: Walk, world: World, event: Any) -> None:
+    before = walk.document
+    if event[0] is ro.SideLost:
+        world.die()
+    if is_evidence(event, before) and before.wanted is not None:
+        world.bad.add(before.wanted.sha)
+    if event[0] is ro.Failed and before.order == "swap":
+        world.obey(before)  # it went live, and the answer was lost
+    walk.answer(event[0], **event[1])
 
 
 def check(walk: Walk, world: World) -> None:
@@ -98,10 +123,20 @@ def check(walk: Walk, world: World) -> None:
     assert len(document.refused) <= MAX_REFUSED
     assert len(ro.encode(document)) <= ro.MAX_BYTES
     if world.on_trial:  # a candidate is live only while the table knows that it is on trial
-        assert document.state in (State.PROBATION, State.COMMITTED, State.ROLLED_BACK)
+        assert document.state in (State.PROBATION, State.ROLLING_BACK)
         assert document.order
     elif document.is_settled:
         assert world.live == world.current
+    for report in walk.told:  # what is told is so, or was when it was told
+        assert report.outcome in {state.value for state in ro.FINAL}
+    for refusal in document.refused:
+        assert refusal.by == "operator" or refusal.sha in world.bad
+
+
+def settle(walk: Walk, world: World) -> None:
+    """What was decided needs somebody who does it; nothing else is waited for."""
+    world.obey(walk.document)
+    walk.happy()
 
 
 @settings(max_examples=150, deadline=None)
@@ -116,9 +151,10 @@ def test_whatever_happens_it_ends_within_bounds_and_what_is_live_is_what_is_comm
     for _ in range(60):  # from wherever it stands: time alone ends it, when nobody answers
         if walk.document.is_settled:
             break
-        walk.say(ro.Tick(), after_s=8 * 86_400)
-        if walk.document.order == "restart":
-            world.die()
+        if walk.document.is_ending:
+            settle(walk, world)
+        else:
+            walk.say(ro.Tick(), after_s=8 * 86_400)
     assert walk.document.is_settled, walk.document
 
 
@@ -131,6 +167,9 @@ def test_a_machine_that_only_crashes_comes_to_an_end(events: list[Any], seed: in
     for _ in range(2 * (LIMITS.returns + 3)):  # what came meanwhile has its own turn after it
         if walk.document.is_settled:
             break
-        play(walk, world, "crash" if seed else "orderly")
+        if walk.document.is_ending:
+            settle(walk, world)
+        else:
+            play(walk, world, "crash" if seed else "orderly")
     assert walk.document.is_settled
     assert world.live == world.current

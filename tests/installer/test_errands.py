@@ -106,7 +106,7 @@ async def test_what_was_not_signed_so_is_not_fetched(
     errand = hot.errand("fetch", device, **named)
     with pytest.raises(Rejected, match=words) as caught:
         await run(type(errand)(**{**_fields(errand), **fields}))
-    assert type(caught.value) is Rejected  # what is published may be another thing tomorrow
+    assert not isinstance(caught.value, BadPackage)  # it may be another thing tomorrow
 
 
 def _fields(errand: Errand) -> dict[str, Any]:

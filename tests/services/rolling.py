@@ -18,7 +18,7 @@ from edge_agent.config.structs import (
     StreamConfig,
     StreamModel,
 )
-from edge_agent.core.errors import EdgeAgentError, Rejected
+from edge_agent.core.errors import Rejected, SideDied
 from edge_agent.core.sight import Sight
 from edge_agent.core.trial import LiveCounts, Probation, ShadowCounts
 from edge_agent.errands import Errand, Place
@@ -30,6 +30,7 @@ from edge_agent.stores.papers import Papers
 from tests.installer import rascals
 
 NAME = "tiny"
+OLD = "0" * 64  # the version in the folders, as the side knows it
 MAX_BYTES = 128 << 10
 CONFIG = RolloutsConfig(
     enabled=True, repositories=("http://127.0.0.1:9/",), root_file="/nowhere", check_every_s=3600,
@@ -53,8 +54,11 @@ WELL = Probation(
 )
 
 
-class SideGone(EdgeAgentError):
-    """As the engine says it."""
+class Ran(NamedTuple):
+    """What the streams run."""
+
+    sha: str
+    version: str
 
 
 class FakeSide:
@@ -63,7 +67,10 @@ class FakeSide:
     def __init__(self) -> None:
         self.starts = 1
         self.is_up = True
-        self.live = "old"
+        self.crashed = True
+        self.versions: dict[str, str] = {OLD: "1.0.0"}  # by sha
+        self.first = ""
+        self.runs = OLD
         self.trial = ""
         self.asked: list[str] = []
         self.words: list[tuple[object, ...]] = []
@@ -76,7 +83,10 @@ class FakeSide:
         self.asked.append(verb)
         self.words.append(words)
         if verb in self.wrong:
-            raise self.wrong[verb]
+            wrong = self.wrong[verb]
+            if isinstance(wrong, SideDied):
+                self.die()
+            raise wrong
 
     async def load(self, model: str, folder: str, sha: str) -> int:
         assert Path(folder).name in (sha, "1.0.0")
@@ -89,7 +99,7 @@ class FakeSide:
 
     async def swap(self, model: str, sha: str, *, trial: bool = True) -> int:
         self._ask("swap", model, sha, trial)
-        self.trial, self.live = (sha, self.live) if trial else ("", sha)
+        self.trial, self.runs = (sha, self.runs) if trial else ("", sha)
         return 1
 
     async def figures(self, model: str) -> Mapping[str, Probation]:
@@ -98,7 +108,7 @@ class FakeSide:
 
     async def commit(self, model: str) -> None:
         self._ask("commit", model)
-        self.live, self.trial = self.trial or self.live, ""
+        self.runs, self.trial, self.first = self.trial or self.runs, "", ""
 
     async def roll_back(self, model: str) -> int:
         self._ask("roll_back", model)
@@ -115,9 +125,16 @@ class FakeSide:
     def die(self) -> None:
         self.starts += 1
         self.trial = ""
+        if self.first:
+            self.runs = self.first = ""
 
     def is_on_trial(self, model: str) -> bool:
         return bool(self.trial) and model == NAME
+
+    def live(self, model: str) -> Ran | None:
+        assert model
+        sha = self.trial or self.runs
+        return Ran(sha, self.versions.get(sha, "")) if sha else None
 
     def rest(self, model: str, now_us: int) -> Mapping[str, Rest]:
         assert now_us
@@ -188,6 +205,7 @@ class World:
         self.shipped = rascals.write(tmp_path / "shipped" / NAME / "1.0.0", name=NAME)
         self.told: list[tuple[str, str]] = []
         self.reordered = 0
+        self.halted: dict[str, str] = {}  # by sha
         self.applied: list[str] = []
         self.refuse_config = ""
         model = StreamModel(name=NAME)
@@ -198,6 +216,7 @@ class World:
         folder = rascals.write(self.path / "made" / version, name=NAME, version=version, **more)
         tar, sha = rascals.packed(folder)
         self.crew.tars[sha] = tar
+        self.side.versions[sha] = version
         return sha
 
     def want(self, serial: int, version: str, sha: str, **more: Any) -> None:
@@ -213,11 +232,26 @@ class World:
         current = self.store.pointers(NAME).current
         folder = self.store.folder(current) if current else self.shipped
         assert folder is not None
-        return Live(folder, current or "0" * 64, read_manifest(folder).version)
+        return Live(folder, current or OLD, read_manifest(folder).version)
+
+    def resolve_to(self, name: str, sha: str) -> Live:
+        folder = self.store.folder(sha) if sha else self.shipped
+        if name != NAME or folder is None:
+            raise Rejected(f"find package {sha} of {name}: it is not installed")
+        return Live(folder, sha or OLD, read_manifest(folder).version)
 
     async def reorder(self) -> None:
         self.reordered += 1
-        self.side.live = self.resolve(NAME).sha
+        self.side.trial = self.side.first = ""
+        live = self.resolve(NAME)
+        self.side.runs = "" if live.sha in self.halted else live.sha
+
+    async def first(self, model: str, folder: Path | None, sha: str) -> None:
+        assert model
+        if folder is not None:
+            self.side.first = self.side.runs = self.side.trial = sha
+        elif self.side.first:
+            self.side.first = self.side.trial = self.side.runs = ""
 
     async def apply(self, text: str, version: str) -> str:
         self.applied.append(text)
@@ -226,7 +260,9 @@ class World:
 
     def bench(self) -> Bench:
         house = House(
-            streams=lambda: self.streams, resolve=self.resolve, reorder=self.reorder,
+            streams=lambda: self.streams, resolve=self.resolve, resolve_to=self.resolve_to,
+            blocked=lambda _name, sha: self.halted.get(sha, ""), first=self.first,
+            keep_first=lambda _name: None, reorder=self.reorder,
             tell=lambda name, what: self.told.append((name, what)), apply=self.apply,
         )  # fmt: skip
         return Bench(

@@ -10,11 +10,11 @@ import msgspec
 import pytest
 
 from edge_agent.core.edgecore import Desired, DesiredHint, Tuf
-from edge_agent.core.errors import Damaged, LinkDown, Rejected
+from edge_agent.core.errors import Damaged, LinkDown, Rejected, SideDied
 from edge_agent.core.rollout import State
 from edge_agent.errands import Errand, Place
 from edge_agent.services.rollouts.watch import watch
-from tests.services.rolling import CONFIG, NAME, WELL, SideGone, World, bad, until
+from tests.services.rolling import CONFIG, NAME, OLD, WELL, World, bad, until
 
 pytestmark = pytest.mark.anyio
 
@@ -40,7 +40,7 @@ async def test_what_the_repository_wants_is_fetched_tried_swapped_and_committed(
     assert report["candidate_us_p50"] == 900
     assert report["versions"] == {"agent": "0.1.0"}
     assert world.store.pointers(NAME).current == sha
-    assert world.side.live == sha
+    assert world.side.runs == sha
     assert len(json.dumps(report)) < 4096
 
 
@@ -91,7 +91,7 @@ async def test_a_probation_that_fails_is_rolled_back_within_a_second(world: Worl
         assert rollouts.models()[NAME]["state"] == "rolled_back"
     assert "NaN" in world.reports[0]["reason"]
     assert world.store.pointers(NAME).current == ""
-    assert world.side.live == "old"
+    assert world.side.runs == OLD
 
 
 async def test_a_side_that_dies_on_trial_three_times_refuses_the_package(world: World) -> None:
@@ -112,7 +112,7 @@ async def test_a_side_that_is_gone_while_it_loads_is_a_failed_trial_no_crash_of_
     world: World,
 ) -> None:
     world.want(5, "1.1.0", world.package("1.1.0"))
-    world.side.wrong["load"] = SideGone("load: the inference side is down")
+    world.side.wrong["load"] = SideDied("load: the inference side is down")
     async with world.running():
         await until(lambda: world.reports)
     assert (world.reports[0]["outcome"], world.reports[0]["trials"]) == ("rejected", 3)
@@ -128,7 +128,7 @@ async def test_between_exams_it_waits_and_says_for_what(world: World) -> None:
         assert "swap" not in world.side.asked
         world.side.rests["us-1"] = busy._replace(no_signal_s=61.0)
         await until(lambda: world.reports)
-    assert world.side.live == sha
+    assert world.side.runs == sha
 
 
 async def test_weather_is_waited_out_and_progress_is_shown(world: World) -> None:
@@ -201,7 +201,7 @@ async def test_a_replayed_document_changes_nothing_and_is_said_once(world: World
         assert rollouts.wishes.memory.serial == 5
         assert "serial 4 is older than 5" in rollouts.desired()["why"]
     assert [name for name, _ in world.told].count("desired-refused") == 1
-    assert world.side.live == new
+    assert world.side.runs == new
 
 
 async def test_a_file_that_is_installed_by_hand_is_pinned_until_it_is_let_go(
@@ -218,11 +218,14 @@ async def test_a_file_that_is_installed_by_hand_is_pinned_until_it_is_let_go(
         await anyio.sleep(0.05)
         assert rollouts.models()[NAME]["pinned"] == "1.1.0"
         assert "an operator holds it to 1.1.0" in rollouts.models()[NAME]["note"]
-        assert rollouts.desired()["state"] == "refused"
-        assert (await desk.install(model=NAME, version="1.1.0")) == {"models": {}}
+        assert rollouts.desired()["state"] == "held"
+        assert rollouts.desired()["models"] == {NAME: "pinned"}
+        assert (await desk.install(model=NAME, version="1.1.0")) == {
+            "models": {}, "live": "1.1.0",
+        }  # fmt: skip
         await desk.unpin(NAME)
         await until(lambda: len(world.reports) == 2)
-    assert world.side.live == theirs
+    assert world.side.runs == theirs
 
 
 def _errand(world: World, sha: str) -> Errand:
@@ -314,11 +317,14 @@ async def test_a_damaged_document_is_put_aside_and_the_live_model_stays(world: W
     world.want(5, "1.1.0", sha)
     async with world.running():
         await until(lambda: world.reports)
-    (world.path / "rollouts" / f"{NAME}.json").write_bytes(b'{"model": ')
+    for copy in ("", ".copy"):
+        (world.path / "rollouts" / f"{NAME}{copy}.json").write_bytes(b'{"model": ')
     async with world.running() as (rollouts, _):
         await anyio.sleep(0.2)
         assert rollouts.history() == []
-    assert world.side.live == sha
+        (problem,) = rollouts.problems()
+        assert f"model {NAME} is held, what runs goes on" in problem[1]
+    assert world.side.runs == sha
     assert [path.name for path in (world.path / "rollouts").glob("*.damaged")]
 
 

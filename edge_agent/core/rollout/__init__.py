@@ -9,7 +9,7 @@ from edge_agent.core.rollout.document import (
     MAX_BYTES,
     ON_TRIAL,
     Limits,
-    Order,
+    Refusal,
     Report,
     Rollout,
     State,
@@ -32,11 +32,13 @@ from edge_agent.core.rollout.events import (
     Tick,
     Withdrawn,
 )
+from edge_agent.core.rollout.orders import KINDS, Kind, Order, kind_of
 from edge_agent.core.rollout.table import Act, Do, Tell, step
 
 __all__ = [
     "AT_REST",
     "FINAL",
+    "KINDS",
     "MAX_BYTES",
     "ON_TRIAL",
     "Act",
@@ -46,10 +48,12 @@ __all__ = [
     "Event",
     "Failed",
     "Judged",
+    "Kind",
     "Limits",
     "Moment",
     "Offered",
     "Order",
+    "Refusal",
     "Report",
     "Resumed",
     "RollBackWanted",
@@ -63,5 +67,6 @@ __all__ = [
     "Withdrawn",
     "decode",
     "encode",
+    "kind_of",
     "step",
 ]

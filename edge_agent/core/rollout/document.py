@@ -9,6 +9,8 @@ import msgspec
 from msgspec import Meta
 
 from edge_agent.core.edgecore import Name, Sha, Version
+from edge_agent.core.errors import Fault
+from edge_agent.core.rollout.orders import Order
 
 MAX_HISTORY: Final = 16
 MAX_REFUSED: Final = 32
@@ -20,7 +22,11 @@ Count = Annotated[int, Meta(ge=0, le=1 << 53)]
 
 
 class State(str, enum.Enum):
-    """offered … probation is the way of a candidate; the others are where it ends."""
+    """offered … probation is the way of a candidate; the others are where it ends.
+
+    A rollout is `committed` or `rolled_back` when that is done, not when it is wanted: until then
+    it stays in `probation`, or is `rolling_back`.
+    """
 
     IDLE = "idle"
     OFFERED = "offered"
@@ -30,8 +36,11 @@ class State(str, enum.Enum):
     GOLDEN = "golden"
     SHADOW = "shadow"
     PROBATION = "probation"
+    ROLLING_BACK = "rolling_back"
     COMMITTED = "committed"
-    REJECTED = "rejected"
+    REJECTED = "rejected"  # the package is bad
+    DEFERRED = "deferred"  # nothing is known against the package: it is tried again later
+    WITHDRAWN = "withdrawn"  # given up before it was live: something else is wanted, or nobody is
     ROLLED_BACK = "rolled_back"
     STAGED = "staged"  # installed as asked, not swapped
     OBSERVED = "observed"  # ran as a shadow as long as asked, not swapped
@@ -39,16 +48,12 @@ class State(str, enum.Enum):
 
 ON_TRIAL: Final = frozenset({State.BUILDING, State.GOLDEN, State.SHADOW, State.PROBATION})
 FINAL: Final = frozenset(
-    {State.COMMITTED, State.REJECTED, State.ROLLED_BACK, State.STAGED, State.OBSERVED}
-)
+    {
+        State.COMMITTED, State.REJECTED, State.DEFERRED, State.WITHDRAWN, State.ROLLED_BACK,
+        State.STAGED, State.OBSERVED,
+    }
+)  # fmt: skip
 AT_REST: Final = FINAL | {State.IDLE}
-
-Order = Literal[
-    "",  # nothing is out
-    "begin", "fetch", "pause", "admit", "prove",
-    "load", "shadow", "wait", "swap", "probe",
-    "commit", "roll_back", "unload", "revert", "restart",
-]  # fmt: skip
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,16 +108,21 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     took_s: float = 0.0
     at_us: int = 0
     boot: str = ""
+    cause: str = ""  # whose fault it was, `core.errors.Fault`; "" when nothing went wrong
     versions: dict[str, str] = {}  # of the device, the agent and its runtimes
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
-    """A package that is not tried again by itself. agent: whose version refused it."""
+    """A package that is not tried again by itself. agent: whose version refused it.
+
+    by: "" for the package's own fault, "operator" when a person did not want it.
+    """
 
     sha: str
     version: str
     reason: str
     agent: str = ""
+    by: Literal["", "operator"] = ""
 
 
 class Rollout(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,7 +130,9 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
 
     spent_s: in this state so far, over all processes. at_s: CLOCK_BOOTTIME up to which it counts.
     returns: processes in which this rollout was taken up again. orderly: the last one said so.
-    resting_until_s: a soft refusal is not tried again before.
+    resting_until_s: what was deferred is not tried again before. outcome: how it ends once `order`
+    is done. cause: of the last thing that went wrong. unsettled: why its end could not be written
+    down so far. first: no version of this model is live to compare with.
     """
 
     model: Name
@@ -142,6 +154,10 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     orderly: bool = False
     proved: bool = False
     loaded: bool = False
+    first: bool = False
+    outcome: State | None = None
+    cause: Fault | Literal[""] = ""
+    unsettled: Annotated[str, Meta(max_length=1000)] = ""
     waits_for: str = ""
     revert_to: str = ""
     report: Report = Report()
@@ -153,15 +169,23 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
         """At rest, and nothing is out."""
         return self.state in AT_REST and not self.order
 
+    @property
+    def is_ending(self) -> bool:
+        """What became of it is decided; it is being carried out."""
+        return self.outcome is not None
+
     def refusal_of(self, sha: str, agent: str) -> str:
         """Why this package is not tried again; "" when it may be.
 
         Another version of the agent may read what this one could not.
         """
-        for entry in self.refused:
-            if entry.sha == sha and entry.agent == agent:
-                return entry.reason
-        return ""
+        entry = self.refused_as(sha, agent)
+        return entry.reason if entry else ""
+
+    def refused_as(self, sha: str, agent: str) -> Refusal | None:
+        """The entry that keeps this package from being tried again; None when it may be."""
+        found = (e for e in self.refused if e.sha == sha and e.agent in ("", agent))
+        return next(found, None)
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,7 +209,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     commit_inconclusive: bool = False
     first_pause_s: float = 2.0
     longest_pause_s: float = 300.0
-    first_rest_s: float = 60.0
+    longest_settle_pause_s: float = 15.0
+    first_rest_s: float = 20.0
     longest_rest_s: float = 21_600.0
 
 

@@ -1,10 +1,14 @@
-"""How a rollout begins and ends: orders with their turn, refusals kept in mind, a short history."""
+"""How a rollout begins and ends: orders with their turn, refusals kept in mind, a short history.
+
+An end is decided first (`end`: the outcome and the order that carries it out) and told when it is
+done (`close`). What is told of a rollout is what is so.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -13,23 +17,27 @@ from edge_agent.core.rollout.document import (
     MAX_REASON,
     MAX_REFUSED,
     Limits,
-    Order,
     Refusal,
     Report,
     Rollout,
     State,
     Wanted,
 )
+from edge_agent.core.rollout.orders import Order
 
-SETTLES: Final[dict[State, Order]] = {State.COMMITTED: "commit", State.ROLLED_BACK: "roll_back"}
+CARRIED_OUT_BY: Final[dict[State, Order]] = {
+    State.COMMITTED: "commit", State.ROLLED_BACK: "roll_back",
+}  # fmt: skip
 SAME_CLOCK: Final = ({"fetch", "pause"}, {"prove"})  # orders that share one deadline
+NOT_DONE: Final = frozenset({State.REJECTED, State.DEFERRED, State.WITHDRAWN, State.ROLLED_BACK})
 MAX_WORD: Final = 200  # characters of a text in a report
 MAX_FIGURES: Final = 64
+Lasting = Literal["", "bad", "operator"]
 replace = msgspec.structs.replace
 
 
 def go(document: Rollout, state: State, order: Order, *, waits_for: str = "") -> Rollout:
-    """The next order, with a turn of its own. Time counts anew, unless it is the same errand."""
+    """The next order, with a turn of its own. Time counts anew, unless it is the same job."""
     same = any({document.order, order} <= orders for orders in SAME_CLOCK)
     return replace(
         document,
@@ -62,61 +70,86 @@ def start(document: Rollout, wanted: Wanted) -> Rollout:
 
 def end(
     document: Rollout,
-    state: State,
+    outcome: State,
     reason: str,
     now_s: float,
     limits: Limits,
     *,
-    lasting: bool = False,
+    lasting: Lasting = "",
     rests: bool = True,
 ) -> Rollout:
-    """lasting: this package is refused from now on. rests: else it may come again after a while."""
-    is_bad = state in (State.REJECTED, State.ROLLED_BACK)
+    """Decides it. lasting: why this package is not tried again by itself, "" when it may be.
+    rests: then only after a while.
+    """
+    is_bad = outcome in NOT_DONE
     report = replace(
         document.report,
-        outcome=state.value,
         reason=reason[:MAX_REASON],
         failed_in=document.state.value if is_bad and not document.revert_to else "",
         trials=document.trials,
+        cause=document.cause if is_bad else "",
     )
-    document = replace(document, report=report)
+    still = document.unsettled if outcome is State.COMMITTED else ""
+    document = replace(
+        document, report=report, outcome=outcome, tries=0, retry_s=0.0, unsettled=still
+    )
     if is_bad and lasting:
-        document = replace(document, refused=_remembered(document, limits.agent))
+        document = replace(document, refused=_remembered(document, limits.agent, lasting))
     elif is_bad and rests:
         rest_s = pause_s(document.attempts, limits.first_rest_s, limits.longest_rest_s)
         document = replace(document, attempts=document.attempts + 1, resting_until_s=now_s + rest_s)
-    order = SETTLES.get(state, "unload" if document.loaded else "")
-    if state is State.ROLLED_BACK and document.revert_to:
+    order = CARRIED_OUT_BY.get(outcome, "unload" if document.loaded else "")
+    if outcome is State.ROLLED_BACK and document.revert_to:
         order = "revert"
-    ended = go(replace(document, tries=0), state, order)
+    ended = go(document, _meanwhile(document.state, outcome), order)
     return ended if order else close(ended, now_s, limits)
 
 
-def _remembered(document: Rollout, agent: str) -> tuple[Refusal, ...]:
+def _meanwhile(present: State, outcome: State) -> State:
+    """Where it stands while that is carried out: nothing is called done before it is."""
+    if outcome is State.ROLLED_BACK:
+        return State.ROLLING_BACK
+    return present if outcome is State.COMMITTED else outcome
+
+
+def _remembered(document: Rollout, agent: str, lasting: Lasting) -> tuple[Refusal, ...]:
     report = document.report
     others = tuple(entry for entry in document.refused if entry.sha != report.sha)
-    mine = Refusal(sha=report.sha, version=report.version, reason=report.reason, agent=agent)
+    by: Literal["", "operator"] = "operator" if lasting == "operator" else ""
+    mine = Refusal(
+        sha=report.sha, version=report.version, reason=report.reason, by=by,
+        agent="" if by else agent,
+    )  # fmt: skip
     return (*others, mine)[-MAX_REFUSED:]
 
 
 def close(document: Rollout, now_s: float, limits: Limits) -> Rollout:
-    """Nothing is out any more: into the history, and on with what came meanwhile."""
-    report = replace(document.report, took_s=round(document.total_s, 3), at_us=round(now_s * 1e6))
+    """It is done: told, into the history, and on with what came meanwhile."""
+    outcome = document.outcome or document.state
+    report = replace(
+        document.report, outcome=outcome.value, took_s=round(document.total_s, 3),
+        at_us=round(now_s * 1e6),
+    )  # fmt: skip
     closed = replace(
         document,
+        state=outcome,
         order="",
         turn=document.turn + 1,
         loaded=False,
+        first=False,
+        outcome=None,
+        unsettled="",
         waits_for="",
         revert_to="",
         next=None,
         report=report,
         history=(*document.history, report)[-MAX_HISTORY:],
     )
-    coming = document.next
+    coming, had = document.next, document.wanted
     if coming is None or closed.refusal_of(coming.sha, limits.agent):
         return closed
-    return start(closed, coming)
+    is_here = outcome is State.COMMITTED and had is not None and coming.sha == had.sha
+    return closed if is_here else start(closed, coming)
 
 
 def merged(report: Report, facts: Mapping[str, Any]) -> Report:

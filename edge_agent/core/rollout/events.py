@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from edge_agent.core.errors import Fault
 from edge_agent.core.rollout.document import Wanted
 
 
@@ -35,12 +36,17 @@ class Withdrawn(Said, frozen=True, kw_only=True):
 
 
 class RollBackWanted(Said, frozen=True, kw_only=True):
-    """A person wants the previous one back; `live` is what runs now and did not do."""
+    """What runs now (`live`) may not stay, and `sha` comes back; "folders": what they say.
+
+    by: the word of a person keeps the version that is left from coming again by itself.
+    """
 
     sha: str
     version: str
     live: str
     live_version: str = ""
+    reason: str = "rolled back by hand"
+    by: Literal["desired", "operator"] = "operator"
 
 
 class Tick(Said, frozen=True, kw_only=True):
@@ -54,10 +60,13 @@ class Answer(Said, frozen=True, kw_only=True):
 
 
 class Done(Answer, frozen=True, kw_only=True):
-    """facts: fields of the report. have: the package is in the store already (of `begin`)."""
+    """facts: fields of the report. have: the package is in the store already (of `begin`). first:
+    no version of the model is live (of `prove`).
+    """
 
     facts: dict[str, Any] = {}
     have: bool = False
+    first: bool = False
 
 
 class Built(Answer, frozen=True, kw_only=True):
@@ -67,23 +76,27 @@ class Built(Answer, frozen=True, kw_only=True):
 
 
 class Failed(Answer, frozen=True, kw_only=True):
-    """weather: try again. lasting: this package will never do."""
+    """fault: whose it was. Only a bad package is refused."""
 
     reason: str
-    weather: bool = False
-    lasting: bool = True
+    fault: Fault = "failed"
 
 
 class SideLost(Answer, frozen=True, kw_only=True):
-    """The inference side died under that order; the next one starts with what is committed."""
+    """The inference side that had the candidate is gone, and another one has been started since.
+
+    crashed: by itself; False when somebody outside ended it, which says nothing of the candidate.
+    """
 
     reason: str = "the inference side died"
+    crashed: bool = True
 
 
 class Judged(Answer, frozen=True, kw_only=True):
     """What the figures of shadow or probation say so far."""
 
     verdict: Literal["more", "pass", "fail", "inconclusive"]
+    bad: bool = True  # of `fail`: it is the package's own fault
     reason: str = ""
     facts: dict[str, Any] = {}
 

@@ -1,11 +1,13 @@
 """The table: where a rollout stands, what it hears, what is done next.
 
     offered → fetching → verifying → building → golden → shadow → probation → committed
-                                                        any of them → rejected | rolled_back
+        any of them → rejected | deferred | withdrawn, from probation → rolling_back → rolled_back
 
 Pure: `step` takes the document and an event, and gives the next document and what to do. Whoever
-drives it writes the document down before it does anything. The live model changes by the orders
-`swap`, `roll_back` and `revert` alone; `restart` is the last means of a roll-back.
+drives it writes the document down before it does anything but what is safe (`orders.KINDS`). The
+live model changes by the orders `swap`, `roll_back` and `revert` alone; `restart` is the last means
+of a roll-back. An order that ends a rollout is tried again until it is done; nothing is called
+committed or rolled back before.
 
 A process that dies takes a rollout up again where it was: a download goes on; what was on trial
 has failed once more, and after `Limits.trials` such failures the package is refused for good.
@@ -21,34 +23,33 @@ import msgspec
 from edge_agent.core.rollout import answers
 from edge_agent.core.rollout import events as ev
 from edge_agent.core.rollout.answers import (
-    SETTLING,
     failed_trial,
     inconclusive,
     on_trial,
+    passed,
     undone,
     unsettled,
 )
 from edge_agent.core.rollout.document import (
-    AT_REST,
-    FINAL,
     ON_TRIAL,
     Limits,
-    Order,
     Report,
     Rollout,
     State,
     Wanted,
 )
-from edge_agent.core.rollout.ends import close, end, go, start
+from edge_agent.core.rollout.ends import Lasting, end, go, start
+from edge_agent.core.rollout.orders import Order, kind_of
 
 replace = msgspec.structs.replace
 
 
 class Do(msgspec.Struct, frozen=True, kw_only=True):
-    """Give up whatever is under way, do this, answer with its turn."""
+    """Give up whatever is under way, do this after `wait_s`, answer with its turn."""
 
     order: Order
     turn: int
+    wait_s: float = 0.0
 
 
 class Tell(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,14 +66,16 @@ def step(
 ) -> tuple[Rollout, tuple[Act, ...]]:
     """now_s: CLOCK_BOOTTIME. The document has to be on disk before an act is begun."""
     document = _aged(before, now_s, is_first=isinstance(event, ev.Resumed))
-    if isinstance(event, ev.Answer) and event.turn != document.turn:
+    if isinstance(event, ev.Answer) and (event.turn != document.turn or not document.order):
         return document, ()
     after = _HEARD[type(event)](document, event, now_s, limits)
     acts: list[Act] = []
     if after.history != before.history:
         acts.append(Tell(report=after.history[-1]))
     if after.turn != before.turn and after.order not in ("", "pause"):
-        acts.append(Do(order=after.order, turn=after.turn))
+        rests = bool(after.unsettled) and kind_of(after.order).settles
+        wait_s = max(0.0, after.retry_s - now_s) if rests else 0.0
+        acts.append(Do(order=after.order, turn=after.turn, wait_s=wait_s))
     return after, tuple(acts)
 
 
@@ -96,13 +99,13 @@ def _resumed(document: Rollout, _: ev.Resumed, now_s: float, limits: Limits) -> 
     orderly, document = document.orderly, replace(document, orderly=False)
     if document.is_settled:
         return replace(document, resting_until_s=0.0)
-    document = replace(document, returns=document.returns + 1, loaded=False)
+    document = replace(document, returns=document.returns + 1, loaded=False, first=False)
     state = document.state
+    if document.is_ending:  # what was decided is done, however often it takes
+        return go(replace(document, tries=0, retry_s=0.0), state, document.order)
     if document.returns > limits.returns:
         reason = f"taken up {limits.returns} times without an end"
-        if state in FINAL:
-            return close(document, now_s, limits)
-        return end(document, undone(state), reason, now_s, limits)
+        return end(document, undone(document), reason, now_s, limits)
     if state in ON_TRIAL and not orderly:
         reason = f"the agent or the machine died while it was in {state.value}"
         return failed_trial(replace(document, proved=False), reason, now_s, limits)
@@ -111,13 +114,13 @@ def _resumed(document: Rollout, _: ev.Resumed, now_s: float, limits: Limits) -> 
 
 def _taken_up(document: Rollout) -> Rollout:
     document = replace(document, tries=0)
-    if document.state in FINAL or document.state is State.OFFERED:
+    if document.state is State.OFFERED:
         return go(document, document.state, document.order)
     return go(document, State.FETCHING, "fetch")  # a complete one ends at once
 
 
 def _stopping(document: Rollout, _: ev.Stopping, _now_s: float, _limits: Limits) -> Rollout:
-    if document.state in ON_TRIAL and not document.orderly:
+    if document.state in ON_TRIAL and not document.orderly and not document.is_ending:
         document = replace(document, trials=max(0, document.trials - 1))
     return replace(document, orderly=True)
 
@@ -133,35 +136,47 @@ def _offered(document: Rollout, event: ev.Offered, now_s: float, limits: Limits)
             return document
         return start(document, wanted)
     assert present is not None
-    if document.state not in FINAL and (present.sha, present.mode) == (wanted.sha, wanted.mode):
+    if not document.is_ending and (present.sha, present.mode) == (wanted.sha, wanted.mode):
         return replace(document, wanted=wanted, next=None)
     document = replace(document, next=wanted)
-    if document.state in FINAL or document.state is State.PROBATION:
-        return document  # first comes to its own end
-    reason = f"given up for {wanted.version}"
-    return end(document, State.REJECTED, reason, now_s, limits, rests=False)
+    is_undoing = document.is_ending and document.outcome is not State.COMMITTED
+    if is_undoing or (present.sha, present.mode) == (wanted.sha, wanted.mode):
+        return document
+    return _given_up(document, f"given up for {wanted.version}", now_s, limits)
+
+
+def _given_up(document: Rollout, reason: str, now_s: float, limits: Limits) -> Rollout:
+    """At once, on trial by a roll-back. Nothing is said against the package."""
+    outcome = undone(document)
+    outcome = State.WITHDRAWN if outcome is State.DEFERRED else outcome
+    return end(replace(document, cause=""), outcome, reason, now_s, limits, rests=False)
 
 
 def _withdrawn(document: Rollout, event: ev.Withdrawn, now_s: float, limits: Limits) -> Rollout:
-    document = replace(document, next=None)
-    if document.state in AT_REST:
+    """Also one that is about to be committed."""
+    if document.is_settled or (document.is_ending and document.outcome is not State.COMMITTED):
         return document
-    return end(document, undone(document.state), event.reason, now_s, limits, rests=False)
+    return _given_up(replace(document, next=None), event.reason, now_s, limits)
 
 
 def _roll_back_wanted(
     document: Rollout, event: ev.RollBackWanted, now_s: float, limits: Limits
 ) -> Rollout:
-    reason = "rolled back by hand"
     document = replace(document, next=None)
-    if document.state not in AT_REST:
-        return end(document, undone(document.state), reason, now_s, limits, lasting=True)
-    if not document.is_settled or not event.sha:
+    lasting: Lasting = "operator" if event.by == "operator" else ""
+    if document.is_ending and document.outcome is not State.COMMITTED:
+        return document  # it is being taken away already
+    if not document.is_settled:
+        outcome = undone(document)
+        outcome = State.WITHDRAWN if outcome is State.DEFERRED else outcome
+        return end(document, outcome, event.reason, now_s, limits, lasting=lasting, rests=False)
+    if not event.sha:
         return document
-    wanted = Wanted(version=event.live_version or "0.0.0", sha=event.live, by="operator")
+    wanted = Wanted(version=event.live_version or "0.0.0", sha=event.live, by=event.by)
     document = replace(start(document, wanted), revert_to=event.sha)
     document = replace(document, report=replace(document.report, previous=event.version))
-    return end(document, State.ROLLED_BACK, reason, now_s, limits, lasting=True)
+    outcome, reason = State.ROLLED_BACK, event.reason
+    return end(document, outcome, reason, now_s, limits, lasting=lasting, rests=False)
 
 
 # ── time ──────────────────────────────────────────────────────────────────────────────────────
@@ -171,8 +186,7 @@ def _tick(document: Rollout, _: ev.Tick, now_s: float, limits: Limits) -> Rollou
     order = document.order
     if not order:
         return document
-    late = document.spent_s > _deadline_s(document, limits)
-    if late:
+    if document.spent_s > _deadline_s(document, limits):
         return _late(document, now_s, limits)
     if order == "pause" and now_s >= document.retry_s:
         return go(document, document.state, "fetch")
@@ -181,31 +195,27 @@ def _tick(document: Rollout, _: ev.Tick, now_s: float, limits: Limits) -> Rollou
 
 def _deadline_s(document: Rollout, limits: Limits) -> float:
     is_watching = document.wanted is not None and document.wanted.mode == "shadow"
-    return {
-        "begin": limits.begin_s,
-        "fetch": limits.fetch_s,
-        "pause": limits.fetch_s,
-        "admit": limits.verify_s,
-        "prove": limits.prove_s,
-        "load": limits.load_s,
-        "shadow": limits.observe_s if is_watching else limits.shadow_s,
-        "wait": limits.wait_s,
-        "swap": limits.swap_s,
-        "probe": limits.probation_s,
-    }.get(document.order, limits.settle_s)
+    if document.order == "shadow" and is_watching:
+        return limits.observe_s
+    kind = kind_of(document.order)
+    waited_s = limits.longest_settle_pause_s if kind.settles else 0.0
+    return float(getattr(limits, kind.deadline)) + waited_s
 
 
 def _late(document: Rollout, now_s: float, limits: Limits) -> Rollout:
     order, spent = document.order, f"{document.spent_s:.0f} s"
-    if order in SETTLING:
-        return unsettled(document, f"{order} took more than {spent}", now_s, limits)
+    if kind_of(order).settles:
+        reason = f"not done within {spent}"
+        late = ev.Failed(turn=document.turn, reason=reason, fault="failed")
+        return unsettled(document, late, now_s, limits)
     if order == "shadow" and document.wanted is not None and document.wanted.mode == "shadow":
         return end(document, State.OBSERVED, f"watched for {spent}", now_s, limits)
+    if order == "probe" and document.unsettled:  # it has passed; only its commit is left
+        return passed(replace(document, spent_s=0.0), "", now_s, limits)
     if order in ("shadow", "probe"):
         return inconclusive(document, f"no verdict within {spent}", now_s, limits, is_over=True)
     reason = f"{document.state.value}: {order} did not end within {spent}"
-    lasting = order in ("prove", "load")
-    return end(document, undone(document.state), reason, now_s, limits, lasting=lasting)
+    return end(replace(document, cause="failed"), undone(document), reason, now_s, limits)
 
 
 _HEARD: Final[dict[type[Any], Callable[[Rollout, Any, float, Limits], Rollout]]] = {

@@ -56,9 +56,9 @@ class OfModel(Asked, frozen=True, kw_only=True):
 
 
 class Pin(Asked, frozen=True, kw_only=True):
-    """off: takes it off. version "": what is live."""
+    """off: takes it off; of model "*": every hold for lost memory. version "": what is live."""
 
-    model: Annotated[str, Meta(pattern=NAME_PATTERN)]
+    model: Annotated[str, Meta(pattern=f"{NAME_PATTERN}|^[*]$")]
     version: Version = ""
     off: bool = False
 
@@ -100,6 +100,8 @@ class ModelsDesk:
 
     async def pin(self, request: web.Request) -> web.Response:
         asked = await _asked(request, Pin)
+        if asked.model == "*" and not asked.off:
+            raise Refused(400, f"{request.path}: model '*' goes with off")
         peer = peer_of(request)
         by = f"uid {peer.uid}" if peer else ""
         verb = self._views.models_pin(asked.model, None if asked.off else asked.version, by)

@@ -7,13 +7,15 @@ itself. Judges nothing: counts go up, orders come down.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import anyio
 import msgspec
 
 from edge_agent import logs
 from edge_agent.config.structs import EngineConfig
-from edge_agent.core.errors import Rejected, SideDied
+from edge_agent.core.errors import EdgeAgentError, Overloaded, Rejected, SideDied
 from edge_agent.core.trial import Probation, ShadowCounts
 from edge_agent.orders import Begin, StreamOrder
 from edge_agent.services.engine.launch import Launch
@@ -24,6 +26,7 @@ from edge_agent.services.engine.taps import Rest
 log = logs.get("engine")
 
 LOAD_TIMEOUT_S = 180.0
+SWAP_TIMEOUT_S = 30.0  # streams that came after the load have their buffers warmed first
 ROLL_BACK_TIMEOUT_S = 2.0  # it takes milliseconds; a side that is silent so long is ended
 BESIDE_EVERY = 5  # on trial the version before looks at each 5th frame, for comparison
 
@@ -55,6 +58,25 @@ class Engine(Side):
         self._loaded: dict[tuple[str, str], Candidate] = {}
         self._trials: dict[str, Candidate] = {}
 
+    async def configure(self, orders: Sequence[StreamOrder]) -> None:
+        """Also streams whose model has its first version on trial (`allow_first`).
+
+        Raises: SideDied, Rejected.
+        """
+        firsts = {ref.name: ref for order in orders for ref in order.models if ref.trial}
+        for model in [one for one in self._may_try if one not in firsts]:
+            del self._may_try[model]
+            self._trials.pop(model, None)
+        for model, ref in firsts.items():
+            if self._may_try.get(model) == self.starts:
+                version = ref.options.version
+                self._trials[model] = Candidate(ref.folder, ref.sha, version, self.starts)
+        await super().configure(orders)
+
+    def allow_first(self, model: str) -> None:
+        """The first version of a model may begin its trial, on the side that is up now."""
+        self._may_try[model] = self.starts
+
     async def load(self, model: str, folder: str, sha: str) -> int:
         """Prepares a candidate beside the live version; returns on how many streams.
 
@@ -78,8 +100,18 @@ class Engine(Side):
 
         On trial its results say so, and the version before looks at some frames beside it.
         """
-        told = await self.ask("swap", model=model, sha=sha, trial=trial)
-        self._trials[model] = self._loaded.pop((model, sha), Candidate("", sha, "", self.starts))
+        candidate = self._loaded.get((model, sha), Candidate("", sha, "", self.starts))
+        self._trials[model] = (
+            candidate  # first: whoever gives up waiting for the answer may be late
+        )
+        try:
+            told = await self.ask(
+                "swap", timeout_s=SWAP_TIMEOUT_S, model=model, sha=sha, trial=trial
+            )
+        except EdgeAgentError:
+            self._trials.pop(model, None)
+            raise
+        self._loaded.pop((model, sha), None)
         if trial and told["previous"]:
             await self._watch_beside(model, str(told["previous"]))
         return int(told["streams"])
@@ -87,7 +119,7 @@ class Engine(Side):
     async def _watch_beside(self, model: str, previous: str) -> None:
         try:
             await self.shadow(model, previous, BESIDE_EVERY)
-        except Rejected as refused:  # the trial goes on without it
+        except (Rejected, Overloaded) as refused:  # the trial goes on without it
             log.warning("no comparison on trial", model=model, why=refused.what)
 
     async def figures(self, model: str) -> dict[str, Probation]:
@@ -107,9 +139,10 @@ class Engine(Side):
                 f"commit {model}: nothing is on trial; the side that ran it is gone",
                 hint="start the rollout again",
             )
-        await self.ask("commit", model=model)
-        async with self._ordering:
-            del self._trials[model]
+        with anyio.CancelScope(shield=True):  # what the side runs and what is ordered go together
+            await self.ask("commit", model=model)
+            self._trials.pop(model, None)
+            self._may_try.pop(model, None)
             self._orders = tuple(_with(order, model, trial) for order in self._orders)
 
     async def roll_back(self, model: str) -> int:
@@ -117,13 +150,14 @@ class Engine(Side):
 
         A side that does not answer is ended: the next one starts on what is ordered.
         """
-        self._trials.pop(model, None)
         try:
             told = await self.ask("rollback", timeout_s=ROLL_BACK_TIMEOUT_S, model=model)
         except SideDied as silent:
             log.warning("roll-back was not answered", model=model, error=silent.what)
             self.end_side()
             return 0
+        finally:
+            self._trials.pop(model, None)
         return int(told["streams"])
 
     async def unload(self, model: str, sha: str) -> None:
@@ -134,12 +168,27 @@ class Engine(Side):
     def end_side(self) -> None:
         """Kills the side; the supervisor starts the next one, on what is ordered."""
         if self._launched is not None and self._line is not None:
+            self._ended_by_us = True
             self._launched.kill()
 
     def rest(self, model: str, now_us: int) -> dict[str, Rest]:
         """How each stream of a model rests. now_us: CLOCK_BOOTTIME."""
-        names = [o.name for o in self._orders if any(ref.name == model for ref in o.models)]
+        names = [
+            o.name for o in self._orders if any(r.name == model and not r.pinned for r in o.models)
+        ]
         return {name: self.taps[name].rest(now_us) for name in names if name in self.taps}
+
+    def live(self, model: str) -> Candidate | None:
+        """What its streams run now, on trial or not; None: none runs it, or there is no side."""
+        if not self.is_up:
+            return None
+        if self.is_on_trial(model):
+            return self._trials[model]
+        for order in self._orders:
+            for ref in order.models:
+                if ref.name == model and not ref.pinned:
+                    return Candidate(ref.folder, ref.sha, ref.options.version, self.starts)
+        return None
 
     def is_on_trial(self, model: str) -> bool:
         """False also when the side that ran it is gone."""
@@ -154,9 +203,10 @@ def _with(order: StreamOrder, model: str, trial: Candidate) -> StreamOrder:
             ref,
             folder=trial.folder,
             sha=trial.sha,
+            trial=False,
             options=msgspec.structs.replace(ref.options, version=trial.version),
         )
-        if ref.name == model
+        if ref.name == model and not ref.pinned
         else ref
         for ref in order.models
     )

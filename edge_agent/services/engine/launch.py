@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -81,6 +82,21 @@ async def bury(side: Launched, grace_s: float) -> None:
         side.kill()
         with anyio.move_on_after(grace_s):
             await side.wait()
+
+
+CRASHES = frozenset(
+    {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP}
+)
+
+
+async def is_a_crash(side: Launched) -> bool:
+    """Of one that is gone: whether it fell by itself. A SIGKILL came from outside: from a person,
+    or from the kernel when memory was short. Threads say nothing, and nobody kills them.
+    """
+    code: int | None = None
+    with anyio.move_on_after(1.0):
+        code = await side.wait()
+    return code is None or code > 0 or -code in CRASHES
 
 
 async def exit_code(side: Launched) -> str:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import anyio
 import msgspec
 
-from edge_agent.core.errors import SideDied, raised_again
+from edge_agent.core.errors import Overloaded, SideDied, raised_again
 from edge_agent.orders import LENGTH, MAX_MESSAGE_BYTES, Request
 
+BESIDE: Final = frozenset({"load"})  # verbs that a thread of their own works on, over there
 Heard = Callable[[Mapping[str, Any]], None]
 
 
@@ -26,6 +27,11 @@ class Line:
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self.closed = asyncio.Event()
         self._buffer = bytearray()
+        self._deaf = False
+
+    def is_deaf(self) -> bool:
+        """The other end was silent for longer than an answer takes."""
+        return self._deaf
 
     async def ask(
         self, verb: str, *, timeout_s: float, fds: Sequence[int] = (), **fields: Any
@@ -41,6 +47,9 @@ class Line:
             with anyio.fail_after(timeout_s):
                 words = await answer
         except TimeoutError as late:
+            if verb in BESIDE:  # the loader of a candidate may be slow while the side is well
+                raise Overloaded(f"{verb}: not done within {timeout_s:g} s") from late
+            self._deaf = True
             raise SideDied(f"{verb}: no answer within {timeout_s} s") from late
         except OSError as gone:
             raise SideDied(f"{verb}: the inference side is gone ({gone})") from gone

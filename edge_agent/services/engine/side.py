@@ -22,7 +22,7 @@ from edge_agent.config.structs import EngineConfig
 from edge_agent.core.errors import EdgeAgentError, SideDied
 from edge_agent.core.frames import AnyRecord, Signal
 from edge_agent.orders import Begin, Fresh, StreamOrder
-from edge_agent.services.engine.launch import Launch, Launched, bury, exit_code
+from edge_agent.services.engine.launch import Launch, Launched, bury, exit_code, is_a_crash
 from edge_agent.services.engine.line import Heard, Line
 from edge_agent.services.engine.taps import Board, Tap
 
@@ -60,7 +60,10 @@ class Side:
         self.has_failed = False  # the last incarnation ended by itself, or never came up
         self._line: Line | None = None
         self._launched: Launched | None = None
+        self._ended_by_us = False
+        self.crashed = False  # the last one died by itself; nobody outside ended it
         self._ordering = anyio.Lock()
+        self._may_try: dict[str, int] = {}  # models whose first version is on trial: on which side
 
     # ── for the rest of the house ─────────────────────────────────────────────────────────────
 
@@ -72,12 +75,22 @@ class Side:
         async with self._ordering:
             stay = {o.name for o in orders if o in self._orders} - self._failed()
             changed = {o.name for o in self._orders} - stay
-            self._orders = tuple(orders)
+            self._orders = orders = tuple(self._startable(orders))
             if self._line is not None and changed:
                 await self._order_streams([o for o in orders if o.name not in changed])
             if self._line is not None:
                 await self._order_streams(orders)
             self._forget_taps()
+
+    def _startable(self, orders: Sequence[StreamOrder]) -> list[StreamOrder]:
+        """Without streams of a first version on trial that nobody judges: it was begun on a side
+        that is gone, and what may have taken that one along does not come back by itself.
+        """
+        return [
+            order
+            for order in orders
+            if all(self._may_try.get(r.name) == self.starts for r in order.models if r.trial)
+        ]
 
     def _forget_taps(self) -> None:
         """Of streams that are no longer ordered; one that is still open is closed first."""
@@ -95,9 +108,26 @@ class Side:
 
         Raises: SideDied when there is no side or it dies meanwhile, Rejected with its words.
         """
-        if self._line is None:
+        line = self._line
+        if line is None or line.is_deaf():
             raise SideDied(f"{verb}: the inference side is down", hint="it restarts by itself")
-        return await self._line.ask(verb, timeout_s=timeout_s, **fields)
+        try:
+            return await line.ask(verb, timeout_s=timeout_s, **fields)
+        except SideDied:
+            if line.is_deaf():
+                self._end_deaf(line, verb)
+            raise
+
+    def _end_deaf(self, line: Line, verb: str) -> None:
+        """One that is silent is ended before anything else is asked of it: nobody knows what it
+        does, and what it was told to take back may still be live.
+        """
+        log.error("the inference side does not answer; it is ended", verb=verb)
+        self.is_up = False
+        if self._launched is not None and line is self._line:
+            self._ended_by_us = True
+            self._launched.kill()
+        line.closed.set()
 
     def beats(self) -> tuple[int, ...]:
         """Turns of each lane; empty while the side is down."""
@@ -124,6 +154,7 @@ class Side:
                 raise
             self.starts += 1
             self._launched = side
+            self._ended_by_us = False
             self._line = Line(ours, self._heard)
             loop = asyncio.get_running_loop()
             loop.add_reader(event_fd, self._woken, event_fd)
@@ -144,6 +175,7 @@ class Side:
             line.hang_up()  # end of file for the side, whatever state it is in
             with anyio.CancelScope(shield=True):
                 await bury(side, self._config.stop_grace_s)
+                self.crashed = self._ended_by_us or await is_a_crash(side)
             self._close_books(clean=clean)
 
     async def _serve(self, side: Launched, line: Line, ready: Callable[[], None]) -> None:
@@ -152,6 +184,7 @@ class Side:
             await line.ask("begin", timeout_s=self._config.start_timeout_s, begin=self._begin)
             self.is_up, self.has_failed = True, False
             async with self._ordering:
+                self._orders = tuple(self._startable(self._orders))
                 await self._order_streams(self._orders)
             log.info("inference side ready", start=self.starts, streams=len(self._orders))
             ready()
@@ -176,12 +209,11 @@ class Side:
                 before, moved_s = beats, anyio.current_time()
             elif anyio.current_time() - moved_s > self._config.hang_s:
                 log.error("a lane hangs; its side is killed", beats=beats)
+                self._ended_by_us = True
                 side.kill()
                 return
 
     async def _order_streams(self, orders: Sequence[StreamOrder]) -> None:
-        line = self._line
-        assert line is not None
         wanted = {order.name for order in orders}
         tapped = {name for name, tap in self.taps.items() if tap.is_open}
         fresh = [order.name for order in orders if order.name not in tapped]
@@ -190,7 +222,7 @@ class Side:
         try:
             for tap, fd in zip(taps, fds, strict=True):
                 tap.open(fd)
-            await line.ask(
+            await self.ask(
                 "configure",
                 timeout_s=self._config.start_timeout_s,
                 fds=fds,

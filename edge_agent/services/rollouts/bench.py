@@ -1,4 +1,4 @@
-"""What every order may need, and what every hand does alike. Decides nothing."""
+"""What every order may need, and what every action does alike. Decides nothing."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import anyio
 import anyio.to_thread
 
+from edge_agent import logs
 from edge_agent.config.structs import EngineConfig, RolloutsConfig
-from edge_agent.core.errors import Rejected
+from edge_agent.core.errors import Rejected, SideDied
 from edge_agent.core.manifest import Manifest
 from edge_agent.core.rollout import Event, Wanted
 from edge_agent.errands import Place
 from edge_agent.ports import Clock
 from edge_agent.services.rollouts.ports import Crew, House, Progress, Side, Store
 
+UP_S = 0.05
+
+log = logs.get("rollouts")
 Say = Callable[[Event], None]
 
 
@@ -44,9 +49,10 @@ class Hand:
         self._say = say
         self._start = 0  # of the side that has the candidate
 
-    def _is_lost(self) -> bool:
-        """Another side knows nothing of what this one had loaded."""
-        return self._bench.side.starts != self._start
+    def _check_side(self) -> None:
+        """Another side knows nothing of what this one had loaded. Raises: SideDied."""
+        if self._bench.side.starts != self._start:
+            raise SideDied("the inference side died with it")
 
     async def _folder(self, sha: str) -> Path:
         """Raises: Rejected."""
@@ -58,3 +64,10 @@ class Hand:
     async def _manifest(self, wanted: Wanted) -> Manifest:
         folder = await self._folder(wanted.sha)
         return await anyio.to_thread.run_sync(self._bench.manifest, folder)
+
+    async def _reorder(self) -> None:
+        """The streams get what the store says now; a side that is away gets it when it comes."""
+        try:
+            await self._bench.house.reorder()
+        except SideDied as gone:
+            log.warning("the next side starts on it", model=self._model, error=gone.what)

@@ -1,30 +1,38 @@
-"""What an operator does by hand: install, roll back, pin, look back. Each answers what it began;
-how it ends, the status says.
+"""What an operator does by hand: install, roll back, pin, look back.
+
+An order of a person is never dropped. It is answered when it is written down, or says that the disk
+does not take it yet; either way it holds, and the answer says which version is live.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import anyio
 import anyio.to_thread
 
 from edge_agent import logs
-from edge_agent.core.desired import Pin
-from edge_agent.core.errors import EdgeAgentError, Rejected
-from edge_agent.core.rollout import Wanted
+from edge_agent.core.desired import EVERY, Pin
+from edge_agent.core.errors import EdgeAgentError, Overloaded, Rejected
+from edge_agent.core.rollout import RollBackWanted, Wanted
 from edge_agent.errands import Errand
 from edge_agent.services.rollouts.bench import Bench
 from edge_agent.services.rollouts.ports import Live, Package
 from edge_agent.services.rollouts.rollouts import Rollouts
+from edge_agent.services.rollouts.settling import FOLDERS
 
 ADOPT_S: Final = 1800.0
+WRITTEN_S: Final = 2.0  # that an answer waits for the disk
+LIVE_S: Final = 2.0  # and for the version that is ordered to be live
+POLL_S: Final = 0.02
 
 Answer = dict[str, Any]
 
 
 class Desk:
-    """Over the room of the rollouts."""
+    """Over the service of the rollouts."""
 
     def __init__(self, rollouts: Rollouts, bench: Bench) -> None:
         self._rollouts = rollouts
@@ -39,15 +47,17 @@ class Desk:
 
         What was installed by hand is pinned: nothing else replaces it until the pin is taken off.
         Answers `models`: by name, the version and sha that are under way; empty: nothing to do.
-        Raises: Rejected, Trouble.
+        `live`: whether streams run it, by name, and what they run.
+        Raises: EdgeAgentError, of the class that it was where it happened.
         """
         if usb:
             return await self._from_stick(usb, model)
-        if file:
-            facts = await self._adopted(file, model)
-            found = Package(str(facts["model"]), str(facts["version"]), str(facts["sha"]))
-            return await self._offered(found, is_unsigned=bool(facts["unsigned"]))
-        return await self._by_name(model, version)
+        async with self._rollouts.installing():
+            if file:
+                facts = await self._adopted(file, model)
+                found = Package(str(facts["model"]), str(facts["version"]), str(facts["sha"]))
+                return await self._offered(found, is_unsigned=bool(facts["unsigned"]))
+            return await self._by_name(model, version)
 
     async def _adopted(self, file: str, model: str) -> dict[str, Any]:
         config = self._bench.config
@@ -55,8 +65,11 @@ class Desk:
             verb="adopt", place=self._bench.place, agent=self._bench.agent, model=model, file=file,
             allow_unsigned=config.allow_unsigned_local,
         )  # fmt: skip
-        with anyio.fail_after(ADOPT_S):
-            facts = await self._bench.crew.run(errand, lambda _what, _facts: None)
+        try:
+            with anyio.fail_after(ADOPT_S):
+                facts = await self._bench.crew.run(errand, lambda _what, _facts: None)
+        except TimeoutError:
+            raise Overloaded(f"install {file}: not read within {ADOPT_S:.0f} s") from None
         if facts["unsigned"]:
             logs.audit("installed a package without signatures", model=facts["model"],
                        version=facts["version"], sha=facts["sha"])  # fmt: skip
@@ -68,8 +81,10 @@ class Desk:
         self._must_be_on("install from a stick")
         plan = await self._rollouts.wishes.look(source=usb, again=True)
         offers = {name: one for name, one in plan.offers.items() if model in ("", name)}
-        if not offers and (note := plan.notes.get(model)):
-            raise Rejected(f"install {model}: {note}", hint=f"edge-agent models pin {model} --off")
+        if not offers and (note := plan.notes.get(model)) and note.text:
+            raise Rejected(
+                f"install {model}: {note.text}", hint=f"edge-agent models pin {model} --off"
+            )
         return {
             "models": {name: {"version": w.version, "sha": w.sha} for name, w in offers.items()}
         }
@@ -99,57 +114,143 @@ class Desk:
         )
 
     async def _offered(self, found: Package, *, is_unsigned: bool = False) -> Answer:
-        held = {
-            model.version
-            for stream in self._bench.house.streams().values()
-            for model in stream.models
-            if model.name == found.name and model.version
-        }
-        if held - {found.version}:
-            raise Rejected(
-                f"install {found.name} {found.version}: the configuration holds it to "
-                f"{', '.join(sorted(held))}",
-                hint="remove `version` of that model from the stream",
-            )
+        self._must_not_be_held("install", found.name, found.version)
         wishes = self._rollouts.wishes
         await wishes.pin(found.name, Pin(version=found.version, by="install"))
-        live = await self._live(found.name)
-        if live is not None and live.sha == found.sha:
-            return {"models": {}}
+        live, is_used = await self._live(found.name), wishes.standing_of(found.name).is_used
+        if is_used and live is not None and live.sha == found.sha and not self._is_busy(found.name):
+            return {"models": {}, "live": live.version}
         wanted = Wanted(
             version=found.version, sha=found.sha, by="operator", unsigned=is_unsigned,
-            mode="swap" if live is not None else "stage",
+            mode="swap" if is_used else "stage",
         )  # fmt: skip
         self._rollouts.offer(found.name, wanted, again=True)
-        return {"models": {found.name: {"version": found.version, "sha": found.sha}}}
+        await self._until(lambda: self._is_named(found), LIVE_S)
+        return {
+            "models": {found.name: {"version": found.version, "sha": found.sha}}, "used": is_used,
+            "live": live.version if live else None,
+        }  # fmt: skip
+
+    def _is_busy(self, model: str) -> bool:
+        drive = self._rollouts.drives.get(model)
+        return drive is not None and not drive.newest.is_settled
+
+    def _is_named(self, found: Package) -> bool:
+        """Whether its rollout knows of it: from then on nobody collects it."""
+        document = self._rollouts.drive_of(found.name).newest
+        return found.sha in {one.sha for one in (document.wanted, document.next) if one}
+
+    def _must_not_be_held(self, verb: str, model: str, version: str) -> None:
+        held = self._rollouts.wishes.standing_of(model).held
+        if held not in ("", version):
+            raise Rejected(
+                f"{verb} {model} {version}: the configuration holds it to {held}",
+                hint="remove `version` of that model from the stream",
+            )
 
     async def _live(self, model: str) -> Live | None:
-        """None: no stream runs it."""
-        used = {m.name for s in self._bench.house.streams().values() for m in s.models}
-        if model not in used:
-            return None
+        """What its streams run at this moment, on trial or not; None: nothing."""
+        house, now = self._bench.house, self._bench.side.live(model)
         try:
-            return await anyio.to_thread.run_sync(self._bench.house.resolve, model)
+            live = await anyio.to_thread.run_sync(house.resolve, model)
         except EdgeAgentError:
-            return None
+            live = None
+        if now is None:  # no side, or no stream: then what it would start on
+            return live
+        is_known = live is not None and live.sha == now.sha
+        version = live.version if live is not None and is_known else now.version
+        return Live(live.folder if live is not None else Path(), now.sha, version)
+
+    @staticmethod
+    async def _until(check: Callable[[], bool], timeout_s: float) -> None:
+        with anyio.move_on_after(timeout_s):
+            while not check():  # noqa: ASYNC110 - it has an end, and nothing tells us
+                await anyio.sleep(POLL_S)
+
+    # ── roll back ─────────────────────────────────────────────────────────────────────────────
 
     async def roll_back(self, model: str) -> Answer:
-        """Raises: Rejected."""
-        return await self._rollouts.roll_back(model)
+        """What is on trial, else what is committed, gives way to the one before.
+
+        Answers `leaving` and `live`, the version that runs now. Raises: Rejected.
+        """
+        drive = self._rollouts.drive_of(model)
+        left = await self._live(model)
+        if left is None:
+            raise Rejected(f"roll back {model}: no version of it runs", hint="edge-agent status")
+        document = drive.newest
+        is_trial = not document.is_settled and document.wanted is not None
+        pointers = await anyio.to_thread.run_sync(self._bench.store.pointers, model)
+        if not is_trial and not pointers.current:
+            raise Rejected(
+                f"roll back {model}: {left.version} is what the configuration says",
+                hint="edge-agent models list",
+            )
+        event = RollBackWanted(
+            sha=pointers.previous or FOLDERS, version=await self._version_of(pointers.previous),
+            live=left.sha, live_version=left.version,
+        )  # fmt: skip
+        leaving, sha = left.version, left.sha
+        if is_trial and document.wanted is not None:  # that one goes, live or not
+            leaving, sha = document.wanted.version, document.wanted.sha
+        is_written = await drive.obey(event, WRITTEN_S)
+        await self._until(lambda: self._runs_other_than(model, sha), LIVE_S)
+        now = await self._live(model)
+        return {
+            "model": model, "leaving": leaving, "sha": sha, "live": now.version if now else None,
+            "written": is_written,
+        }  # fmt: skip
+
+    def _runs_other_than(self, model: str, sha: str) -> bool:
+        now = self._bench.side.live(model)
+        return now is None or now.sha != sha
+
+    async def _version_of(self, sha: str) -> str:
+        folder = await anyio.to_thread.run_sync(self._bench.store.folder, sha) if sha else None
+        if folder is None:
+            return ""
+        return (await anyio.to_thread.run_sync(self._bench.manifest, folder)).version
+
+    # ── pin ───────────────────────────────────────────────────────────────────────────────────
 
     async def pin(self, model: str, version: str, by: str) -> Answer:
-        """Version "": what is live. Raises: Rejected, Trouble."""
+        """Version "": what is live at this moment. Answers what is `live` once that holds.
+
+        Raises: Rejected.
+        """
         if not version:
-            version = (await anyio.to_thread.run_sync(self._bench.house.resolve, model)).version
-        await self._rollouts.wishes.pin(model, Pin(version=version, by=by))
-        return {"model": model, "pinned": version}
+            live = await self._live(model)
+            if live is None:
+                raise Rejected(
+                    f"pin {model}: no version of it runs", hint="name one: edge-agent models list"
+                )
+            version = live.version
+        self._must_not_be_held("pin", model, version)
+        is_written = await self._rollouts.wishes.pin(model, Pin(version=version, by=by))
+        await self._until(lambda: self._runs(model, version) or not self._is_busy(model), LIVE_S)
+        now = await self._live(model)
+        return {
+            "model": model, "pinned": version, "live": now.version if now else None,
+            "written": is_written,
+        }  # fmt: skip
+
+    def _runs(self, model: str, version: str) -> bool:
+        now = self._bench.side.live(model)
+        return now is not None and now.version == version
 
     async def unpin(self, model: str) -> Answer:
-        """Raises: Rejected when there is no pin; Trouble."""
-        if model not in self._rollouts.wishes.memory.pins:
+        """`EVERY` ends the doubts about all models. Raises: Rejected when there is no pin."""
+        wishes = self._rollouts.wishes
+        if model == EVERY:
+            return {"model": model, "pinned": None, "written": await wishes.release()}
+        if model not in wishes.memory.pins and not wishes.memory.doubt(model):
             raise Rejected(f"unpin {model}: it is not pinned", hint="edge-agent models list")
-        await self._rollouts.wishes.pin(model, None)
-        return {"model": model, "pinned": None}
+        is_written = await wishes.pin(model, None)
+        now = await self._live(model)
+        return {
+            "model": model, "pinned": None, "live": now.version if now else None,
+            "written": is_written,
+        }  # fmt: skip
 
 
 class Handled:

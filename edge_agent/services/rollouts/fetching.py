@@ -8,10 +8,11 @@ from typing import Any
 import anyio.to_thread
 import msgspec
 
+from edge_agent.core.errors import Rejected
 from edge_agent.core.rollout import Built, Done, Rollout, Wanted
 from edge_agent.errands import Errand
 from edge_agent.services.rollouts.bench import Hand
-from edge_agent.services.rollouts.ports import Progress
+from edge_agent.services.rollouts.ports import Live, Progress
 
 
 class Fetching(Hand):
@@ -49,11 +50,25 @@ class Fetching(Hand):
 
     async def _prove(self, turn: int, wanted: Wanted, _: Rollout) -> None:
         bench = self._bench
-        live = await anyio.to_thread.run_sync(bench.house.resolve, self._model)
+        live = await self._live()
         errand = self._errand(
-            "prove", wanted, live=str(live.folder), backend=bench.engine.backend,
+            "prove", wanted, live=str(live.folder) if live else "", backend=bench.engine.backend,
             threads=bench.engine.threads_per_run, proof_s=bench.config.proof_s,
             proof_memory_bytes=bench.config.proof_memory_bytes,
         )  # fmt: skip
         facts = await self._run(turn, errand)
-        self._say(Done(turn=turn, facts={**facts, "previous": live.version}))
+        if live is not None:
+            facts["previous"] = live.version
+        self._say(Done(turn=turn, facts=facts, first=live is None))
+
+    async def _live(self) -> Live | None:
+        """What the candidate would follow; None: no version of this model may run here.
+
+        Raises: Damaged, Overloaded.
+        """
+        house = self._bench.house
+        try:
+            live = await anyio.to_thread.run_sync(house.resolve, self._model)
+        except Rejected:
+            return None
+        return None if house.blocked(self._model, live.sha) else live

@@ -33,6 +33,7 @@ def of_shadow(
     verdict = judge_shadows(counts, manifest, limits, elapsed_s)
     return Judged(
         turn=turn,
+        bad=verdict.bad,
         verdict=OF_SHADOW[verdict.word],
         reason=verdict.reason,
         facts=shadow_facts(counts),
@@ -49,7 +50,7 @@ def of_probation(
     stay = judge_probations(counts, manifest, limits, elapsed_s)
     frames = sum(one.now.results for one in counts.values())
     return Judged(
-        turn=turn, verdict=OF_STAY[stay.word], reason=stay.reason,
+        turn=turn, bad=stay.bad, verdict=OF_STAY[stay.word], reason=stay.reason,
         facts={"probation_frames": frames},
     )  # fmt: skip
 

@@ -11,6 +11,16 @@ from edge_agent.core.trial import Probation, ShadowCounts
 from edge_agent.errands import Errand
 
 
+class Version(Protocol):
+    """What runs on the streams now."""
+
+    @property
+    def sha(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+
 class Rest(Protocol):
     """How a stream rests, see `core.moment.Idle`."""
 
@@ -25,13 +35,16 @@ class Rest(Protocol):
 
 
 class Side(Protocol):
-    """The engine. Each verb raises Rejected as told, another EdgeAgentError when there is no side.
+    """The engine. Each verb raises SideDied when there is no side, else what the side said, as the
+    class that it had there.
 
-    starts: rises with each side; what was loaded is gone with the one before.
+    starts: rises with each side; what was loaded is gone with the one before. crashed: the last one
+    died by itself, and nobody outside ended it.
     """
 
     starts: int
     is_up: bool
+    crashed: bool
 
     async def load(self, model: str, folder: str, sha: str) -> int: ...
 
@@ -50,6 +63,8 @@ class Side(Protocol):
     def end_side(self) -> None: ...
 
     def is_on_trial(self, model: str) -> bool: ...
+
+    def live(self, model: str) -> Version | None: ...
 
     def rest(self, model: str, now_us: int) -> Mapping[str, Rest]: ...
 
@@ -96,7 +111,7 @@ class Store(Protocol):
 
     def commit(self, name: str, sha: str) -> None: ...
 
-    def roll_back(self, name: str, *, leaving: str = "", to_folders: bool = False) -> str: ...
+    def revert(self, name: str, leaving: str, target: str) -> None: ...
 
 
 class Live(NamedTuple):
@@ -129,12 +144,19 @@ class Crew(Protocol):
 class House(NamedTuple):
     """What the rest of the house does for us.
 
-    resolve: blocks; Raises: Rejected. reorder: the store's pointers moved, and no swap did it.
-    tell: an event record. apply: a configuration that came down, as text; "" or why it is refused.
+    resolve: of a model, blocks; Raises: Rejected, Damaged, Overloaded. resolve_to: that package of
+    it, "" for what the folders say. blocked: why a version may not run here, "" when it may. first:
+    a version that is on trial where none is live (folder, sha), None to take it away. keep_first:
+    it was committed. reorder: the store's pointers moved, and no swap did it. tell: an event
+    record. apply: a configuration that came down, as text; "" or why it is refused.
     """
 
     streams: Callable[[], Mapping[str, StreamConfig]]
     resolve: Callable[[str], Live]
+    resolve_to: Callable[[str, str], Live]
+    blocked: Callable[[str, str], str]
+    first: Callable[[str, Path | None, str], Awaitable[None]]
+    keep_first: Callable[[str], None]
     reorder: Callable[[], Awaitable[None]]
     tell: Callable[[str, str], None]
     apply: Callable[[str, str], Awaitable[str]]

@@ -1,11 +1,13 @@
-"""The room of the rollouts: what is wanted comes in, each model's table is driven, reports go out.
+"""The service of the rollouts: what is wanted comes in, each table is driven, reports go out.
 
-Not vital: without it, without a repository, without a disk, what is committed runs on.
+Not vital: without it, without a repository, without a disk, what is committed runs on. What is live
+on trial is taken back when this service falls: nobody would judge it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +17,8 @@ import anyio.to_thread
 import msgspec
 
 from edge_agent import logs
+from edge_agent.core import desired
+from edge_agent.core.desired import Halt, Standing
 from edge_agent.core.edgecore import Desired, Tuf
 from edge_agent.core.errors import EdgeAgentError, Rejected
 from edge_agent.core.rollout import Limits, Offered, Report, RollBackWanted, Rollout, Wanted
@@ -24,10 +28,13 @@ from edge_agent.services.rollouts.bench import Bench
 from edge_agent.services.rollouts.drive import Drive
 from edge_agent.services.rollouts.keep import Keep
 from edge_agent.services.rollouts.ports import Progress
+from edge_agent.services.rollouts.settling import FOLDERS
 from edge_agent.services.rollouts.watch import watch
-from edge_agent.services.rollouts.wishes import Wishes
+from edge_agent.services.rollouts.wishes import Heard, Wishes
 
 COLLECT_S: Final = 300.0
+RECALL_S: Final = 1.0  # between two tries to read the documents
+BACK_S: Final = 3.0  # to take back what nobody would judge
 USB_TIMESTAMP: Final = Path("metadata") / "timestamp.json"
 
 log = logs.get("rollouts")
@@ -52,31 +59,72 @@ class Rollouts:
         self._keep = keep
         self._versions = dict(versions)
         self._boot = boot
+        self.agent, self.cohort = bench.agent, bench.config.cohort
         self._hand_over = hand_over
         self._limits = limits_of(self._bench)
-        self.wishes = Wishes(self._bench, keep, node=node, offer=self.offer)
+        heard = Heard(offer=self.offer, leave=self._leave, changed=self.look_again)
+        self.wishes = Wishes(self._bench, keep, node=node, heard=heard)
         self.drives: dict[str, Drive] = {}
+        self.unread = ""  # why the documents could not be read yet
         self._group: anyio.abc.TaskGroup | None = None
+        self._store_turn = anyio.Lock()  # of who installs by hand, and of who makes room
 
     async def run(self, ready: Callable[[], None]) -> None:
-        documents = await anyio.to_thread.run_sync(self._keep.rollouts)
+        falls = True
         try:
             async with anyio.create_task_group() as self._group:
-                for document in documents.values():
-                    self._drive(document)
-                config = self._bench.config
-                if config.enabled:
-                    self._group.start_soon(self.wishes.run)
-                if config.enabled and config.desired_file:
-                    self._group.start_soon(watch, Path(config.desired_file), self.wishes.hint)
-                if config.enabled and config.usb_dir:
-                    stick = Path(config.usb_dir) / USB_TIMESTAMP
-                    self._group.start_soon(watch, stick, self.wishes.hint)
+                self._group.start_soon(self.wishes.write_on)
                 ready()
+                await self.wishes.recall()
+                await self._recall()
+                self._listen(self._group)
                 await anyio.sleep_forever()
+        except anyio.get_cancelled_exc_class():
+            falls = False  # an orderly stop: the side goes with us
+            raise
         finally:
             self._group = None
+            if falls:
+                await self._take_back()
             self.drives.clear()
+
+    async def _recall(self) -> None:
+        """The documents of an earlier life. A disk that fails is asked again."""
+        while True:
+            try:
+                found = await anyio.to_thread.run_sync(self._keep.rollouts)
+            except EdgeAgentError as disk:
+                self.unread = disk.what
+                await anyio.sleep(RECALL_S)
+                continue
+            self.unread = ""
+            for document in found.documents.values():
+                self._drive(document)
+            for model, why in found.lost.items():
+                await self.wishes.doubt(model, why)
+            return
+
+    def _listen(self, group: anyio.abc.TaskGroup) -> None:
+        config = self._bench.config
+        if not config.enabled:
+            return
+        group.start_soon(self.wishes.run)
+        if config.desired_file:
+            group.start_soon(watch, Path(config.desired_file), self.wishes.hint)
+        if config.usb_dir:
+            group.start_soon(watch, Path(config.usb_dir) / USB_TIMESTAMP, self.wishes.hint)
+
+    async def _take_back(self) -> None:
+        """A candidate is never live without somebody who judges it."""
+        side, house = self._bench.side, self._bench.house
+        with anyio.CancelScope(shield=True), anyio.move_on_after(BACK_S):
+            for model in list(self.drives):
+                try:
+                    if side.is_on_trial(model):
+                        await side.roll_back(model)
+                    await house.first(model, None, "")
+                except EdgeAgentError as gone:
+                    log.warning("not taken back", model=model, error=gone.what)
 
     # ── what comes in ─────────────────────────────────────────────────────────────────────────
 
@@ -98,18 +146,77 @@ class Rollouts:
         if name == "timestamp.json":  # the last that is sent of one publication
             self.wishes.hint()
 
+    def look_again(self) -> None:
+        """What is wanted, or which streams there are, has changed: each rollout is compared."""
+        for drive in self.drives.values():
+            drive.look_again()
+
+    def _objects(self, document: Rollout) -> str:
+        """Why what is under way is not what is wanted; "" when it is, or nothing is."""
+        wanted = document.wanted
+        if wanted is None or document.is_settled or document.revert_to:
+            return ""
+        if document.outcome is not None and document.order != "commit":
+            return ""  # it is on its way out
+        wishes = self.wishes
+        if not wishes.is_recalled:
+            return ""
+        standing = wishes.standing_of(document.model)
+        note = desired.objection(wishes.memory, document.model, standing, wanted)
+        return "" if note is None else (note.text or note.word.value)
+
     def offer(self, model: str, wanted: Wanted, again: bool) -> None:
-        self.drive_of(model).hear(Offered(wanted=wanted, again=again))
+        if self._group is not None:
+            self.drive_of(model).hear(Offered(wanted=wanted, again=again))
+
+    def _leave(self, model: str, standing: Standing, halt: Halt) -> None:
+        """The hot tier halted what is live: the last good one comes back."""
+        if self._group is None or not self.drive_of(model).document.is_settled:
+            return
+        live = self._bench.side.live(model)
+        if live is None or live.sha != standing.current:
+            return  # it shows nothing already
+        self._group.start_soon(self._left, model, standing, halt)
+
+    async def _left(self, model: str, standing: Standing, halt: Halt) -> None:
+        target, version = await anyio.to_thread.run_sync(self._last_good, model)
+        self.drive_of(model).hear(
+            RollBackWanted(
+                sha=target or FOLDERS, version=version, live=standing.current,
+                live_version=standing.version or halt.version, reason=desired.halted(halt),
+                by="desired",
+            )
+        )  # fmt: skip
+
+    def _last_good(self, model: str) -> tuple[str, str]:
+        """(sha, version) of what was committed last, is still here and is not halted; blocks.
+
+        "" for what the folders of the configuration say.
+        """
+        store, memory = self._bench.store, self.wishes.memory
+        document = self.drives[model].document if model in self.drives else Rollout(model=model)
+        committed = [r.sha for r in reversed(document.history) if r.outcome == "committed"]
+        for sha in [store.pointers(model).previous, *committed]:
+            folder = store.folder(sha) if sha else None
+            refused = document.refused_as(sha, self._bench.agent)
+            if folder is None or refused is not None or memory.halt(model, sha) is not None:
+                continue
+            if sha != store.pointers(model).current:
+                return sha, self._bench.manifest(folder).version
+        return "", ""
 
     def drive_of(self, model: str) -> Drive:
-        """Of a model that had none as well. Raises: Rejected while the room is down."""
+        """Of a model that had none as well. Raises: Rejected while the service is down."""
         if self._group is None:
-            raise Rejected("rollouts: the room is down", hint="edge-agent status says why")
+            raise Rejected("rollouts: the service is down", hint="edge-agent status says why")
         return self.drives.get(model) or self._drive(Rollout(model=model))
 
     def _drive(self, document: Rollout) -> Drive:
         assert self._group is not None
-        drive = Drive(document, self._bench, self._keep, limits=self._limits, on_end=self._ended)
+        drive = Drive(
+            document, self._bench, self._keep, limits=self._limits, on_end=self._ended,
+            objects=self._objects,
+        )  # fmt: skip
         self.drives[document.model] = drive
         self._group.start_soon(drive.run)
         return drive
@@ -128,21 +235,40 @@ class Rollouts:
         self._bench.house.tell("rollout", msgspec.json.encode(told).decode())
         if self._group is not None:
             self._group.start_soon(self._tidy)
+            self._group.start_soon(self._offer_again)
+
+    async def _offer_again(self) -> None:
+        """What is wanted may be another thing than what ended; that does not wait for a clock."""
+        if self.wishes.is_recalled:
+            await self.wishes.follow_models()
+
+    @asynccontextmanager
+    async def installing(self) -> AsyncIterator[None]:
+        """By hand: until the package has a document that names it, nobody makes room."""
+        async with self._store_turn:
+            yield
 
     async def _tidy(self) -> None:
-        """Room on the disk: what no pointer and no rollout names."""
+        """Room on the disk: what no pointer, no rollout and no pin names."""
+        async with self._store_turn:
+            errand = Errand(verb="collect", place=self._bench.place, keep=await self._kept())
+            try:
+                with anyio.move_on_after(COLLECT_S):
+                    await self._bench.crew.run(errand, lambda _what, _facts: None)
+            except EdgeAgentError as trouble:
+                log.warning("the store was not tidied", error=trouble.what)
+
+    async def _kept(self) -> tuple[str, ...]:
         keep = {
             wanted.sha
             for drive in self.drives.values()
-            for wanted in (drive.document.wanted, drive.document.next)
-            if wanted is not None and not _is_refused(drive.document, wanted)
+            for wanted in (drive.newest.wanted, drive.newest.next)
+            if wanted is not None and not _is_refused(drive.newest, wanted)
         }
-        errand = Errand(verb="collect", place=self._bench.place, keep=tuple(sorted(keep)))
-        try:
-            with anyio.move_on_after(COLLECT_S):
-                await self._bench.crew.run(errand, lambda _what, _facts: None)
-        except EdgeAgentError as trouble:
-            log.warning("the store was not tidied", error=trouble.what)
+        pins = {(name, pin.version) for name, pin in self.wishes.memory.pins.items()}
+        have = await anyio.to_thread.run_sync(self._bench.store.have) if pins else []
+        keep |= {one.sha for one in have if (one.name, one.version) in pins}
+        return tuple(sorted(keep))
 
     # ── what a person may ask ─────────────────────────────────────────────────────────────────
 
@@ -155,35 +281,13 @@ class Rollouts:
         """The wanted state and what became of it."""
         return shown.desired(self)
 
+    def problems(self) -> list[tuple[str, str, str]]:
+        """(severity, what, fix) of what a person should do something about."""
+        return shown.problems(self)
+
     def history(self, model: str = "") -> list[dict[str, Any]]:
         """Reports, newest first."""
         return shown.history(self, model)
-
-    async def roll_back(self, model: str) -> dict[str, Any]:
-        """Raises: Rejected."""
-        bench = self._bench
-        drive = self.drive_of(model)
-        live = await anyio.to_thread.run_sync(bench.house.resolve, model)
-        pointers = await anyio.to_thread.run_sync(bench.store.pointers, model)
-        if drive.document.is_settled and not pointers.current:
-            raise Rejected(
-                f"roll back {model}: {live.version} is what the configuration says",
-                hint="edge-agent models list",
-            )
-        version = await self._version_of(pointers.previous)
-        drive.hear(
-            RollBackWanted(
-                sha=pointers.previous or "folders", version=version, live=live.sha,
-                live_version=live.version,
-            )
-        )  # fmt: skip
-        return {"model": model, "leaving": live.version, "sha": live.sha}
-
-    async def _version_of(self, sha: str) -> str:
-        folder = await anyio.to_thread.run_sync(self._bench.store.folder, sha) if sha else None
-        if folder is None:
-            return ""
-        return (await anyio.to_thread.run_sync(self._bench.manifest, folder)).version
 
 
 def _is_refused(document: Rollout, wanted: Wanted) -> bool:

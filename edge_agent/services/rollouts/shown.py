@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from edge_agent.core.rollout import State
+from edge_agent.core.desired import Became, Memory, Note
+from edge_agent.core.rollout import Refusal, Rollout, State
 
 if TYPE_CHECKING:
     from edge_agent.services.rollouts.rollouts import Rollouts
 
+OF_CAUSE: Final = {"no-room": Became.NO_ROOM, "untrusted": Became.UNSIGNED}
+OVERALL: Final = (
+    ("refused", {Became.REFUSED, Became.REFUSED_BEFORE}),
+    ("held", {Became.PINNED, Became.HELD, Became.HALTED, Became.MEMORY_LOST}),
+    ("pending", {Became.PENDING, Became.WAITING, Became.NO_ROOM, Became.UNSIGNED}),
+)
+
 
 def model(name: str, rollouts: Rollouts) -> dict[str, Any]:
     """`rollout` of the status: where it stands and what it waits for."""
-    drive, pin = rollouts.drives.get(name), rollouts.wishes.memory.pins.get(name)
+    drive, memory = rollouts.drives.get(name), rollouts.wishes.memory
+    pin, note = memory.pins.get(name), rollouts.wishes.notes.get(name)
     shown: dict[str, Any] = {
         "state": "", "version": "", "reason": "", "waits_for": "", "progress": None,
-        "pinned": pin.version if pin else None, "note": rollouts.wishes.notes.get(name, ""),
+        "pinned": pin.version if pin else None, "note": note.text if note else "",
     }  # fmt: skip
     if drive is None:
         return shown
@@ -31,8 +40,11 @@ def model(name: str, rollouts: Rollouts) -> dict[str, Any]:
         "serial": wanted.serial if wanted else 0,
         "settled": document.is_settled,
         "reason": document.report.reason or drive.trouble,
+        "cause": document.cause,
         "waits_for": document.waits_for,
+        "unsettled": document.unsettled,
         "trials": document.trials,
+        "first": document.first,
         "progress": progress._asdict() if progress else None,
         "refused": [msgspec.to_builtins(entry) for entry in document.refused],
     }
@@ -40,43 +52,98 @@ def model(name: str, rollouts: Rollouts) -> dict[str, Any]:
 
 
 def desired(rollouts: Rollouts) -> dict[str, Any]:
-    """state: `none`, `pending`, `applied` or `refused`, of the serial as a whole."""
+    """state: `none`, `pending`, `held`, `applied` or `refused`, of the serial as a whole."""
     memory = rollouts.wishes.memory
-    models = {
-        name: _became(name, wanted.sha256, rollouts)
+    notes = {
+        name: became(name, wanted.sha256, rollouts)
         for name, wanted in (memory.desired.models if memory.desired else {}).items()
     }
-    states = [
-        *models.values(),
-        *([memory.config_state or "pending"] if _has_config(memory) else []),
-    ]
-    worst = next((word for word in ("refused", "pending") if word in states), "applied")
     return {
         "serial": memory.serial,
         "target": memory.target,
-        "state": worst if memory.desired else "none",
-        "models": models,
+        "cohort": rollouts.cohort,
+        "state": _overall(memory, notes) if memory.desired else "none",
+        "models": {name: note.word.value for name, note in notes.items()},
+        "reasons": {name: note.text for name, note in notes.items() if note.text},
         "config": {"sha256": memory.config_sha, "state": memory.config_state,
                    "reason": memory.config_reason},
         "why": memory.why or rollouts.wishes.trouble,
     }  # fmt: skip
 
 
-def _has_config(memory: Any) -> bool:
-    return memory.desired is not None and memory.desired.config is not None
+def _overall(memory: Memory, notes: dict[str, Note]) -> str:
+    words = {note.word for note in notes.values()}
+    has_config = memory.desired is not None and memory.desired.config is not None
+    config = (memory.config_state or "pending") if has_config else ""
+    for state, those in OVERALL:
+        if words & those or config == state:
+            return state
+    return "applied"
 
 
-def _became(name: str, sha: str, rollouts: Rollouts) -> str:
+def became(name: str, sha: str, rollouts: Rollouts) -> Note:
+    """What became of one model that is wanted. Nothing is applied while another is under way."""
     drive, note = rollouts.drives.get(name), rollouts.wishes.notes.get(name)
-    if note is not None:  # it is current already, or nothing that this node may or need do
-        return "refused" if "holds it to" in note else "applied"
-    if drive is None or drive.document.wanted is None or drive.document.wanted.sha != sha:
-        refusals = drive.document.refused if drive else ()
-        return "refused" if any(entry.sha == sha for entry in refusals) else "pending"
-    if not drive.document.is_settled:
-        return "pending"
-    is_bad = drive.document.state in (State.REJECTED, State.ROLLED_BACK)
-    return "refused" if is_bad else "applied"
+    if note is not None and note.word is not Became.APPLIED:
+        return note  # nothing that this node may or need do
+    if drive is None:
+        return note or Note(Became.PENDING)
+    document = drive.document
+    is_mine = document.wanted is not None and document.wanted.sha == sha
+    if not document.is_settled:
+        return Note(Became.PENDING, "" if is_mine else _under_way(document))
+    refused = document.refused_as(sha, rollouts.agent)
+    if note is None and refused is not None:
+        return _refused(refused, is_mine=is_mine)
+    return note or (_ended(document) if is_mine else Note(Became.PENDING))
+
+
+def _refused(refused: Refusal, *, is_mine: bool) -> Note:
+    word = Became.REFUSED if is_mine else Became.REFUSED_BEFORE
+    return Note(Became.PINNED if refused.by == "operator" else word, refused.reason)
+
+
+def _under_way(document: Rollout) -> str:
+    version = document.wanted.version if document.wanted else "another version"
+    return f"{version} is still {document.state.value}"
+
+
+def _ended(document: Rollout) -> Note:
+    if document.state in (State.COMMITTED, State.STAGED, State.OBSERVED):
+        return Note(Became.APPLIED)
+    word = OF_CAUSE.get(document.cause, Became.WAITING)
+    return Note(word, document.report.reason)
+
+
+def problems(rollouts: Rollouts) -> list[tuple[str, str, str]]:
+    """(severity, what, fix): what could not be settled, written down or remembered."""
+    found: list[tuple[str, str, str]] = []
+    room = "make room on the disk of state_dir; it is tried again by itself"
+    for name, drive in rollouts.drives.items():
+        document = drive.document
+        version = document.wanted.version if document.wanted else ""
+        if document.unsettled:
+            what = f"model {name} {version}: {document.unsettled}"
+            found.append(("critical", what, "mend that; it is tried again until it is done"))
+        elif drive.trouble:
+            found.append(("warning", f"rollout of {name}: {drive.trouble}", room))
+    wishes = rollouts.wishes
+    for name, why in wishes.memory.doubts.items():
+        whose = "every model" if name == "*" else f"model {name}"
+        every = "--all" if name == "*" else name
+        what = f"{whose} is held, what runs goes on: {why}"
+        found.append(
+            ("critical", what, f"check what runs, then: edge-agent models pin {every} --off")
+        )
+    if not wishes.is_recalled and wishes.unwritten:
+        what = f"pins and wishes can not be read: {wishes.unwritten}"
+        found.append(("critical", what, "check the disk of state_dir (dmesg); it is tried again"))
+    elif wishes.unwritten:
+        found.append(("warning", f"pins and wishes are not on the disk: {wishes.unwritten}", room))
+    if rollouts.unread:
+        what = f"rollouts can not be read: {rollouts.unread}"
+        found.append(("critical", what, "check the disk of state_dir (dmesg); it is tried again"))
+    return found
 
 
 def history(rollouts: Rollouts, name: str) -> list[dict[str, Any]]:

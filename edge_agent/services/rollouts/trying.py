@@ -15,7 +15,7 @@ from edge_agent import logs
 from edge_agent.config.structs import RolloutsConfig
 from edge_agent.core import moment
 from edge_agent.core.drift import Limits
-from edge_agent.core.errors import Rejected
+from edge_agent.core.errors import Overloaded
 from edge_agent.core.rollout import Done, Judged, Moment, Rollout, Wanted
 from edge_agent.services.rollouts import figures
 from edge_agent.services.rollouts.bench import Hand
@@ -24,7 +24,7 @@ SHADOW_S: Final = 0.5  # between two looks at the counts
 WAIT_S: Final = 1.0
 PROBE_S: Final = 0.2  # a candidate that fails is taken back within a second
 UP_S: Final = 0.25
-LOST: Final = "the inference side died with it"
+EVER_S: Final = 1e9  # on trial for long enough: only its commit could not be written yet
 
 log = logs.get("rollouts")
 
@@ -32,14 +32,14 @@ log = logs.get("rollouts")
 class Trying(Hand):
     """From the load to the end of the probation."""
 
-    async def _load(self, turn: int, wanted: Wanted, _: Rollout) -> None:
+    async def _load(self, turn: int, wanted: Wanted, document: Rollout) -> None:
         side = self._bench.side
         while not side.is_up:  # noqa: ASYNC110 - it has a deadline, and nothing tells us
             await anyio.sleep(UP_S)
         self._start = side.starts
         streams = await side.load(self._model, str(await self._folder(wanted.sha)), wanted.sha)
-        if not streams:
-            raise Rejected(f"load {self._model}: no stream runs it")
+        if not streams and not document.first:
+            raise Overloaded(f"load {self._model}: no stream runs it at the moment")
         self._say(Done(turn=turn))
 
     async def _shadow(self, turn: int, wanted: Wanted, _: Rollout) -> None:
@@ -92,19 +92,33 @@ class Trying(Hand):
             minute=now.hour * 60 + now.minute,
         )  # fmt: skip
 
-    async def _swap(self, turn: int, wanted: Wanted, _: Rollout) -> None:
-        streams = await self._bench.side.swap(self._model, wanted.sha, trial=True)
+    async def _swap(self, turn: int, wanted: Wanted, document: Rollout) -> None:
+        self._check_side()
+        if document.first:
+            streams = await self._begin_first(wanted)
+        else:
+            streams = await self._bench.side.swap(self._model, wanted.sha, trial=True)
         log.info("swapped, on trial", model=self._model, version=wanted.version, streams=streams)
         self._say(Done(turn=turn, facts={"swaps": streams}))
 
-    async def _probe(self, turn: int, wanted: Wanted, _: Rollout) -> None:
+    async def _begin_first(self, wanted: Wanted) -> int:
+        """Its streams start on it: there is no version before, so they showed nothing until now."""
+        house = self._bench.house
+        await house.first(self._model, await self._folder(wanted.sha), wanted.sha)
+        return sum(
+            any(model.name == self._model for model in stream.models)
+            for stream in house.streams().values()
+        )
+
+    async def _probe(self, turn: int, wanted: Wanted, document: Rollout) -> None:
         bench = self._bench
         manifest = await self._manifest(wanted)
         limits, started_s = limits_of(bench.config).of(manifest), anyio.current_time()
+        started_s -= EVER_S if document.unsettled else 0.0
         while True:
+            self._check_side()
             counts = await bench.side.figures(self._model)
-            if self._is_lost():
-                raise Rejected(LOST)
+            self._check_side()
             elapsed_s = anyio.current_time() - started_s
             self._say(figures.of_probation(turn, counts, manifest, limits, elapsed_s))
             await anyio.sleep(PROBE_S)

@@ -1,12 +1,15 @@
 """What is wanted of this node: asks the repository when there is a reason to, and offers what
 follows. Whoever hinted is not believed; what the repository has signed is.
+
+What is remembered of it changes in one place (`_change`), under one lock, from what it is at that
+moment. It holds at once; until the disk has it, that is said and tried on.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import anyio
 import anyio.to_thread
@@ -14,33 +17,62 @@ import msgspec
 
 from edge_agent import logs
 from edge_agent.core import desired
-from edge_agent.core.desired import Desired, Memory, Pin, Plan, Standing, WantedConfig
-from edge_agent.core.errors import EdgeAgentError, LinkDown, Rejected
+from edge_agent.core.desired import (
+    EVERY,
+    Desired,
+    Halt,
+    Memory,
+    Note,
+    Pin,
+    Plan,
+    Standing,
+    WantedConfig,
+)
+from edge_agent.core.errors import Damaged, EdgeAgentError, LinkDown, Rejected
 from edge_agent.core.rollout import Wanted
-from edge_agent.errands import Errand
+from edge_agent.errands import Errand, Place
 from edge_agent.services.rollouts.bench import Bench
 from edge_agent.services.rollouts.keep import Keep
 
-LEAST_S: Final = 5.0  # between two looks, whoever hints
+LEAST_S: Final = 5.0  # between two looks, when hints come one after the other
+BURST: Final = 4  # looks that need not wait for that
 WEATHER_S: Final = 30.0  # until the next one when the repository is away
+AGAIN_S: Final = 15.0  # until what was deferred is offered again
 ERRAND_S: Final = 600.0
+RECALL_S: Final = 1.0  # between two tries to read what is remembered
+WRITE_S: Final = 0.5  # between two tries to write it
 
 log = logs.get("rollouts")
-Offer = Callable[[str, Wanted, bool], None]  # model, what, also when it was refused before
+Change = Callable[[Memory], Memory]
+
+
+class Heard(NamedTuple):
+    """Whom it is told. offer: model, what, also when it was refused before. leave: what is live of
+    a model may not stay. changed: what is wanted is another thing.
+    """
+
+    offer: Callable[[str, Wanted, bool], None]
+    leave: Callable[[str, Standing, Halt], None]
+    changed: Callable[[], None]
 
 
 class Wishes:
     """Of this node. `hint` from the loop; `run` until cancelled."""
 
-    def __init__(self, bench: Bench, keep: Keep, *, node: str, offer: Offer) -> None:
+    def __init__(self, bench: Bench, keep: Keep, *, node: str, heard: Heard) -> None:
         self._bench = bench
         self._keep = keep
         self._node = node
-        self._offer = offer
+        self._heard = heard
         self._hinted = anyio.Event()
         self._turn = anyio.Lock()
+        self._changing = anyio.Lock()
+        self._looks = float(BURST)
+        self._looked_s = 0.0
         self.memory = Memory()
-        self.notes: Mapping[str, str] = {}
+        self.is_recalled = False
+        self.unwritten = ""  # why the disk does not have what holds
+        self.notes: Mapping[str, Note] = {}
         self.trouble = ""  # why the repository could not be asked
 
     def hint(self) -> None:
@@ -52,8 +84,71 @@ class Wishes:
         if serial > self.memory.serial:
             self.hint()
 
+    # ── what is remembered ────────────────────────────────────────────────────────────────────
+
+    async def recall(self) -> None:
+        """What the disk remembers, before anything runs. A disk that fails is asked again later."""
+        if self.is_recalled:
+            return
+        try:
+            found = await anyio.to_thread.run_sync(self._keep.memory)
+        except EdgeAgentError as disk:
+            self.unwritten = disk.what
+            return
+        self.memory, self.is_recalled, self.unwritten = found.memory, True, ""
+        if found.lost:
+            await self.doubt(EVERY, found.lost)
+        elif self.memory == Memory():  # from now on there is one: a missing one was lost
+            await self._written()
+
+    async def doubt(self, name: str, why: str) -> None:
+        """Nothing new starts of that model until a person says so."""
+
+        def change(memory: Memory) -> Memory:
+            if name in memory.doubts:
+                return memory
+            released = tuple(one for one in memory.released if name not in (EVERY, one))
+            doubts = {**memory.doubts, name: why[:1000]}
+            return msgspec.structs.replace(memory, doubts=doubts, released=released)
+
+        log.warning("what was remembered is lost", model=name, error=why)
+        await self._change(change)
+
+    async def _change(self, change: Change) -> bool:
+        """The one way in which the memory changes. True when the disk has it."""
+        async with self._changing:
+            memory = change(self.memory)
+            if memory == self.memory and not self.unwritten:
+                return True
+            is_other = memory != self.memory
+            self.memory = memory
+            if is_other:
+                self._heard.changed()
+            return await self._written()
+
+    async def _written(self) -> bool:
+        try:
+            await anyio.to_thread.run_sync(self._keep.write_memory, self.memory)
+        except EdgeAgentError as disk:
+            self.unwritten = disk.what
+            return False
+        self.unwritten = ""
+        return True
+
+    async def write_on(self) -> None:
+        """Until cancelled: what could not be read or written is tried again."""
+        while True:
+            await anyio.sleep(WRITE_S if self.is_recalled else RECALL_S)
+            if not self.is_recalled:
+                await self.recall()
+            elif self.unwritten:
+                await self._change(lambda memory: memory)
+
+    # ── looking ───────────────────────────────────────────────────────────────────────────────
+
     async def run(self) -> None:
-        self.memory = await anyio.to_thread.run_sync(self._keep.memory)
+        while not self.is_recalled:  # noqa: ASYNC110 - who does not know what is held waits
+            await anyio.sleep(RECALL_S)
         await self.follow()
         while True:
             self._hinted = anyio.Event()
@@ -62,35 +157,56 @@ class Wishes:
                 await self.look()
             except EdgeAgentError as trouble:
                 wait_s = wait_s if isinstance(trouble, Rejected) else min(wait_s, WEATHER_S)
-            await anyio.sleep(min(LEAST_S, wait_s))
-            with anyio.move_on_after(wait_s):
+            await self._paced()
+            await self._until_hinted(wait_s)
+
+    async def _paced(self) -> None:
+        """A hint is followed at once, unless there have just been many: each look is a process."""
+        now_s = anyio.current_time()
+        self._looks = min(float(BURST), self._looks + (now_s - self._looked_s) / LEAST_S) - 1.0
+        self._looked_s = now_s
+        if self._looks < 0:
+            await anyio.sleep(min(-self._looks * LEAST_S, self._bench.config.check_every_s))
+
+    async def _until_hinted(self, wait_s: float) -> None:
+        """Meanwhile what rests is offered again."""
+        end_s = anyio.current_time() + wait_s
+        while not self._hinted.is_set() and (left_s := end_s - anyio.current_time()) > 0:
+            with anyio.move_on_after(min(left_s, AGAIN_S)):
                 await self._hinted.wait()
+                return
+            await self.follow()
 
     async def look(self, *, source: str = "", again: bool = False) -> Plan:
         """Asks the repository, with a stick first, and offers what follows.
 
-        again: a person asked: also what was refused before. Raises: Trouble, Rejected.
+        again: a person asked: also what was refused before. Raises: EdgeAgentError.
         """
         async with self._turn:
-            place = self._bench.place
-            if source:
-                place = msgspec.structs.replace(place, extra=(source, *place.extra))
             errand = Errand(
-                verb="wanted", place=place, node=self._node, cohort=self._bench.config.cohort
-            )
+                verb="wanted", place=self._place(source), node=self._node,
+                cohort=self._bench.config.cohort,
+            )  # fmt: skip
             try:
-                with anyio.fail_after(ERRAND_S):
-                    facts = await self._bench.crew.run(errand, lambda _what, _facts: None)
-            except (EdgeAgentError, TimeoutError) as error:
-                words = error.what if isinstance(error, EdgeAgentError) else "no answer in time"
-                self._troubled(words)
-                if isinstance(error, EdgeAgentError):
-                    raise
-                raise LinkDown(words) from None
+                facts = await self._asked(errand)
+            except EdgeAgentError as error:
+                self._troubled(error.what)
+                raise
             refused = dict(facts.get("refused") or {})  # type: ignore[call-overload]
             wrong = await self._take(facts.get("desired") or {})
             self._troubled("; ".join([*map(str, refused.values()), *wrong]))
         return await self.follow(source=source, again=again)
+
+    def _place(self, source: str) -> Place:
+        place = self._bench.place
+        return msgspec.structs.replace(place, extra=(source, *place.extra)) if source else place
+
+    async def _asked(self, errand: Errand) -> dict[str, object]:
+        try:
+            with anyio.fail_after(ERRAND_S):
+                return await self._bench.crew.run(errand, lambda _what, _facts: None)
+        except TimeoutError:
+            raise LinkDown(f"{errand.verb}: no answer in {ERRAND_S:.0f} s") from None
 
     def _troubled(self, words: str) -> None:
         """Said once, not at each look."""
@@ -111,44 +227,66 @@ class Wishes:
         target = desired.newest(documents, f"desired/{self._node}.json")
         if not target:
             return wrong
-        before = self.memory
-        memory, why = desired.hear(before, target, documents[target], utc_now(self._bench.clock))
-        if memory.serial != before.serial:
-            log.info("wanted", target=target, serial=memory.serial)
-        await self._remember(memory)
+        now, why, serial = utc_now(self._bench.clock), "", self.memory.serial
+
+        def change(memory: Memory) -> Memory:
+            nonlocal why
+            memory, why = desired.hear(memory, target, documents[target], now)
+            return memory
+
+        await self._change(change)
+        if self.memory.serial != serial:
+            log.info("wanted", target=target, serial=self.memory.serial)
         return [*wrong, *([why] if why else [])]
 
-    async def _remember(self, memory: Memory) -> None:
-        """Raises: Damaged when it cannot be kept; then it does not count either."""
-        if memory == self.memory:
-            return
-        await anyio.to_thread.run_sync(self._keep.write_memory, memory)
-        self.memory = memory
+    # ── what follows ──────────────────────────────────────────────────────────────────────────
 
     async def follow(self, *, source: str = "", again: bool = False) -> Plan:
-        """What follows from the memory as it is."""
+        """What follows from the memory as it is: for the models, then for the configuration."""
+        found = await self.follow_models(source=source, again=again)
+        wanted = self.memory.desired.config if self.memory.desired else None
+        if wanted is not None and not self.memory.doubt(EVERY):
+            await self._configure(wanted, source)
+        return found
+
+    async def follow_models(self, *, source: str = "", again: bool = False) -> Plan:
+        """Asks nobody."""
         standings = await self._standings()
         found = desired.plan(self.memory, standings)
         self.notes = found.notes
+        for name, standing in standings.items():
+            if (halt := desired.must_leave(self.memory, name, standing)) is not None:
+                self._heard.leave(name, standing, halt)
         for name, wanted in found.offers.items():
-            self._offer(name, msgspec.structs.replace(wanted, source=source), again)
-        if self.memory.desired is not None and self.memory.desired.config is not None:
-            await self._configure(self.memory.desired.config, source)
+            self._heard.offer(name, msgspec.structs.replace(wanted, source=source), again)
         return found
+
+    def standing_of(self, name: str) -> Standing:
+        """As the streams are configured now; nothing of what is installed."""
+        used = [
+            model
+            for stream in self._bench.house.streams().values()
+            for model in stream.models
+            if model.name == name
+        ]
+        held = next((model.version for model in used if model.version), "")
+        return Standing(is_used=bool(used), held=held)
 
     async def _standings(self) -> dict[str, Standing]:
         bench = self._bench
         found: dict[str, Standing] = {}
         for stream in bench.house.streams().values():
-            for model in stream.models:
+            for name in {model.name for model in stream.models} - set(found):
+                standing = self.standing_of(name)
                 try:
-                    live = await anyio.to_thread.run_sync(bench.house.resolve, model.name)
-                    current, version = live.sha, live.version
-                except EdgeAgentError:  # not there yet: it may well be what is wanted
-                    current, version = "", ""
-                before = found.get(model.name)
-                held = model.version or (before.held if before else "")
-                found[model.name] = Standing(current, version, is_used=True, held=held)
+                    live = await anyio.to_thread.run_sync(bench.house.resolve, name)
+                    standing = standing._replace(current=live.sha, version=live.version)
+                except Rejected:
+                    pass  # not there yet: it may well be what is wanted
+                except Damaged as disk:
+                    if not disk.healable:  # only nobody could read it just now
+                        standing = standing._replace(trouble=disk.what)
+                found[name] = standing
         return found
 
     # ── configuration that comes down ─────────────────────────────────────────────────────────
@@ -158,15 +296,11 @@ class Wishes:
         memory = self.memory
         if memory.config_sha == wanted.sha256 and memory.config_state in ("applied", "refused"):
             return
-        place = self._bench.place
-        if source:
-            place = msgspec.structs.replace(place, extra=(source, *place.extra))
-        errand = Errand(verb="config", place=place, sha=wanted.sha256)
+        errand = Errand(verb="config", place=self._place(source), sha=wanted.sha256)
         try:
-            with anyio.fail_after(ERRAND_S):
-                facts = await self._bench.crew.run(errand, lambda _what, _facts: None)
-        except (EdgeAgentError, TimeoutError) as error:
-            self._troubled(str(error) or "no answer in time")
+            facts = await self._asked(errand)
+        except EdgeAgentError as error:
+            self._troubled(str(error))
             await self._configured(wanted, "pending", self.trouble)
             return
         reason = await self._bench.house.apply(str(facts.get("text", "")), wanted.version)
@@ -177,22 +311,48 @@ class Wishes:
         )
 
     async def _configured(self, wanted: WantedConfig, state: Any, reason: str) -> None:
-        memory = msgspec.structs.replace(
-            self.memory, config_sha=wanted.sha256, config_state=state, config_reason=reason[:1000]
+        await self._change(
+            lambda memory: msgspec.structs.replace(
+                memory, config_sha=wanted.sha256, config_state=state, config_reason=reason[:1000]
+            )
         )
-        await self._remember(memory)
 
-    # ── pins ──────────────────────────────────────────────────────────────────────────────────
+    # ── the word of a person ──────────────────────────────────────────────────────────────────
 
-    async def pin(self, name: str, pin: Pin | None) -> None:
-        """None takes it off; then what is wanted counts again."""
-        pins = {other: one for other, one in self.memory.pins.items() if other != name}
-        if pin is not None:
-            pins[name] = pin
-        await self._remember(msgspec.structs.replace(self.memory, pins=pins))
-        if pin is None:
-            self.hint()
-            await self.follow()
+    async def pin(self, name: str, pin: Pin | None) -> bool:
+        """None takes it off; then what is wanted counts again. Either ends a doubt of that model.
+
+        It holds at once. True when the disk has it. Raises: Rejected before anything is known.
+        """
+        if not self.is_recalled:
+            raise Rejected(
+                f"pin {name}: what is remembered can not be read: {self.unwritten}",
+                hint="check the disk of state_dir (dmesg)",
+            )
+
+        def change(memory: Memory) -> Memory:
+            pins = {other: one for other, one in memory.pins.items() if other != name}
+            if pin is not None:
+                pins[name] = pin
+            doubts = {other: why for other, why in memory.doubts.items() if other != name}
+            released = memory.released
+            if EVERY in doubts and name not in released:
+                released = (*released, name)
+            return msgspec.structs.replace(memory, pins=pins, doubts=doubts, released=released)
+
+        is_written = await self._change(change)
+        self.hint()
+        await self.follow_models()
+        return is_written
+
+    async def release(self) -> bool:
+        """Of every doubt."""
+        is_written = await self._change(
+            lambda memory: msgspec.structs.replace(memory, doubts={}, released=())
+        )
+        self.hint()
+        await self.follow_models()
+        return is_written
 
 
 def utc_now(clock: Any) -> dt.datetime | None:

@@ -179,13 +179,13 @@ async def house(packages: list[Package], model: str, version: str) -> AsyncItera
 
     source = {"kind": "phantom", "scene": "ultrasound", "fps": FPS, "size": (640, 480)}
     with tempfile.TemporaryDirectory(prefix="ea-swap-") as folder:
-        dirs = [str(Path(packages[0].folder).parents[1])]
+        dirs = [str(beside(Path(folder) / "dirs", packages[0], model, version))]
         config = msgspec.convert(
             {
                 "node": "bench",
                 "state_dir": folder,
                 "streams": {
-                    "s0": {"source": source, "models": [{"name": model, "version": version}]}
+                    "s0": {"source": source, "models": [{"name": model}]}  # held to none
                 },
                 "engine": {"isolation": "thread", "lanes": 1},  # our launcher starts a child
                 "models": {"dirs": dirs, "shipped": False},
@@ -202,6 +202,14 @@ async def house(packages: list[Package], model: str, version: str) -> AsyncItera
         seen.captured = int(shown["captured"])
         seen.dropped = sum(shown["dropped"].values())
     os.close(fd)
+
+
+def beside(root: Path, package: Package, model: str, version: str) -> Path:
+    """A folder of models in which this version is current."""
+    (root / model).mkdir(parents=True)
+    (root / model / version).symlink_to(package.folder, target_is_directory=True)
+    (root / model / "current").write_text(f"{version}\n", encoding="ascii")
+    return root
 
 
 def demo() -> list[Package]:
