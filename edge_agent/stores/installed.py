@@ -23,7 +23,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edge_agent.core.errors import SHORT, Damaged, Overloaded, Rejected, of_system
+from edge_agent.core.errors import SHORT, Damaged, NoRoom, Overloaded, Rejected, of_system
 from edge_agent.core.package import MAX_PACKAGE_BYTES, is_sha
 from edge_agent.stores import package
 from edge_agent.stores.files import (
@@ -186,7 +186,7 @@ class Installed(Shelf):
         idle = ", ".join(f"{one.name} {one.version}" for one in have if not _is_pointed(self, one))
         hint = f"nothing uses {idle}: collect them" if idle else "edge-agent models list"
         if used + size_bytes > self._limit_bytes:
-            raise Overloaded(
+            raise NoRoom(
                 f"install package {sha[:16]}: expected {size_bytes} bytes of room, "
                 f"{used} of {self._limit_bytes} are used",
                 hint=f"{hint}, or raise rollouts.store_bytes",
@@ -194,7 +194,7 @@ class Installed(Shelf):
         disk = os.statvfs(self.root)
         free, wanted = disk.f_bavail * disk.f_frsize, 2 * size_bytes + self._keep_free_bytes
         if free < wanted:  # the download, and then the package beside it
-            raise Overloaded(
+            raise NoRoom(
                 f"install package {sha[:16]}: expected {wanted} bytes free on the disk, got {free}",
                 hint=f"{hint}, or free the disk",
             )

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.core.errors import Damaged, Overloaded
+from edge_agent.core.errors import Damaged, NoRoom, Overloaded
 from edge_agent.stores.document import Document, sealed
 from edge_agent.stores.papers import Papers
 from tests.faults.failing import FailingDisk
@@ -27,6 +27,13 @@ CONTENT = JSON.map(msgspec.json.encode)
 SHORT = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE)
 REFUSED = (*SHORT, errno.EROFS, errno.EIO, errno.EACCES)
 Place = Callable[[], Path]
+
+
+def whose(number: int) -> type[Exception]:
+    """The class that an error of the kernel has for whoever acts on it."""
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return NoRoom
+    return Overloaded if number in SHORT else Damaged
 
 
 @pytest.fixture
@@ -185,7 +192,7 @@ def write_failing(folder: Path, number: int, what: str, first: int) -> FailingDi
         kind, words = type(error), error.what
     else:
         return disk
-    assert kind is (Overloaded if number in SHORT else Damaged), disk.failed
+    assert kind is whose(number), disk.failed
     assert words.startswith("write desired.json: ")
     return disk
 
@@ -217,7 +224,7 @@ def test_a_read_that_the_kernel_refuses_is_no_damage(which: str, number: int, pl
     if which == "desired":
         with pytest.raises((Overloaded, Damaged), match="read desired") as caught:
             document.read()
-        assert type(caught.value) is (Overloaded if number in SHORT else Damaged)
+        assert type(caught.value) is whose(number)
         assert not getattr(caught.value, "healable", False)
     else:
         assert document.read() == OLD

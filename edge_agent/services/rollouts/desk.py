@@ -186,10 +186,10 @@ class Desk:
                 f"roll back {model}: {left.version} is what the configuration says",
                 hint="edge-agent models list",
             )
+        target, version = await anyio.to_thread.run_sync(self._rollouts.last_good, model)
         event = RollBackWanted(
-            sha=pointers.previous or FOLDERS, version=await self._version_of(pointers.previous),
-            live=left.sha, live_version=left.version,
-        )  # fmt: skip
+            sha=target or FOLDERS, version=version, live=left.sha, live_version=left.version
+        )
         leaving, sha = left.version, left.sha
         if is_trial and document.wanted is not None:  # that one goes, live or not
             leaving, sha = document.wanted.version, document.wanted.sha
@@ -204,12 +204,6 @@ class Desk:
     def _runs_other_than(self, model: str, sha: str) -> bool:
         now = self._bench.side.live(model)
         return now is None or now.sha != sha
-
-    async def _version_of(self, sha: str) -> str:
-        folder = await anyio.to_thread.run_sync(self._bench.store.folder, sha) if sha else None
-        if folder is None:
-            return ""
-        return (await anyio.to_thread.run_sync(self._bench.manifest, folder)).version
 
     # ── pin ───────────────────────────────────────────────────────────────────────────────────
 

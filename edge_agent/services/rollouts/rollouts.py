@@ -21,7 +21,15 @@ from edge_agent.core import desired
 from edge_agent.core.desired import Halt, Standing
 from edge_agent.core.edgecore import Desired, Tuf
 from edge_agent.core.errors import EdgeAgentError, Rejected
-from edge_agent.core.rollout import Limits, Offered, Report, RollBackWanted, Rollout, Wanted
+from edge_agent.core.rollout import (
+    Limits,
+    Offered,
+    Report,
+    RollBackWanted,
+    Rollout,
+    Wanted,
+    Withdrawn,
+)
 from edge_agent.errands import Errand
 from edge_agent.services.rollouts import shown
 from edge_agent.services.rollouts.bench import Bench
@@ -169,39 +177,43 @@ class Rollouts:
         if self._group is not None:
             self.drive_of(model).hear(Offered(wanted=wanted, again=again))
 
-    def _leave(self, model: str, standing: Standing, halt: Halt) -> None:
-        """The hot tier halted what is live: the last good one comes back."""
-        if self._group is None or not self.drive_of(model).document.is_settled:
-            return
+    async def _leave(self, model: str, standing: Standing, halt: Halt) -> bool:
+        """The hot tier halted what is live, or would be after a restart: the last good one comes
+        back. Nothing is tried beside a version that may not run.
+        """
+        if self._group is None:
+            return False
         live = self._bench.side.live(model)
-        if live is None or live.sha != standing.current:
-            return  # it shows nothing already
-        self._group.start_soon(self._left, model, standing, halt)
+        is_live = live is not None and live.sha == standing.current
+        pointers = await anyio.to_thread.run_sync(self._bench.store.pointers, model)
+        if not is_live and pointers.current != standing.current:
+            return False  # it shows nothing already, and there is nothing to go back to
+        drive, reason = self.drive_of(model), desired.halted(halt)
+        if drive.newest.is_settled:
+            target, version = await anyio.to_thread.run_sync(self.last_good, model)
+            drive.hear(
+                RollBackWanted(
+                    sha=target or FOLDERS, version=version, live=standing.current,
+                    live_version=standing.version or halt.version, reason=reason, by="desired",
+                )
+            )  # fmt: skip
+        elif not drive.newest.is_ending:
+            drive.hear(Withdrawn(reason=f"{reason}; that gives way first"))
+        return True
 
-    async def _left(self, model: str, standing: Standing, halt: Halt) -> None:
-        target, version = await anyio.to_thread.run_sync(self._last_good, model)
-        self.drive_of(model).hear(
-            RollBackWanted(
-                sha=target or FOLDERS, version=version, live=standing.current,
-                live_version=standing.version or halt.version, reason=desired.halted(halt),
-                by="desired",
-            )
-        )  # fmt: skip
-
-    def _last_good(self, model: str) -> tuple[str, str]:
+    def last_good(self, model: str) -> tuple[str, str]:
         """(sha, version) of what was committed last, is still here and is not halted; blocks.
 
         "" for what the folders of the configuration say.
         """
         store, memory = self._bench.store, self.wishes.memory
-        document = self.drives[model].document if model in self.drives else Rollout(model=model)
+        document = self.drives[model].newest if model in self.drives else Rollout(model=model)
         committed = [r.sha for r in reversed(document.history) if r.outcome == "committed"]
-        for sha in [store.pointers(model).previous, *committed]:
-            folder = store.folder(sha) if sha else None
+        pointers = store.pointers(model)
+        for sha in [pointers.previous, *committed]:
+            folder = store.folder(sha) if sha and sha != pointers.current else None
             refused = document.refused_as(sha, self._bench.agent)
-            if folder is None or refused is not None or memory.halt(model, sha) is not None:
-                continue
-            if sha != store.pointers(model).current:
+            if folder is not None and refused is None and memory.halt(model, sha) is None:
                 return sha, self._bench.manifest(folder).version
         return "", ""
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from edge_agent.core.desired import Became, Memory, Note
+from edge_agent.core.desired import Became, Memory, Note, halted
 from edge_agent.core.rollout import Refusal, Rollout, State
 
 if TYPE_CHECKING:
@@ -128,6 +128,7 @@ def problems(rollouts: Rollouts) -> list[tuple[str, str, str]]:
         elif drive.trouble:
             found.append(("warning", f"rollout of {name}: {drive.trouble}", room))
     wishes = rollouts.wishes
+    found += _held_on(wishes.memory)
     for name, why in wishes.memory.doubts.items():
         whose = "every model" if name == "*" else f"model {name}"
         every = "--all" if name == "*" else name
@@ -144,6 +145,18 @@ def problems(rollouts: Rollouts) -> list[tuple[str, str, str]]:
         what = f"rollouts can not be read: {rollouts.unread}"
         found.append(("critical", what, "check the disk of state_dir (dmesg); it is tried again"))
     return found
+
+
+def _held_on(memory: Memory) -> list[tuple[str, str, str]]:
+    """Halted versions that a person's pin keeps."""
+    halts = memory.desired.halted if memory.desired else {}
+    return [
+        ("critical", f"model {name}: {halted(halt)}, and a pin holds it",
+         f"edge-agent models pin {name} --off")
+        for name, pin in memory.pins.items()
+        for halt in halts.get(name, ())
+        if halt.version == pin.version
+    ]  # fmt: skip
 
 
 def history(rollouts: Rollouts, name: str) -> list[dict[str, Any]]:

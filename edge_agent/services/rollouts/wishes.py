@@ -8,7 +8,7 @@ moment. It holds at once; until the disk has it, that is said and tried on.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 import anyio
@@ -47,12 +47,13 @@ Change = Callable[[Memory], Memory]
 
 
 class Heard(NamedTuple):
-    """Whom it is told. offer: model, what, also when it was refused before. leave: what is live of
-    a model may not stay. changed: what is wanted is another thing.
+    """Whom it is told. offer: model, what, also when it was refused before. leave: a version is
+    halted; True when it is live or current and has to go first. changed: what is wanted is another
+    thing.
     """
 
     offer: Callable[[str, Wanted, bool], None]
-    leave: Callable[[str, Standing, Halt], None]
+    leave: Callable[[str, Standing, Halt], Awaitable[bool]]
     changed: Callable[[], None]
 
 
@@ -252,11 +253,13 @@ class Wishes:
     async def follow_models(self, *, source: str = "", again: bool = False) -> Plan:
         """Asks nobody."""
         standings = await self._standings()
+        for name, standing in standings.items():
+            halt = desired.must_leave(self.memory, name, standing)
+            if halt is not None and await self._heard.leave(name, standing, halt):
+                words = f"{desired.halted(halt)}; it gives way first"
+                standings[name] = standing._replace(trouble=words)
         found = desired.plan(self.memory, standings)
         self.notes = found.notes
-        for name, standing in standings.items():
-            if (halt := desired.must_leave(self.memory, name, standing)) is not None:
-                self._heard.leave(name, standing, halt)
         for name, wanted in found.offers.items():
             self._heard.offer(name, msgspec.structs.replace(wanted, source=source), again)
         return found
