@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from edge_agent.core.chunks import ChunkTable
-from edge_agent.core.errors import Overloaded, Rejected
+from edge_agent.core.errors import NoRoom, Rejected
 
 BLOCK_BYTES: Final = 1 << 18
 FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -30,7 +30,7 @@ _MARK: Final = b"EAB\x01"
 class Partial:
     """The two files in a folder that nobody else uses.
 
-    Raises: Overloaded when the disk is full, OSError when it fails.
+    Raises: NoRoom when the disk is full, OSError when it fails.
     """
 
     def __init__(self, folder: Path, sha256: str, table: ChunkTable) -> None:
@@ -121,13 +121,13 @@ class Partial:
 
     @contextmanager
     def _room(self) -> Iterator[None]:
-        """Raises: Overloaded for a full disk."""
+        """Raises: NoRoom for a full disk."""
         try:
             yield
         except OSError as error:
             if error.errno not in FULL:
                 raise
-            raise Overloaded(
+            raise NoRoom(
                 f"download {self._sha256[:16]}: expected room for {self._table.length} bytes, the "
                 "disk is full",
                 hint="edge-agent models list; free some space",

@@ -152,6 +152,7 @@ class FakeCrew:
         self.wrong: dict[str, Exception] = {}
         self.asked: list[Errand] = []
         self.hold: dict[str, anyio.Event] = {}
+        self.adopts = ""  # sha of what a file holds
 
     def verbs(self) -> list[str]:
         return [errand.verb for errand in self.asked]
@@ -166,7 +167,10 @@ class FakeCrew:
         if errand.verb in self.wrong:
             raise self.wrong[errand.verb]
         answer: Callable[[Errand], dict[str, Any]] = getattr(self, f"_{errand.verb}")
-        return answer(errand)
+        facts = answer(errand)
+        if errand.verb == "adopt" and "adopted" in self.hold:
+            await self.hold["adopted"].wait()
+        return facts
 
     def _wanted(self, _: Errand) -> dict[str, Any]:
         return {"desired": {name: json.dumps(one) for name, one in self.desired.items()}}
@@ -180,6 +184,13 @@ class FakeCrew:
         self._store.reserve(errand.sha, tar.stat().st_size)
         self._store.admit(tar, errand.sha)
         return {}
+
+    def _adopt(self, errand: Errand) -> dict[str, Any]:
+        self._admit(msgspec.structs.replace(errand, sha=self.adopts))
+        folder = self._store.folder(self.adopts)
+        assert folder is not None
+        version = read_manifest(folder).version
+        return {"model": NAME, "version": version, "sha": self.adopts, "unsigned": False}
 
     def _prove(self, _: Errand) -> dict[str, Any]:
         return {"golden_difference": 0.0, "golden_tolerance": 0.1, "golden_samples": 1}

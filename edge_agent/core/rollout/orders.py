@@ -23,7 +23,7 @@ class Kind(NamedTuple):
 
     holds: the side has a candidate loaded or live while it is out, and loses it when it dies.
     settles: it ends a rollout, and is tried again until it is done. safe: it takes a candidate
-    away from the live streams, so it is done first and written down after.
+    away from the live streams or only judges it, so it is done first and written down after.
     """
 
     deadline: str
@@ -43,7 +43,7 @@ KINDS: Final[Mapping[Order, Kind]] = {
     "shadow": Kind("shadow_s", needs_side=True, holds=True),
     "wait": Kind("wait_s", needs_side=True, holds=True),
     "swap": Kind("swap_s", needs_side=True, holds=True),
-    "probe": Kind("probation_s", needs_side=True, holds=True),
+    "probe": Kind("probation_s", needs_side=True, holds=True, safe=True),
     "commit": Kind("settle_s", settles=True),
     "roll_back": Kind("settle_s", settles=True, safe=True),
     "unload": Kind("settle_s", settles=True),

@@ -68,6 +68,7 @@ class Wishes:
         self._hinted = anyio.Event()
         self._turn = anyio.Lock()
         self._changing = anyio.Lock()
+        self._recalling = anyio.Lock()
         self._looks = float(BURST)
         self._looked_s = 0.0
         self.memory = Memory()
@@ -89,8 +90,11 @@ class Wishes:
 
     async def recall(self) -> None:
         """What the disk remembers, before anything runs. A disk that fails is asked again later."""
-        if self.is_recalled:
-            return
+        async with self._recalling:
+            if not self.is_recalled:
+                await self._recall()
+
+    async def _recall(self) -> None:
         try:
             found = await anyio.to_thread.run_sync(self._keep.memory)
         except EdgeAgentError as disk:
@@ -325,10 +329,11 @@ class Wishes:
     async def pin(self, name: str, pin: Pin | None) -> bool:
         """None takes it off; then what is wanted counts again. Either ends a doubt of that model.
 
-        It holds at once. True when the disk has it. Raises: Rejected before anything is known.
+        It holds at once. True when the disk has it. Raises: Damaged before anything is known.
         """
+        await self.recall()
         if not self.is_recalled:
-            raise Rejected(
+            raise Damaged(
                 f"pin {name}: what is remembered can not be read: {self.unwritten}",
                 hint="check the disk of state_dir (dmesg)",
             )

@@ -1,0 +1,467 @@
+"""What is under way obeys: pins, configuration, halts, other wishes; on a disk that takes nothing,
+too. A real store and real documents, a side and installers to script.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+import pytest
+
+from edge_agent.config.structs import StreamModel
+from edge_agent.core.errors import BadPackage, Overloaded
+from edge_agent.core.rollout import KINDS, Order, State
+from edge_agent.services.rollouts import Desk, Keep, Rollouts
+from edge_agent.services.rollouts.actions import ACTIONS
+from edge_agent.stores.files import DISK
+from edge_agent.stores.installed import Installed
+from edge_agent.stores.papers import Papers
+from tests.faults.failing import FailingDisk
+from tests.services.rolling import MAX_BYTES, NAME, OLD, WELL, World, until
+
+pytestmark = pytest.mark.anyio
+ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE)
+WRITES = ("create", "write", "sync", "rename")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+class Disks:
+    """The world's disk fails, for the store or for the documents, until it is well."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._store = world.store
+
+    def store(self, number: int) -> None:
+        self._of_store(FailingDisk(number, *WRITES, only="pointers"))
+
+    def documents(self, number: int) -> None:
+        self._of_documents(FailingDisk(number, *WRITES))
+
+    def well(self) -> None:
+        self._of_store(DISK)
+        self._of_documents(DISK)
+
+    def _of_store(self, disk: Any) -> None:
+        self._store._disk = disk
+
+    def _of_documents(self, disk: Any) -> None:
+        for papers in (self._world.keep._rollouts, self._world.keep._wishes):
+            assert isinstance(papers, Papers)
+            papers._disk = disk
+
+
+def test_every_order_of_the_table_has_its_action_and_no_other() -> None:
+    assert set(ACTIONS) == set(KINDS) - {"pause"}
+    safe: set[Order] = {order for order, kind in KINDS.items() if kind.safe}
+    assert safe == {"probe", "roll_back", "revert", "restart"}
+
+
+async def on_trial(world: World, sha: str) -> None:
+    """The candidate is live, and nothing is said of it yet."""
+    await until(lambda: world.side.trial == sha and "figures" in world.side.asked)
+
+
+# ── a disk that refuses what ends a rollout ───────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("number", ERRNOS)
+async def test_a_commit_that_the_disk_refuses_is_told_when_it_is_done(
+    world: World, number: int
+) -> None:
+    sha, disks = world.package("1.1.0"), Disks(world)
+    world.want(5, "1.1.0", sha)
+    disks.store(number)
+    async with world.running() as (rollouts, _):
+        await until(rollouts.problems)
+        severity, what, _ = rollouts.problems()[0]
+        assert severity == "critical"
+        assert what.startswith(f"model {NAME} 1.1.0: commit: ")
+        assert rollouts.models()[NAME]["state"] == "probation"
+        assert rollouts.desired()["state"] == "pending"
+        assert not world.reports
+        assert (world.side.trial, world.store.pointers(NAME).current) == (sha, "")
+        disks.well()
+        await until(lambda: world.reports)
+        assert not rollouts.problems()
+    assert world.reports[0]["outcome"] == "committed"
+    assert (world.side.runs, world.store.pointers(NAME).current) == (sha, sha)
+
+
+@pytest.mark.parametrize("number", ERRNOS)
+async def test_a_roll_back_of_what_is_committed_is_live_at_once_and_told_when_it_is_done(
+    world: World, number: int
+) -> None:
+    sha, disks = world.package("1.1.0"), Disks(world)
+    world.want(5, "1.1.0", sha)
+    async with world.running() as (rollouts, desk):
+        await until(lambda: world.reports)
+        disks.store(number)
+        said = await desk.roll_back(NAME)
+        assert (said["leaving"], said["live"], said["written"]) == ("1.1.0", "1.0.0", True)
+        assert world.side.runs == OLD
+        await until(rollouts.problems)
+        assert rollouts.models()[NAME]["state"] == "rolling_back"
+        assert len(world.reports) == 1
+        assert world.store.pointers(NAME).current == sha
+        disks.well()
+        await until(lambda: len(world.reports) == 2)
+        assert not rollouts.problems()
+    assert world.reports[1]["outcome"] == "rolled_back"
+    assert world.store.pointers(NAME).current == ""
+
+
+@pytest.mark.parametrize("number", ERRNOS)
+async def test_a_disk_that_takes_no_document_never_holds_a_roll_back(
+    world: World, number: int
+) -> None:
+    sha, disks = world.package("1.1.0"), Disks(world)
+    world.want(5, "1.1.0", sha)
+    world.side.trials = {}
+    async with world.running() as (rollouts, desk):
+        await on_trial(world, sha)
+        disks.documents(number)
+        with anyio.fail_after(1.0):
+            said_soon = anyio.current_time()
+            async with anyio.create_task_group() as group:
+                group.start_soon(desk.roll_back, NAME)
+                while world.side.trial:
+                    await anyio.sleep(0.01)
+                group.cancel_scope.cancel()
+            assert anyio.current_time() - said_soon < 1.0
+        assert not world.reports
+        await until(rollouts.problems)
+        disks.well()
+        await until(lambda: world.reports)
+    assert (world.reports[0]["outcome"], world.side.runs) == ("rolled_back", OLD)
+
+
+async def test_the_word_of_a_person_says_what_is_live_when_the_disk_takes_nothing(
+    world: World,
+) -> None:
+    sha, disks = world.package("1.1.0"), Disks(world)
+    world.want(5, "1.1.0", sha)
+    world.side.trials = {}
+    async with world.running() as (rollouts, desk):
+        await on_trial(world, sha)
+        disks.documents(errno.ENOSPC)
+        said = await desk.roll_back(NAME)
+        assert said == {
+            "model": NAME, "leaving": "1.1.0", "sha": sha, "live": "1.0.0", "written": False,
+        }  # fmt: skip
+        pinned = await desk.pin(NAME, "", "uid 0")
+        assert (pinned["pinned"], pinned["live"], pinned["written"]) == ("1.0.0", "1.0.0", False)
+        assert rollouts.wishes.memory.pins[NAME].version == "1.0.0"
+        disks.well()
+        await until(lambda: not rollouts.wishes.unwritten)
+    async with world.running() as (rollouts, _):  # it was kept
+        await until(lambda: rollouts.wishes.is_recalled)
+        assert rollouts.wishes.memory.pins[NAME].version == "1.0.0"
+
+
+async def test_a_candidate_that_says_nan_while_the_disk_is_full_is_gone_within_a_second(
+    world: World,
+) -> None:
+    sha, disks = world.package("1.1.0"), Disks(world)
+    world.want(5, "1.1.0", sha)
+    async with world.running():
+        disks.store(errno.ENOSPC)  # it has passed, and its commit can't be written
+        await on_trial(world, sha)
+        disks.documents(errno.ENOSPC)
+        await anyio.sleep(0.5)
+        nan = msgspec.structs.replace(WELL.now, nan=3, errors=3)
+        world.side.trials = {"us-1": msgspec.structs.replace(WELL, now=nan)}
+        with anyio.fail_after(1.0):
+            while world.side.trial:
+                await anyio.sleep(0.01)
+        disks.well()
+        await until(lambda: world.reports)
+    assert (world.reports[0]["outcome"], world.store.pointers(NAME).current) == ("rolled_back", "")
+
+
+# ── what is wanted, always ────────────────────────────────────────────────────────────────────
+
+Word = Callable[[World, Rollouts, Desk], Any]
+
+
+async def _pin(_world: World, _rollouts: Rollouts, desk: Desk) -> None:
+    await desk.pin(NAME, "1.0.0", "uid 0")
+
+
+async def _configuration(world: World, rollouts: Rollouts, _desk: Desk) -> None:
+    held = (StreamModel(name=NAME, version="1.0.0"),)
+    world.streams["us-1"] = msgspec.structs.replace(world.streams["us-1"], models=held)
+    rollouts.look_again()
+
+
+async def _no_stream(world: World, rollouts: Rollouts, _desk: Desk) -> None:
+    del world.streams["us-1"]
+    rollouts.look_again()
+
+
+async def _halt(world: World, rollouts: Rollouts, _desk: Desk) -> None:
+    wanted = world.crew.desired["desired/cart-3.json"]
+    sha = wanted["models"][NAME]["sha256"]
+    halt = {"sha256": sha, "version": "1.1.0", "reason": "it misses polyps"}
+    world.crew.desired["desired/cart-3.json"] = {
+        "schema": 1, "serial": 6, "halted": {NAME: [halt]},
+    }  # fmt: skip
+    await rollouts.wishes.look()
+
+
+async def _nothing(world: World, rollouts: Rollouts, _desk: Desk) -> None:
+    world.crew.desired["desired/cart-3.json"] = {"schema": 1, "serial": 6}
+    await rollouts.wishes.look()
+
+
+@pytest.mark.parametrize("stage", ["fetch", "prove", "shadow", "wait", "probe"])
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        (_pin, "an operator holds it to 1.0.0"),
+        (_configuration, "the configuration holds it to 1.0.0"),
+        (_no_stream, "no stream runs it"),
+        (_halt, "1.1.0 is halted by the hot tier: it misses polyps"),
+        (_nothing, "serial 6 wants nothing of it any more"),
+    ],
+    ids=["pin", "configuration", "stream", "halt", "nothing"],
+)
+async def test_what_is_not_wanted_any_more_is_gone_within_a_second(
+    world: World, stage: str, word: Word, reason: str
+) -> None:
+    sha = world.package("1.1.0")
+    world.want(5, "1.1.0", sha)
+    if stage in ("fetch", "prove"):
+        world.crew.hold[stage] = anyio.Event()
+    if stage == "shadow":
+        world.side.counts = {}
+    if stage == "wait":
+        world.side.rests["us-1"] = world.side.rests["us-1"]._replace(exam="e1", no_signal_s=0.0)
+    world.side.trials = {}
+    async with world.running() as (rollouts, desk):
+        await until(lambda: NAME in rollouts.drives and _order(rollouts) == stage)
+        await anyio.sleep(0.05)
+        with anyio.fail_after(1.5):
+            await word(world, rollouts, desk)
+            while not world.reports:
+                await anyio.sleep(0.01)
+        assert not world.side.trial
+        assert rollouts.models()[NAME]["refused"] == []
+    (report,) = world.reports
+    outcome = "rolled_back" if stage == "probe" else "withdrawn"
+    assert (report["outcome"], report["reason"]) == (outcome, reason)
+    assert (world.side.runs, world.store.pointers(NAME).current) == (OLD, "")
+
+
+def _order(rollouts: Rollouts) -> str:
+    return rollouts.drives[NAME].document.order
+
+
+async def test_nothing_is_applied_while_another_version_is_under_way(world: World) -> None:
+    first, second = world.package("1.1.0"), world.package("1.2.0")
+    world.want(5, "1.1.0", first)
+    async with world.running() as (rollouts, _):
+        await until(lambda: world.reports)
+        world.crew.hold["prove"] = anyio.Event()
+        world.want(6, "1.2.0", second)
+        await rollouts.wishes.look()
+        await until(lambda: _order(rollouts) == "prove")
+        world.want(7, "1.1.0", first)  # back to what is current
+        await rollouts.wishes.look()
+        states = {rollouts.desired()["state"]}
+        await until(lambda: len(world.reports) == 2)
+        await until(lambda: rollouts.desired()["state"] == "applied")
+    assert "applied" not in states
+    assert (world.reports[1]["outcome"], world.side.runs) == ("withdrawn", first)
+
+
+async def test_a_version_on_trial_that_is_pinned_as_it_is_live_goes_on(world: World) -> None:
+    sha = world.package("1.1.0")
+    world.want(5, "1.1.0", sha)
+    world.side.trials = {}
+    async with world.running() as (_, desk):
+        await on_trial(world, sha)
+        said = await desk.pin(NAME, "", "uid 0")
+        assert (said["pinned"], said["live"]) == ("1.1.0", "1.1.0")
+        world.side.trials = {"us-1": WELL}
+        await until(lambda: world.reports)
+    assert world.reports[0]["outcome"] == "committed"
+
+
+async def test_a_halted_version_that_is_committed_gives_way_to_the_last_good_one(
+    world: World,
+) -> None:
+    first, second = world.package("1.1.0"), world.package("1.2.0")
+    world.want(5, "1.1.0", first)
+    async with world.running() as (rollouts, _):
+        await until(lambda: len(world.reports) == 1)
+        world.want(6, "1.2.0", second)
+        await rollouts.wishes.look()
+        await until(lambda: len(world.reports) == 2)
+        halt = {"sha256": second, "version": "1.2.0", "reason": "artefacts"}
+        world.halted[second] = "artefacts"
+        world.crew.desired["desired/cart-3.json"] = {
+            "schema": 1, "serial": 7, "halted": {NAME: [halt]},
+        }  # fmt: skip
+        await rollouts.wishes.look()
+        await until(lambda: len(world.reports) == 3)
+    assert world.reports[2]["reason"] == "1.2.0 is halted by the hot tier: artefacts"
+    assert (world.side.runs, world.store.pointers(NAME)) == (first, (first, ""))
+
+
+async def test_where_nothing_may_run_the_streams_are_blank_until_there_is_something(
+    world: World,
+) -> None:
+    halt = {"sha256": OLD, "version": "1.0.0", "reason": "recalled"}
+    world.halted[OLD] = "recalled"
+    world.crew.desired["desired/cart-3.json"] = {
+        "schema": 1, "serial": 7, "halted": {NAME: [halt]},
+    }  # fmt: skip
+    async with world.running() as (rollouts, _):
+        await until(lambda: world.side.runs == "")
+        await until(lambda: rollouts.drives[NAME].document.is_settled)
+        for _ in range(3):
+            await rollouts.wishes.follow_models()  # and that is the end of it
+        sha = world.package("1.1.0")
+        world.crew.desired["desired/cart-3.json"] = {
+            "schema": 1, "serial": 8, "halted": {NAME: [halt]},
+            "models": {NAME: {"version": "1.1.0", "sha256": sha}},
+        }  # fmt: skip
+        await rollouts.wishes.look()
+        await until(lambda: world.side.runs == sha and world.reports[-1]["version"] == "1.1.0")
+    assert [one["outcome"] for one in world.reports] == ["rolled_back", "committed"]
+    assert world.store.pointers(NAME).current == sha
+
+
+# ── whose fault ───────────────────────────────────────────────────────────────────────────────
+
+
+async def test_memory_that_was_short_for_a_moment_costs_a_good_package_nothing(
+    world: World,
+) -> None:
+    sha = world.package("1.1.0")
+    world.want(5, "1.1.0", sha)
+    world.crew.wrong["prove"] = Overloaded("prove: its process was ended by SIGKILL")
+    async with world.running() as (rollouts, _):
+        await until(lambda: world.reports)
+        assert rollouts.desired()["models"] == {NAME: "waiting"}
+        assert "SIGKILL" in rollouts.desired()["reasons"][NAME]
+        del world.crew.wrong["prove"]
+        drive = rollouts.drives[NAME]
+        drive.document = msgspec.structs.replace(drive.document, resting_until_s=0.0)
+        await rollouts.wishes.follow_models()
+        await until(lambda: len(world.reports) == 2)
+    assert [one["outcome"] for one in world.reports] == ["deferred", "committed"]
+
+
+async def test_a_bad_package_is_refused_with_its_reason_and_stays_so(world: World) -> None:
+    world.want(5, "1.1.0", world.package("1.1.0"))
+    world.crew.wrong["prove"] = BadPackage("golden samples of tiny 1.1.0: y: expected within 0.1")
+    async with world.running() as (rollouts, _):
+        await until(lambda: world.reports)
+        assert rollouts.desired()["models"] == {NAME: "refused"}
+        del world.crew.wrong["prove"]
+        await rollouts.wishes.follow_models()
+        await anyio.sleep(0.1)
+    assert [one["outcome"] for one in world.reports] == ["rejected"]
+
+
+# ── memory ────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_when_the_memory_is_gone_what_runs_goes_on_and_nothing_new_starts(
+    world: World,
+) -> None:
+    world.keep = _kept(world)
+    first, second = world.package("1.1.0"), world.package("1.2.0")
+    world.want(5, "1.1.0", first)
+    async with world.running() as (_, desk):
+        await until(lambda: world.reports)
+        await desk.pin(NAME, "1.1.0", "uid 0")
+    for copy in ("", ".copy"):
+        (world.path / "wishes" / f"desired{copy}.json").write_bytes(b"\0" * 100)
+    world.want(6, "1.2.0", second)
+    async with world.running() as (rollouts, desk):
+        await until(lambda: rollouts.desired()["models"] == {NAME: "memory-lost"})
+        assert "every model is held, what runs goes on" in rollouts.problems()[0][1]
+        await anyio.sleep(0.2)
+        assert world.side.runs == first
+    async with world.running() as (rollouts, desk):  # over a restart, too
+        await until(lambda: rollouts.desired()["models"] == {NAME: "memory-lost"})
+        await desk.unpin(NAME)
+        await until(lambda: world.side.runs == second)
+
+
+def _kept(world: World) -> Keep:
+    papers = [Papers(world.path / name, max_bytes=MAX_BYTES) for name in ("rollouts", "wishes")]
+    return Keep(*papers, earlier=world.store.earlier)
+
+
+async def test_pins_survive_two_words_at_once(world: World) -> None:
+    async with world.running() as (rollouts, desk):
+        async with anyio.create_task_group() as group:
+            for name in ("a", "b", "c", "d"):
+                group.start_soon(desk.pin, name, "1.0.0", "uid 0")
+            group.start_soon(rollouts.wishes.look)
+        assert set(rollouts.wishes.memory.pins) == set("abcd")
+
+
+# ── the store ─────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_what_a_person_installs_is_not_collected_meanwhile(world: World) -> None:
+    mine = world.package("1.3.0")
+    theirs = world.package("1.1.0")
+    world.crew.adopts = mine
+    world.crew.hold["adopted"] = anyio.Event()
+    world.want(5, "1.1.0", theirs)
+    async with world.running() as (_, desk), anyio.create_task_group() as group:
+        group.start_soon(lambda: desk.install(file="/media/mine.eam"))
+        await until(lambda: world.reports)  # its end would make room
+        await anyio.sleep(0.2)
+        assert world.store.folder(mine) is not None
+        world.crew.hold["adopted"].set()
+        await until(lambda: world.side.runs == mine)
+        assert Installed(world.store.root, limit_bytes=1 << 30).folder(mine) is not None
+
+
+# ── a judge ───────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_when_the_service_falls_what_is_on_trial_is_taken_back(world: World) -> None:
+    sha = world.package("1.1.0")
+    world.want(5, "1.1.0", sha)
+    world.side.trials = {}
+    with pytest.RaisesGroup(RuntimeError, allow_unwrapped=True, flatten_subgroups=True):
+        async with world.running() as (rollouts, _):
+            await on_trial(world, sha)
+
+            async def fall() -> None:
+                raise RuntimeError("a bug of ours")
+
+            assert rollouts._group is not None
+            rollouts._group.start_soon(fall)
+            await anyio.sleep(5)
+    assert not world.side.trial
+    assert world.side.runs == OLD
+
+
+async def test_a_state_is_shown_as_it_is_while_a_roll_back_is_carried_out(world: World) -> None:
+    sha, disks = world.package("1.1.0"), Disks(world)
+    world.want(5, "1.1.0", sha)
+    async with world.running() as (rollouts, desk):
+        await until(lambda: world.reports)
+        disks.store(errno.EROFS)
+        await desk.roll_back(NAME)
+        assert rollouts.drives[NAME].document.state is State.ROLLING_BACK
+        disks.well()
+        await until(lambda: rollouts.drives[NAME].document.state is State.ROLLED_BACK)
