@@ -13,7 +13,7 @@ import msgspec
 MAX_LINE_BYTES = 1 << 20
 MAX_CONFIG_BYTES = 256 << 10  # of a configuration that is pushed down
 
-Verb = Literal["wanted", "fetch", "admit", "prove", "config", "adopt", "collect"]
+Verb = Literal["wanted", "fetch", "prove", "config", "adopt", "collect"]
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):

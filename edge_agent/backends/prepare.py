@@ -106,6 +106,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     backend: Literal["auto", "onnx", "tensorrt"]
     threads: int
     bounds: Bounds
+    parent: int = 0  # who asked; 0: nobody to die with
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,7 +142,7 @@ def prepare(
         raise of_system(title, error) from error
     order = Order(
         folder=str(folder), manifest=manifest, sha=sha, engines=str(engines), backend=backend,
-        threads=threads, bounds=bounds,
+        threads=threads, bounds=bounds, parent=os.getpid(),
     )  # fmt: skip
     return _read(title, bounds, *_run(title, order))
 
@@ -276,9 +277,11 @@ def _last_words(said: bytes) -> str:
 # ── in the process ────────────────────────────────────────────────────────────────────────────
 
 
-def confine(bounds: Bounds) -> None:
+def confine(bounds: Bounds, parent: int = 0) -> None:
     """Of this process, before anything of the candidate is read. It dies with who asked for it."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if parent and os.getppid() != parent:  # it died before the call, with the order on its way
+        os._exit(0)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a run of native code would not hear Python's
     os.nice(NICE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -409,7 +412,7 @@ def answer(order: Order) -> Answer:
 
 def main() -> int:
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
-    confine(order.bounds)
+    confine(order.bounds, order.parent)
     told = answer(order)
     sys.stdout.buffer.write(msgspec.json.encode(told))
     return 0 if told.prepared is not None else 1

@@ -25,7 +25,6 @@ Do = Callable[[Errand, Say], dict[str, Any]]
 VERBS: dict[str, Do] = {
     "wanted": work.wanted,
     "fetch": work.fetch,
-    "admit": work.admit,
     "prove": proving.prove,
     "config": work.config,
     "adopt": work.adopt,

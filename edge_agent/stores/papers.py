@@ -1,7 +1,7 @@
 """Documents in one folder, each kept twice (`stores.document`). Never reads what they say.
 
 <folder>/<name>.json, <name>.copy.json
-<folder>/.begun                          something was written here once
+<folder>/begun                           something was written here once
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from edge_agent.stores.document import ASIDE, COPY, SUFFIX, Document
 from edge_agent.stores.files import DISK, Disk, write_atomic
 
 MAX_PAPERS: Final = 1024
-BEGUN: Final = ".begun"
+BEGUN: Final = "begun"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 

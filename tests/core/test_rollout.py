@@ -13,7 +13,7 @@ from tests.core.rolling import LIMITS, SHA, Walk, wanted
 def test_a_good_model_goes_all_the_way_and_is_reported_once() -> None:
     walk = Walk().to(State.COMMITTED)
     walk.happy()
-    way = "begin fetch admit prove load shadow wait swap probe commit"
+    way = "begin fetch prove load shadow wait swap probe commit"
     assert walk.orders == way.split()
     (report,) = walk.told
     assert (report.outcome, report.agreement, report.trials) == ("committed", 0.9, 1)
@@ -103,7 +103,9 @@ def test_what_took_the_side_along_has_to_prove_itself_anew() -> None:
 
 
 def test_the_trial_is_counted_before_anything_is_built() -> None:
-    walk = Walk().to(State.VERIFYING)
+    walk = Walk().to(State.FETCHING, "fetch")
+    walk.answer(ro.Fetched)
+    assert walk.stands(State.VERIFYING)
     assert walk.document.trials == 0
     walk.answer(ro.Done)
     assert (walk.document.order, walk.document.trials) == ("prove", 1)

@@ -177,6 +177,7 @@ class FakeCrew:
 
     def _fetch(self, errand: Errand) -> dict[str, Any]:
         size = self.tars[errand.sha].stat().st_size
+        self._admit(errand)
         return {"via": "full", "fetched_bytes": size, "length_bytes": size}
 
     def _admit(self, errand: Errand) -> dict[str, Any]:

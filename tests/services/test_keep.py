@@ -100,7 +100,7 @@ def test_a_memory_that_was_removed_is_no_fresh_device(tmp_path: Path) -> None:
     for path in (tmp_path / "desired").glob("*.json"):
         path.unlink()
     assert "they were written once" in keep_at(tmp_path).memory().lost
-    (tmp_path / "desired" / ".begun").unlink()
+    (tmp_path / "desired" / "begun").unlink()
     assert keep_at(tmp_path).memory().lost == ""
     keep_at(tmp_path).write(ROLLOUT)
     assert "but us-chamber came here by a rollout" in keep_at(tmp_path).memory().lost

@@ -229,7 +229,7 @@ async def test_a_file_that_is_installed_by_hand_is_pinned_until_it_is_let_go(
 
 
 def _errand(world: World, sha: str) -> Errand:
-    return Errand(verb="admit", place=Place(models=str(world.store.root), tuf=""), sha=sha)
+    return Errand(verb="fetch", place=Place(models=str(world.store.root), tuf=""), sha=sha)
 
 
 async def test_a_person_has_the_previous_one_back_at_once_and_it_stays(world: World) -> None:

@@ -39,6 +39,12 @@ def failed_trial(
     return on_trial(document)
 
 
+def fetched(document: Rollout, _: ev.Fetched, _now_s: float, _limits: Limits) -> Rollout:
+    if document.state is not State.FETCHING or document.order != "fetch":
+        return document
+    return replace(document, state=State.VERIFYING, spent_s=0.0)
+
+
 def built(document: Rollout, event: ev.Built, _now_s: float, _limits: Limits) -> Rollout:
     if document.state is not State.BUILDING:
         return document
@@ -53,7 +59,7 @@ def done(document: Rollout, event: ev.Done, now_s: float, limits: Limits) -> Rol
         return go(document, document.state, _undoing(document))
     if kind_of(order).settles:
         return close(document, now_s, limits)
-    if order == "admit" or (order == "begin" and event.have):
+    if order == "fetch" or (order == "begin" and event.have):
         return _installed(document, now_s, limits)
     if order == "load":
         return _loaded(document, now_s, limits)
@@ -71,7 +77,6 @@ def _installed(document: Rollout, now_s: float, limits: Limits) -> Rollout:
 
 _NEXT: Final[dict[Order, tuple[State, Order]]] = {
     "begin": (State.FETCHING, "fetch"),
-    "fetch": (State.VERIFYING, "admit"),
     "prove": (State.SHADOW, "load"),
     "swap": (State.PROBATION, "probe"),
 }

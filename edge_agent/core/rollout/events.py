@@ -69,6 +69,10 @@ class Done(Answer, frozen=True, kw_only=True):
     first: bool = False
 
 
+class Fetched(Answer, frozen=True, kw_only=True):
+    """All of it has been downloaded; it is verified and installed now."""
+
+
 class Built(Answer, frozen=True, kw_only=True):
     """The candidate could be built; its golden samples run now."""
 
@@ -110,5 +114,5 @@ class Moment(Answer, frozen=True, kw_only=True):
 
 Event = (
     Resumed | Stopping | Offered | Withdrawn | RollBackWanted | Tick | SideLost
-    | Done | Built | Failed | Judged | Moment
+    | Done | Fetched | Built | Failed | Judged | Moment
 )  # fmt: skip

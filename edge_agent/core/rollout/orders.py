@@ -12,7 +12,7 @@ from typing import Final, Literal, NamedTuple
 
 Order = Literal[
     "",  # nothing is out
-    "begin", "fetch", "pause", "admit", "prove",
+    "begin", "fetch", "pause", "prove",
     "load", "shadow", "wait", "swap", "probe",
     "commit", "roll_back", "unload", "revert", "restart",
 ]  # fmt: skip
@@ -37,7 +37,6 @@ KINDS: Final[Mapping[Order, Kind]] = {
     "begin": Kind("begin_s"),
     "fetch": Kind("fetch_s"),
     "pause": Kind("fetch_s"),
-    "admit": Kind("verify_s"),
     "prove": Kind("prove_s"),
     "load": Kind("load_s", needs_side=True, holds=True),
     "shadow": Kind("shadow_s", needs_side=True, holds=True),

@@ -197,6 +197,8 @@ def _deadline_s(document: Rollout, limits: Limits) -> float:
     is_watching = document.wanted is not None and document.wanted.mode == "shadow"
     if document.order == "shadow" and is_watching:
         return limits.observe_s
+    if document.state is State.VERIFYING:
+        return limits.verify_s
     kind = kind_of(document.order)
     waited_s = limits.longest_settle_pause_s if kind.settles else 0.0
     return float(getattr(limits, kind.deadline)) + waited_s
@@ -225,6 +227,7 @@ _HEARD: Final[dict[type[Any], Callable[[Rollout, Any, float, Limits], Rollout]]]
     ev.Withdrawn: _withdrawn,
     ev.RollBackWanted: _roll_back_wanted,
     ev.Tick: _tick,
+    ev.Fetched: answers.fetched,
     ev.Built: answers.built,
     ev.Done: answers.done,
     ev.Failed: answers.failed,

@@ -70,7 +70,6 @@ class Actions(Fetching, Trying, Settling):
 ACTIONS: Final[Mapping[Order, Action]] = {
     "begin": Actions._begin,  # noqa: SLF001 - this table is the only way to them
     "fetch": Actions._fetch,  # noqa: SLF001
-    "admit": Actions._admit,  # noqa: SLF001
     "prove": Actions._prove,  # noqa: SLF001
     "load": Actions._load,  # noqa: SLF001
     "shadow": Actions._shadow,  # noqa: SLF001

@@ -9,7 +9,7 @@ import anyio.to_thread
 import msgspec
 
 from edge_agent.core.errors import Rejected
-from edge_agent.core.rollout import Built, Done, Rollout, Wanted
+from edge_agent.core.rollout import Built, Done, Fetched, Rollout, Wanted
 from edge_agent.errands import Errand
 from edge_agent.services.rollouts.bench import Hand
 from edge_agent.services.rollouts.ports import Live, Progress
@@ -31,6 +31,8 @@ class Fetching(Hand):
         def told(what: str, facts: Mapping[str, Any]) -> None:
             if what == "built":
                 self._say(Built(turn=turn, facts=dict(facts)))
+            if what == "fetched":
+                self._say(Fetched(turn=turn))
             done, of = facts.get("done", 0), facts.get("of", 0)
             self._bench.progress(self._model, Progress(what, int(done), int(of)))
 
@@ -44,9 +46,6 @@ class Fetching(Hand):
 
     async def _fetch(self, turn: int, wanted: Wanted, _: Rollout) -> None:
         self._say(Done(turn=turn, facts=await self._run(turn, self._errand("fetch", wanted))))
-
-    async def _admit(self, turn: int, wanted: Wanted, _: Rollout) -> None:
-        self._say(Done(turn=turn, facts=await self._run(turn, self._errand("admit", wanted))))
 
     async def _prove(self, turn: int, wanted: Wanted, _: Rollout) -> None:
         bench = self._bench
