@@ -270,6 +270,25 @@ def must_leave(memory: Memory, name: str, standing: Standing) -> Halt | None:
     return None if held_on else halt
 
 
+def blocked(memory: Memory) -> frozenset[tuple[str, str]]:
+    """(model, sha) of all that is halted and that no person holds on to."""
+    halts = memory.desired.halted if memory.desired else {}
+    return frozenset(
+        (name, halt.sha256)
+        for name, ones in halts.items()
+        for halt in ones
+        if must_leave(memory, name, Standing(current=halt.sha256)) is not None
+    )
+
+
+def must_be_let_go(memory: Memory, name: str, held: str) -> bool:
+    """The configuration holds streams to a version of which one is halted, and no person does."""
+    halts = memory.desired.halted.get(name, ()) if memory.desired else ()
+    pin = memory.pins.get(name)
+    is_halted = bool(held) and any(halt.version == held for halt in halts)
+    return is_halted and not (pin is not None and pin.version == held)
+
+
 def plan(memory: Memory, standings: Mapping[str, Standing]) -> Plan:
     """What to offer. The same again changes nothing: who drives it compares."""
     offers: dict[str, Wanted] = {}

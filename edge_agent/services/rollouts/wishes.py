@@ -74,6 +74,7 @@ class Wishes:
         self.memory = Memory()
         self.is_recalled = False
         self.unwritten = ""  # why the disk does not have what holds
+        self._blocked: frozenset[tuple[str, str]] = frozenset()
         self.notes: Mapping[str, Note] = {}
         self.trouble = ""  # why the repository could not be asked
 
@@ -264,9 +265,25 @@ class Wishes:
                 standings[name] = standing._replace(trouble=words)
         found = desired.plan(self.memory, standings)
         self.notes = found.notes
+        await self._let_go(standings)
         for name, wanted in found.offers.items():
             self._heard.offer(name, msgspec.structs.replace(wanted, source=source), again)
         return found
+
+    async def _let_go(self, standings: Mapping[str, Standing]) -> None:
+        """What is ordered is compared with the halts: where one is gone, a stream that showed
+        nothing may go on; no swap reaches those that the configuration holds. Again is harmless.
+        """
+        memory = self.memory
+        blocked, before = desired.blocked(memory), self._blocked
+        self._blocked = blocked
+        is_held = any(desired.must_be_let_go(memory, n, one.held) for n, one in standings.items())
+        if before == blocked or (before < blocked and not is_held):
+            return  # what a swap can take away goes by a swap
+        try:
+            await self._bench.house.reorder()
+        except EdgeAgentError as gone:
+            log.warning("the next side starts without it", error=gone.what)
 
     def standing_of(self, name: str) -> Standing:
         """As the streams are configured now; nothing of what is installed."""
