@@ -488,8 +488,10 @@ class ModelWorld:
         self.kills = 0
         self.life.engine.is_short = False
         if (process := self.life.engine.process) is not None:
-            process.is_short = process.is_deaf = False
+            process.is_short = False
             process.loses.clear()
+            if process.is_deaf:  # whoever watches its lanes ends it
+                process.kill()
 
 
 ROT: Final = b"\0rotten"

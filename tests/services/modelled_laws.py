@@ -19,6 +19,7 @@ from tests.services.rolling import NAME
 SECOND_S: Final = 1.0
 SILENCE_S: Final = 2.5  # until a side that is deaf is ended
 AGREES_S: Final = 1.5
+RETRY_S: Final = 17.0  # a roll-back that has not been written down yet, on the next side
 STARTS_ANEW: Final = frozenset({"fetch", "admit", "prove"})
 
 
@@ -35,9 +36,11 @@ class Laws:
         self.knows_pin = True
         self.has_recalled = False  # this life
         self.leaving: set[str] = set()
+        self.left_on: Process | None = None
         self.left: set[str] = set()
         self.blows: Counter[str] = Counter()  # that may be held against it, by sha
         self.rots: Counter[str] = Counter()
+        self._closed_us = 0
         self._since: dict[str, float] = {}
         world.told = self.told
         world.loop.looked_at_by(self.look)
@@ -103,6 +106,7 @@ class Laws:
             self._since.clear()
             return
         process = life.engine.process
+        self._closed()
         now: dict[str, float] = {}
         if life.is_ready:
             for sha, what in self.under_way().items():
@@ -136,7 +140,8 @@ class Laws:
         versions, live = shop().versions, self.life.engine.live(NAME)
         runs = {run.live for run in process.free()}
         for sha in self.leaving & runs:
-            now[f"{versions[sha]} is live, and was rolled back by a person"] = SECOND_S
+            limit_s = SECOND_S if process is self.left_on else RETRY_S
+            now[f"{versions[sha]} is live, and was rolled back by a person"] = limit_s
         self.leaving &= runs
         for run in process.runs.values():
             where = f"on {run.order.name}"
@@ -146,7 +151,8 @@ class Laws:
                 now[f"on trial {where} and not looked after since {process.judged_s:.3f}"] = (
                     SECOND_S
                 )
-            if not run.ref.pinned and (live is None or live.sha != run.live):
+            is_other = live is None or live.sha != run.live
+            if is_other and not run.ref.pinned and not process.is_deaf:
                 what = versions[live.sha] if live else "nothing"
                 now[f"{versions[run.live]} runs {where}, {what} is said to"] = AGREES_S
             if self.life.is_ready and self.is_halted(run.live):
@@ -163,19 +169,33 @@ class Laws:
 
     # ── what is told ──────────────────────────────────────────────────────────────────────────
 
+    def _closed(self) -> None:
+        """What a rollout has just come to, written down or not."""
+        drive = self.life.rollouts.drives.get(NAME)
+        history = drive.newest.history if drive is not None else ()
+        at_us = history[-1].at_us if history else 0
+        if self._closed_us not in (at_us, -1):
+            self.is_so(history[-1].outcome, history[-1].sha)
+        if drive is not None:  # -1: of an earlier life
+            self._closed_us = at_us
+
     def told(self, report: Mapping[str, Any]) -> None:
-        outcome, sha = report["outcome"], report["sha"]
+        if self.world.loop.time() - report["at_us"] / 1e6 <= SECOND_S:
+            self.is_so(report["outcome"], report["sha"])
+
+    def is_so(self, outcome: str, sha: str) -> None:
+        """A report that waited for the disk longer is history: it was looked at when it was new."""
         pointers, live = self.world.pointers(), self.life.engine.live(NAME)
         if outcome == "committed":
             if pointers is not None and pointers.current != sha:
-                self.broke(f"committed was told, and the pointer says {pointers}: {report}")
+                self.broke(f"committed was told, and the pointer says {pointers}")
             if live is not None and live.sha != sha:
-                self.broke(f"committed was told, and {live.sha} runs: {report}")
+                self.broke(f"committed was told, and {live.sha} runs")
         if outcome == "rolled_back":
             if pointers is not None and pointers.current == sha:
-                self.broke(f"rolled_back was told, and the pointer says so still: {report}")
+                self.broke("rolled_back was told, and the pointer says so still")
             if live is not None and live.sha == sha:
-                self.broke(f"rolled_back was told, and it runs: {report}")
+                self.broke("rolled_back was told, and it runs")
 
     # ── after each rule ───────────────────────────────────────────────────────────────────────
 
@@ -198,6 +218,7 @@ class Laws:
     def begins(self) -> None:
         """A new life."""
         self.has_recalled = False
+        self._closed_us = -1
         self.leaving = set()
         if self.world.is_rotten("wishes"):
             self.promised = None

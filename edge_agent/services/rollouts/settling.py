@@ -79,6 +79,7 @@ class Settling(Hand):
         if now is None or now.sha == live.sha:
             return now is not None
         try:
+            await side.roll_back(self._model)  # a side that is deaf is ended, no load waits for it
             await side.load(self._model, str(live.folder), live.sha)
             await side.swap(self._model, live.sha, trial=False)
             await side.commit(self._model)
