@@ -14,7 +14,6 @@ from typing import Protocol
 from edge_agent import __version__
 from edge_agent.config.structs import Config, StreamConfig
 from edge_agent.core import desired, rollout
-from edge_agent.core.desired import Standing
 from edge_agent.core.errors import Rejected
 from edge_agent.errands import Place
 from edge_agent.ports import Clock
@@ -128,9 +127,7 @@ class Downward:
 
     def blocked(self, name: str, sha: str) -> str:
         """Why that version may not run on this node; "" when it may."""
-        memory = self._rollouts.wishes.memory
-        halt = desired.must_leave(memory, name, Standing(current=sha))
-        return desired.halted(halt) if halt is not None else ""
+        return self._rollouts.blocked(name, sha)
 
     async def _apply(self, text: str, version: str) -> str:
         return await self.apply(text, version)

@@ -30,8 +30,6 @@ from edge_agent.config.structs import (
     StreamModel,
     SuperviseConfig,
 )
-from edge_agent.core import desired
-from edge_agent.core.desired import Standing
 from edge_agent.core.errors import (
     BadPackage,
     Damaged,
@@ -373,8 +371,7 @@ class Life:
         return Live(folder, self.models.identity(folder), self.models.manifest(folder).version)
 
     def blocked(self, name: str, sha: str) -> str:
-        halt = desired.must_leave(self.rollouts.wishes.memory, name, Standing(current=sha))
-        return desired.halted(halt) if halt is not None else ""
+        return self.rollouts.blocked(name, sha)
 
     async def _apply(self, _text: str, _version: str) -> str:
         return ""

@@ -174,7 +174,7 @@ class Laws:
         drive = self.life.rollouts.drives.get(NAME)
         history = drive.newest.history if drive is not None else ()
         at_us = history[-1].at_us if history else 0
-        if self._closed_us not in (at_us, -1):
+        if history and self._closed_us not in (at_us, -1):
             self.is_so(history[-1].outcome, history[-1].sha)
         if drive is not None:  # -1: of an earlier life
             self._closed_us = at_us

@@ -82,3 +82,19 @@ def test_streams_go_on_with_what_is_halted_once_a_person_holds_on_to_it() -> Non
         one.halt(version="1.0.0", pause=8.0)
         one.pin(version="1.0.0", pause=8.0)
         assert one.runs() == {"1.0.0"}
+
+
+def test_a_full_disk_holds_up_no_roll_back_of_the_only_version_there_is() -> None:
+    with device(is_fresh=True) as one:
+        one.want(version="1.1.0", pause=8.0)
+        one.the_disk_refuses(places={"pointers"}, number=28, only={"create"}, after=0, pause=0.0)
+        one.roll_back(pause=8.0)
+        assert not one.runs()
+
+
+def test_a_full_disk_holds_up_no_halt_of_the_only_version_there_is() -> None:
+    with device(is_fresh=True) as one:
+        one.want(version="1.1.0", pause=8.0)
+        one.the_disk_refuses(places={"pointers"}, number=28, only={"create"}, after=0, pause=0.0)
+        one.halt(version="1.1.0", pause=8.0)
+        assert not one.runs()

@@ -27,6 +27,7 @@ from edge_agent.core.rollout import (
     Report,
     RollBackWanted,
     Rollout,
+    State,
     Wanted,
     Withdrawn,
 )
@@ -176,6 +177,17 @@ class Rollouts:
     def offer(self, model: str, wanted: Wanted, again: bool) -> None:
         if self._group is not None:
             self.drive_of(model).hear(Offered(wanted=wanted, again=again))
+
+    def blocked(self, model: str, sha: str) -> str:
+        """Why that version may not run on this node; "" when it may."""
+        halt = desired.must_leave(self.wishes.memory, model, Standing(current=sha))
+        if halt is not None:
+            return desired.halted(halt)
+        document = self.drives[model].newest if model in self.drives else Rollout(model=model)
+        is_left = document.outcome is State.ROLLED_BACK and document.wanted is not None
+        if is_left and document.wanted is not None and document.wanted.sha == sha:
+            return f"{document.wanted.version} is being rolled back: {document.report.reason}"
+        return ""
 
     async def _leave(self, model: str, standing: Standing, halt: Halt) -> bool:
         """The hot tier halted what is live, or would be after a restart: the last good one comes

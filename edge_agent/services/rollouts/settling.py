@@ -58,7 +58,12 @@ class Settling(Hand):
         """target: sha, "" for what the folders say. The live streams first, then the pointer."""
         live = await self._target(target)
         is_moved = live is not None and await self._is_brought(live)
-        await anyio.to_thread.run_sync(self._bench.store.revert, self._model, leaving, target)
+        try:
+            await anyio.to_thread.run_sync(self._bench.store.revert, self._model, leaving, target)
+        except EdgeAgentError:
+            if not is_moved:  # nothing may run meanwhile (`Rollouts.blocked`)
+                await self._reorder()
+            raise
         if not is_moved:
             await self._reorder()
 
