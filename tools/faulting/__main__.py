@@ -1,4 +1,4 @@
-"""`python -m tools.faulting kill|flips|million|drain`; `tools/faults` prepares what it needs.
+"""`python -m tools.faulting VERB`, the verbs of `tools/faults`, which prepares what it needs.
 
 The last line of standard output is one of JSON; the exit code is 1 when its `ok` is false.
 """
@@ -46,6 +46,12 @@ def main(arguments: list[str] | None = None) -> int:
     long = verbs.add_parser("drain", help="hours of backlog, through all faults of EdgeCore")
     long.add_argument("--hours", type=float, default=1.0, metavar="H")
     long.set_defaults(run=_drain)
+    down = verbs.add_parser("rollouts", help="models come and go while everything falls over")
+    down.add_argument("--cycles", type=int, default=10, metavar="N")
+    down.add_argument("--seed", type=int, default=1)
+    down.add_argument("--first", type=int, default=1, metavar="N", help="number of the first cycle")
+    down.add_argument("--trace", action="store_true", help="what was seen of every cycle")
+    down.set_defaults(run=_rollouts)
     options = parser.parse_args(arguments)
     logging.getLogger("edge_agent").setLevel(logging.CRITICAL)  # all these faults are ours
     with tempfile.TemporaryDirectory(prefix="ea-faults-") as folder:
@@ -56,6 +62,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _drain(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     return drain(folder, options.hours)
+
+
+def _rollouts(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    # only who asks for it needs what makes models
+    from tools.faulting import rollouts  # noqa: PLC0415
+
+    order = rollouts.Plan(
+        cycles=options.cycles, seed=options.seed, first=options.first, trace=options.trace
+    )
+    return asyncio.run(rollouts.rollouts(folder, order))
 
 
 def _million(folder: Path, options: argparse.Namespace) -> dict[str, Any]:

@@ -66,7 +66,7 @@ models = [{{ name = "endo-polyp", version = "1.0.0" }}]
 class Whole:
     """next: what was committed when it died, by log. bodies: of all records seen pending."""
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, *, config: str = CONFIG) -> None:
         self.state = folder / "state"
         self.next: dict[Key, int] = {}
         self.bodies: dict[tuple[Key, int], bytes] = {}
@@ -74,15 +74,16 @@ class Whole:
         self._copy = folder / "copy"
         models = ROOT / "models"
         self._config.write_text(
-            CONFIG.format(node=NODE, state=self.state, models=models, port=port)
+            config.format(node=NODE, state=self.state, models=models, port=port)
         )
 
-    async def start(self) -> asyncio.subprocess.Process:
+    async def start(self, *prefix: str, **env: str) -> asyncio.subprocess.Process:
+        """prefix: of the command, one that becomes it."""
         command = (sys.executable, "-m", "edge_agent", "run", "--config", str(self._config))
         with self._log.open("ab") as log:
             return await asyncio.create_subprocess_exec(
-                *command, cwd=ROOT, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+                *prefix, *command, cwd=ROOT, stdin=asyncio.subprocess.DEVNULL,
+                stdout=log, stderr=log, env={**os.environ, "OPENBLAS_NUM_THREADS": "1", **env},
             )  # fmt: skip
 
     async def begun(self) -> None:
