@@ -128,6 +128,12 @@ class Aboard(Whole):
             await asyncio.sleep(LOOK_S)
         raise AssertionError(f"no answer within {UP_S:.0f} s: {self.said()}")
 
+    def untraced(self) -> None:
+        """Whoever looked over its shoulder at the start goes, and slows it down no more."""
+        for pid, (_, command) in processes():
+            if _is_tracer(command) and self._is_marked(pid):
+                send(pid, signal.SIGTERM)
+
     async def down(self) -> None:
         """kill -9, and what it promised is written down. Raises: Fell when it had ended."""
         assert self.process is not None
@@ -169,7 +175,7 @@ class Aboard(Whole):
         agent = self.process.pid if self.process is not None else 0
         for pid, (_, command) in every.items():
             is_ours = pid != agent and not _descends(pid, agent, every) and self._is_marked(pid)
-            if is_ours and not command.startswith("strace"):
+            if is_ours and not _is_tracer(command):
                 found.append(f"{pid} {command[:80]}")
         return found
 
@@ -282,6 +288,10 @@ def _descends(pid: int, of: int, every: dict[int, tuple[int, str]]) -> bool:
         if pid == of:
             return True
     return False
+
+
+def _is_tracer(command: str) -> bool:
+    return Path(command.partition(" ")[0]).name == "strace"
 
 
 def send(pid: int, number: signal.Signals) -> bool:

@@ -245,6 +245,7 @@ class Deeds:
                 self._watch.strays += await self._aboard.orphans()
                 await asyncio.sleep(deed.lot * 0.5)
                 self._watch.started(await self._aboard.up(*prefix))
+                self._aboard.untraced()
         return True
 
     async def _read_error(self, deed: Deed) -> bool:
