@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import anyio
@@ -13,6 +14,7 @@ from edge_agent.core.edgecore import Desired, DesiredHint, Tuf
 from edge_agent.core.errors import Damaged, LinkDown, Rejected, SideDied
 from edge_agent.core.rollout import State
 from edge_agent.errands import Errand, Place
+from edge_agent.services.rollouts import Live
 from edge_agent.services.rollouts.watch import watch
 from tests.services.rolling import CONFIG, NAME, OLD, WELL, World, bad, until
 
@@ -172,6 +174,40 @@ async def test_a_room_that_begins_anew_finds_nothing_on_trial_that_it_did_not_pu
     world.crew.hold["prove"] = anyio.Event()
     async with world.running():
         await until(lambda: not world.side.trial)
+
+
+async def test_the_end_of_a_rollout_makes_no_room_out_of_what_is_wanted_next(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its download had begun by the time that the installer swept, and was gone."""
+    resolve, new = world.resolve, world.package("1.2.0")
+
+    def slow(name: str) -> Live:
+        time.sleep(0.3)
+        return resolve(name)
+
+    monkeypatch.setattr(world, "resolve", slow)  # it reads a disk
+    world.want(5, "1.1.0", world.package("1.1.0"))
+    world.crew.hold["fetch"] = anyio.Event()
+    async with world.running() as (rollouts, _):
+        await until(lambda: "fetch" in world.crew.verbs())
+        world.want(6, "1.2.0", new)
+        rollouts.wishes.hint()
+        await until(lambda: "collect" in world.crew.verbs())
+    assert new in next(one.keep for one in world.crew.asked if one.verb == "collect")
+
+
+async def test_a_download_that_nobody_wants_any_more_does_not_stay(world: World) -> None:
+    sha = world.package("1.1.0")
+    world.want(5, "1.1.0", sha)
+    world.crew.hold["fetch"] = anyio.Event()
+    async with world.running() as (rollouts, _):
+        await until(lambda: "fetch" in world.crew.verbs())
+        left = world.store.reserve(sha, 1000)
+        world.crew.desired["desired/cart-3.json"] = {"schema": 1, "serial": 6, "models": {}}
+        rollouts.wishes.hint()
+        await until(lambda: not left.exists())
+    assert world.reports[0]["outcome"] == "withdrawn"
 
 
 async def test_a_message_is_a_hint_and_an_older_serial_is_none(world: World) -> None:

@@ -287,8 +287,13 @@ class Rollouts:
             wanted.sha
             for drive in self.drives.values()
             for wanted in (drive.newest.wanted, drive.newest.next)
-            if wanted is not None and not _is_refused(drive.newest, wanted)
+            if wanted is not None and not _is_over(drive.newest, wanted.sha)
         }
+        desired = self.wishes.memory.desired
+        for name, model in (desired.models if desired else {}).items():
+            document = self.drives[name].newest if name in self.drives else Rollout(model=name)
+            if document.refused_as(model.sha256, self.agent) is None:
+                keep.add(model.sha256)  # it may begin before the installer sweeps
         pins = {(name, pin.version) for name, pin in self.wishes.memory.pins.items()}
         have = await anyio.to_thread.run_sync(self._bench.store.have) if pins else []
         keep |= {one.sha for one in have if (one.name, one.version) in pins}
@@ -314,8 +319,10 @@ class Rollouts:
         return shown.history(self, model)
 
 
-def _is_refused(document: Rollout, wanted: Wanted) -> bool:
-    return document.is_settled and any(one.sha == wanted.sha for one in document.refused)
+def _is_over(document: Rollout, sha: str) -> bool:
+    """Nobody goes on with it: refused, or given up."""
+    is_refused = any(one.sha == sha for one in document.refused)
+    return document.is_settled and (is_refused or document.state is State.WITHDRAWN)
 
 
 def limits_of(bench: Bench) -> Limits:
