@@ -105,8 +105,10 @@ async def _world(
             if flaws or order.trace:
                 world.tell()
         found.counts += world.deeds.counts
-        found.add(numbers[-1], await world.over())
-    found.add(numbers[-1], _records(folder, world, found))
+        flaws = await world.over()
+    flaws += _records(folder, world, found)
+    found.add(numbers[-1], flaws)
+    _tell(flaws)
 
 
 def _records(folder: Path, world: World, found: Found) -> list[Flaw]:
@@ -172,9 +174,13 @@ async def _told(world: World, number: int, cycle: plan.Cycle) -> list[Flaw]:
         f"{' '.join(world.deeds.done) or 'nothing'} | {end}",
         flush=True,
     )
+    _tell(flaws)
+    return flaws
+
+
+def _tell(flaws: list[Flaw]) -> None:
     for flaw in flaws:
         print(f"       {flaw.name}: {flaw.what}", flush=True)
-    return flaws
 
 
 class World:

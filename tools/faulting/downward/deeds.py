@@ -21,7 +21,7 @@ from tools.faulting.downward.site import Site
 from tools.faulting.downward.watch import Watch
 from tools.faulting.downward.words import Window, Words, now_s
 
-STATE_S: Final = 6.0  # that a deed waits for its state; then it is done all the same
+STATE_S: Final = 8.0  # that a deed waits for its state; then it is done all the same
 PREY_S: Final = 3.0  # that a hunter waits for an installer
 LOOK_S: Final = 0.01
 ONE_ERROR: Final = (

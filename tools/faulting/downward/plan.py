@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 WISHES: Final = {  # of the hot tier
-    "want-good": 10, "want-drifted": 2, "want-blind": 2, "want-nan": 5, "want-back": 3,
+    "want-good": 4, "want-drifted": 1, "want-blind": 1, "want-nan": 2, "want-back": 2,
     "halt-wanted": 2, "halt-live": 2, "without": 2,
 }  # fmt: skip
 PERSONS: Final = {"pin": 2, "pin-live": 2, "unpin": 2, "rollback": 3, "install": 2}
@@ -18,14 +18,17 @@ FAULTS: Final = {
     "state-full": 4, "models-full": 4, "read-error": 3, "broker": 2, "cut": 2, "cloud": 2,
 }  # fmt: skip
 KINDS: Final = {**WISHES, **PERSONS, **RELOADS, **FAULTS}
-FIRST: Final = ("want-good", "want-drifted", "want-blind", "want-nan", "want-back")
+FIRST: Final = {  # of a cycle: something is on its way
+    "want-good": 10, "want-drifted": 1, "want-blind": 2, "want-nan": 5, "want-back": 2,
+}  # fmt: skip
 NEEDS_ROOT: Final = frozenset({"state-full", "models-full"})  # a file system of their own
 NEEDS_STRACE: Final = frozenset({"read-error"})
 DEADLY: Final = frozenset({"kill-agent", "kill-child", "stop-child", "read-error"})
 MAX_DEADLY: Final = 2  # in a cycle: too many deaths on trial refuse what is good, as they should
-STATES: Final = (
-    "offered", "fetching", "verifying", "building", "golden", "shadow", "probation", "committed",
-)  # fmt: skip
+STATES: Final = {
+    "offered": 1, "fetching": 2, "verifying": 2, "building": 3, "golden": 1, "shadow": 4,
+    "probation": 5, "commit": 1, "roll_back": 1, "committed": 2,
+}  # fmt: skip
 MORE: Final = (2, 5)  # deeds after the first wish
 LONGEST_WAIT_S: Final = 1.5
 LONGEST_S: Final = 4.0  # of a fault that lasts
@@ -59,13 +62,13 @@ class Cycle(msgspec.Struct, frozen=True, kw_only=True):
 def cycle_of(seed: int, number: int, unable: frozenset[str] = frozenset()) -> Cycle:
     """unable: kinds that can't be done on this machine."""
     dice = random.Random(f"{seed} {number}")
-    first = _drawn(dice, {kind: WISHES[kind] for kind in FIRST})
+    first = _drawn(dice, FIRST)
     mode = dice.choices(("swap", "shadow", "stage"), (20, 1, 1))[0]
     deeds = [Deed(kind=first, lot=dice.random(), mode=mode if first == "want-good" else "swap")]
     deadly = 0
     for _ in range(dice.randint(*MORE)):
         kind = _drawn(dice, KINDS)
-        state = dice.choice(STATES) if dice.random() < 0.8 else ""
+        state = _drawn(dice, STATES) if dice.random() < 0.8 else ""
         deed = Deed(
             kind=kind, state=state, wait_s=round(dice.random() ** 2 * LONGEST_WAIT_S, 3),
             seconds=round(0.5 + dice.random() * (LONGEST_S - 0.5), 3), lot=dice.random(),
