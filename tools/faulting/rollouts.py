@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -74,6 +75,10 @@ def unable() -> frozenset[str]:
 async def rollouts(folder: Path, order: Plan) -> dict[str, Any]:
     """The sheet."""
     start_s, found, skipped = time.monotonic(), Found(), unable()
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGINT):  # nobody of ours outlives us
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     last = order.first + order.cycles
     for first in range(order.first, last, WORLD_CYCLES):
         place = folder / f"world-{first}"
