@@ -18,7 +18,7 @@ from edge_agent.core.account import Totals
 from edge_agent.core.errors import Rejected
 from edge_agent.core.frames import DROPS, Alarm, Event, Record, Result, Signal
 from edge_agent.core.freshness import BLANKING
-from edge_agent.core.lineup import Asked, Coming, lineup
+from edge_agent.core.lineup import Asked, Coming, Now, lineup
 from edge_agent.core.manifest import Manifest
 from edge_agent.core.notes import Notes
 from edge_agent.core.ring import Word
@@ -149,7 +149,8 @@ class Parts:
         ]
         down = self.down
         coming = Coming(down.models(), down.history) if down else Coming({}, lambda _: [])
-        return lineup(asked, self._newest, self.manifests, coming)
+        now = Now(self.rooms.engine.active, self._newest, self.manifests)
+        return lineup(asked, now, coming)
 
     def _newest(self, stream: str) -> Result | None:
         channel = self.rooms.pipeline.channels.get(stream)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -26,21 +26,39 @@ class Coming(NamedTuple):
     ends: Callable[[str], list[dict[str, Any]]]
 
 
-def lineup(
-    asked: Iterable[Asked],
-    newest: Callable[[str], Result | None],
-    manifests: Mapping[str, Manifest],
-    coming: Coming,
-) -> dict[str, Any]:
-    """By name. newest: result of a stream. manifests: by "name@version"."""
+class Runs(Protocol):
+    """A version, as the engine has it."""
+
+    @property
+    def sha(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+
+class Now(NamedTuple):
+    """active: what a model's streams run, by model; None: nothing. newest: result of a stream.
+
+    manifests: by "name@version".
+    """
+
+    active: Callable[[str], Runs | None]
+    newest: Callable[[str], Result | None]
+    manifests: Mapping[str, Manifest]
+
+
+def lineup(asked: Iterable[Asked], now: Now, coming: Coming) -> dict[str, Any]:
+    """By name. `active` is what runs, not what was seen last."""
     found: dict[str, Any] = {}
     for one in asked:
-        entry = found.setdefault(one.name, {"active": one.version, "previous": None, "streams": []})
+        entry = found.setdefault(one.name, {"active": "", "previous": None, "streams": []})
         entry["streams"].append(one.stream)
-        result = newest(one.stream)
+        active, result = now.active(one.name), now.newest(one.stream)
+        if active is not None:
+            entry |= {"active": active.version, "sha": active.sha}
         if result is not None and result.model == one.name:
-            entry |= {"active": result.version, "sha": result.sha, "backend": result.backend}
-        manifest = manifests.get(f"{one.name}@{entry['active']}")
+            entry["backend"] = result.backend
+        manifest = now.manifests.get(f"{one.name}@{entry['active']}")
         entry["heads"] = msgspec.to_builtins(manifest.heads) if manifest else []
     for name in coming.rollouts:
         entry = found.setdefault(name, {"active": "", "previous": None, "streams": []})

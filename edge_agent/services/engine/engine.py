@@ -190,6 +190,16 @@ class Engine(Side):
                     return Candidate(ref.folder, ref.sha, ref.options.version, self.starts)
         return None
 
+    def active(self, model: str) -> Candidate | None:
+        """What its streams run, or would on the next side; held by the configuration or not."""
+        if self.is_on_trial(model):
+            return self._trials[model]
+        for order in self._orders:
+            for ref in order.models:
+                if ref.name == model:
+                    return Candidate(ref.folder, ref.sha, ref.options.version, self.starts)
+        return None
+
     def is_on_trial(self, model: str) -> bool:
         """False also when the side that ran it is gone."""
         trial = self._trials.get(model)

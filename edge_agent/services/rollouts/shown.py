@@ -162,5 +162,5 @@ def _held_on(memory: Memory) -> list[tuple[str, str, str]]:
 def history(rollouts: Rollouts, name: str) -> list[dict[str, Any]]:
     drives = [one for model, one in rollouts.drives.items() if name in ("", model)]
     reports = [report for drive in drives for report in drive.document.history]
-    found = [msgspec.to_builtins(report) for report in reports]
-    return list(reversed(found))
+    always = {"reason": "", "previous": "", "failed_in": ""}  # those that people look for
+    return [{**always, **msgspec.to_builtins(report)} for report in reversed(reports)]
