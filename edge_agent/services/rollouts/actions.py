@@ -45,17 +45,26 @@ class Actions(Fetching, Trying, Settling):
         assert document.wanted is not None
         if order.order not in LIVE_ORDERS:
             await self._bench.house.first(self._model, None, "")
-        start = self._bench.side.starts
+        kind, start = kind_of(order.order), self._bench.side.starts
         try:
+            if kind.needs_side:
+                await self._until_up(is_loaded=kind.holds and order.order != "load")
             await ACTIONS[order.order](self, order.turn, document.wanted, document)
         except SideDied as died:
-            had = self._start if kind_of(order.order).holds and self._start else start
+            had = self._start if kind.holds and self._start else start
             await self._side_lost(order.turn, died, had)
         except EdgeAgentError as error:
             reason = f"{error.what} -> {error.hint}" if error.hint else error.what
             self._say(Failed(turn=order.turn, reason=reason, fault=fault_of(error)))
         finally:
             self._bench.progress(self._model, None)
+
+    async def _until_up(self, *, is_loaded: bool) -> None:
+        """The order's deadline ends the waiting. Raises: SideDied when it is another side now."""
+        while not self._bench.side.is_up:  # noqa: ASYNC110 - nothing tells us
+            await anyio.sleep(UP_S)
+        if is_loaded:
+            self._check_side()
 
     async def _side_lost(self, turn: int, died: SideDied, start: int) -> None:
         """Said when another side has been started, never before: until then nobody knows what runs.

@@ -23,7 +23,6 @@ from edge_agent.services.rollouts.bench import Hand
 SHADOW_S: Final = 0.5  # between two looks at the counts
 WAIT_S: Final = 1.0
 PROBE_S: Final = 0.2  # a candidate that fails is taken back within a second
-UP_S: Final = 0.25
 EVER_S: Final = 1e9  # on trial for long enough: only its commit could not be written yet
 
 log = logs.get("rollouts")
@@ -34,8 +33,6 @@ class Trying(Hand):
 
     async def _load(self, turn: int, wanted: Wanted, document: Rollout) -> None:
         side = self._bench.side
-        while not side.is_up:  # noqa: ASYNC110 - it has a deadline, and nothing tells us
-            await anyio.sleep(UP_S)
         self._start = side.starts
         streams = await side.load(self._model, str(await self._folder(wanted.sha)), wanted.sha)
         if not streams and not document.first:
@@ -93,7 +90,6 @@ class Trying(Hand):
         )  # fmt: skip
 
     async def _swap(self, turn: int, wanted: Wanted, document: Rollout) -> None:
-        self._check_side()
         if document.first:
             streams = await self._begin_first(wanted)
         else:
