@@ -98,3 +98,11 @@ def test_a_full_disk_holds_up_no_halt_of_the_only_version_there_is() -> None:
         one.the_disk_refuses(places={"pointers"}, number=28, only={"create"}, after=0, pause=0.0)
         one.halt(version="1.1.0", pause=8.0)
         assert not one.runs()
+
+
+def test_a_halt_reaches_what_runs_while_nobody_can_read_the_pointers() -> None:
+    with device(is_fresh=True) as one:
+        one.want(version="1.1.0", pause=8.0)
+        one.a_document_rots(place="pointers", which=(0, 1))
+        one.halt(version="1.1.0", pause=8.0)
+        assert not one.runs()

@@ -272,18 +272,29 @@ class Wishes:
 
     async def _let_go(self, standings: Mapping[str, Standing]) -> None:
         """What is ordered is compared with the halts: where one is gone, a stream that showed
-        nothing may go on; no swap reaches those that the configuration holds. Again is harmless.
+        nothing may go on; no swap reaches those that the configuration holds, nor those that run
+        what nobody can read in the store. Again is harmless.
         """
         memory = self.memory
         blocked, before = desired.blocked(memory), self._blocked
         self._blocked = blocked
         is_held = any(desired.must_be_let_go(memory, n, one.held) for n, one in standings.items())
-        if before == blocked or (before < blocked and not is_held):
+        is_astray = any(
+            (name, self._runs_beside(name, one)) in blocked for name, one in standings.items()
+        )
+        is_same = before == blocked or (before < blocked and not is_held)
+        if is_same and not is_astray:
             return  # what a swap can take away goes by a swap
         try:
             await self._bench.house.reorder()
         except EdgeAgentError as gone:
             log.warning("the next side starts without it", error=gone.what)
+
+    def _runs_beside(self, name: str, standing: Standing) -> str:
+        """Id of what is live and neither on trial nor what the store says; "": nothing is."""
+        side = self._bench.side
+        live = None if side.is_on_trial(name) else side.live(name)
+        return live.sha if live is not None and live.sha != standing.current else ""
 
     def standing_of(self, name: str) -> Standing:
         """As the streams are configured now; nothing of what is installed."""
