@@ -98,6 +98,8 @@ class Ends:
         document, life = self.document(), self.world.life
         if not life.is_ready or not life.rollouts.wishes.is_recalled or not life.engine.is_up:
             return "something is down"
+        if not document.is_settled and not self._has_free():
+            return ""  # no stream may run a candidate: it waits for its deadline
         if not document.is_settled:
             return "it is not settled"
         if life.engine.process is None or life.engine.process.trial or life.orders.firsts:
@@ -106,6 +108,9 @@ class Ends:
         if self.world.published and memory.serial != self.world.published["serial"]:
             return f"serial {memory.serial} of {self.world.published['serial']}"
         return self._disagrees(document) or self._not_done(document, memory)
+
+    def _has_free(self) -> bool:
+        return any(not one.version for s in self.world.streams.values() for one in s.models)
 
     def _disagrees(self, document: Rollout) -> str:
         """Report, pointer and what runs."""
@@ -121,8 +126,7 @@ class Ends:
         current = current_of(self.world)
         wanted = {current} if current and not self.laws.is_halted(current) else set()
         runs = {run.live for run in process.free()}
-        has_free = any(not one.version for s in self.world.streams.values() for one in s.models)
-        if has_free and runs != wanted:
+        if self._has_free() and runs != wanted:
             return f"{runs} runs, and the pointers say {pointers}"
         is_blank = self.laws.is_halted(current) and pointers.previous
         if is_blank and not self.laws.is_halted(pointers.previous):

@@ -17,7 +17,9 @@ from tests.services.modelled_side import Flaw, Process
 from tests.services.rolling import NAME
 
 SECOND_S: Final = 1.0
-SILENCE_S: Final = 2.5  # until a side that is deaf is ended
+SILENCE_S: Final = 2.5  # until a side that is deaf is ended, once it is told to take something back
+UNHEARD_S: Final = 11.0  # until one is, that is only asked how it goes (`Side.ask`)
+UNANSWERED_S: Final = 34.0  # and one that was told to swap (`engine.SWAP_TIMEOUT_S`)
 AGREES_S: Final = 1.5
 RETRY_S: Final = 17.0  # a roll-back that has not been written down yet, on the next side
 STARTS_ANEW: Final = frozenset({"fetch", "admit", "prove"})
@@ -109,14 +111,14 @@ class Laws:
         self._closed()
         now: dict[str, float] = {}
         if life.is_ready:
+            silent_s = SILENCE_S if process is not None and process.is_deaf else 0.0
             for sha, what in self.under_way().items():
-                now[f"under way though it may not be: {shop().versions[sha]} {what}"] = SECOND_S
+                words = f"under way though it may not be: {shop().versions[sha]} {what}"
+                now[words] = SECOND_S + silent_s
         if self.knows_pin and self._follow_memory() != self.pin:
             now[f"the pin is {self._follow_memory()}, was said to be {self.pin}"] = SECOND_S
         if process is not None and life.engine.is_up:
             now |= self._of_process(process)
-            if process.is_deaf:
-                now = {words: limit_s + SILENCE_S for words, limit_s in now.items()}
         self._since = {words: self._since.get(words, from_s) for words in now}
         for words, limit_s in now.items():
             if to_s - self._since[words] > limit_s:
@@ -139,24 +141,28 @@ class Laws:
         now: dict[str, float] = {}
         versions, live = shop().versions, self.life.engine.live(NAME)
         runs = {run.live for run in process.free()}
+        silent_s = SECOND_S + (SILENCE_S if process.is_deaf else 0.0)
+        unseen_s = SECOND_S + (UNHEARD_S if process.is_deaf else 0.0)
+        unseen_s = UNANSWERED_S if "swap" in process.lost else unseen_s
         for sha in self.leaving & runs:
-            limit_s = SECOND_S if process is self.left_on else RETRY_S
+            limit_s = silent_s if process is self.left_on else RETRY_S
             now[f"{versions[sha]} is live, and was rolled back by a person"] = limit_s
         self.leaving &= runs
         for run in process.runs.values():
             where = f"on {run.order.name}"
             if process.shows(run) is Flaw.NAN_LIVE:
-                now[f"{versions[run.live]} says NaN {where}"] = SECOND_S
+                now[f"{versions[run.live]} says NaN {where}"] = unseen_s
             if run.is_trial:
-                now[f"on trial {where} and not looked after since {process.judged_s:.3f}"] = (
-                    SECOND_S
-                )
+                words = f"on trial {where} and not looked after since {process.judged_s:.3f}"
+                now[words] = unseen_s
             is_other = live is None or live.sha != run.live
             if is_other and not run.ref.pinned and not process.is_deaf:
                 what = versions[live.sha] if live else "nothing"
                 now[f"{versions[run.live]} runs {where}, {what} is said to"] = AGREES_S
             if self.life.is_ready and self.is_halted(run.live):
-                now[f"{versions[run.live]} runs {where}, and is halted"] = SECOND_S
+                now[f"{versions[run.live]} runs {where}, and is halted"] = (
+                    unseen_s if run.ref.pinned else silent_s
+                )
         return now
 
     def is_halted(self, sha: str) -> bool:

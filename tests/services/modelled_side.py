@@ -88,6 +88,7 @@ class Process:
         self.gone = asyncio.Event()
         self.is_deaf = False
         self.loses: set[str] = set()  # verbs whose next answer is lost on the way
+        self.lost: set[str] = set()
         self.is_short = False
         self._free_s = 0.0
 
@@ -141,6 +142,7 @@ class Process:
             return
         if request.verb in self.loses:
             self.loses.discard(request.verb)
+            self.lost.add(request.verb)
             return
         line.answered(request.id, words)
 

@@ -106,3 +106,10 @@ def test_a_halt_reaches_what_runs_while_nobody_can_read_the_pointers() -> None:
         one.a_document_rots(place="pointers", which=(0, 1))
         one.halt(version="1.1.0", pause=8.0)
         assert not one.runs()
+
+
+def test_a_side_that_is_deaf_holds_up_no_halt() -> None:
+    with device() as one:
+        one.the_side_is_deaf(pause=0.0)
+        one.halt(version="1.0.0", pause=8.0)
+        assert not one.runs()

@@ -51,6 +51,7 @@ class Settling(Hand):
         """What is committed and live is left for another one, which was committed before."""
         log.warning("rolled back", model=self._model, version=wanted.version,
                     why=document.report.reason)  # fmt: skip
+        await self._bench.side.roll_back(self._model)  # one that is deaf is ended, nobody waits
         await self._leave(wanted.sha, "" if document.revert_to == FOLDERS else document.revert_to)
         self._say(Done(turn=turn))
 
@@ -84,7 +85,6 @@ class Settling(Hand):
         if now is None or now.sha == live.sha:
             return now is not None
         try:
-            await side.roll_back(self._model)  # a side that is deaf is ended, no load waits for it
             await side.load(self._model, str(live.folder), live.sha)
             await side.swap(self._model, live.sha, trial=False)
             await side.commit(self._model)
