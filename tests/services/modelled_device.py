@@ -205,19 +205,21 @@ class Device(RuleBasedStateMachine):
         self.wait(pause)
 
     async def _roll_back(self, life: Life) -> dict[str, Any]:
+        leaving = self.ends.leaving()
+
         async def watched() -> None:
             """From the moment in which it was said; that it was refused is known at once."""
             await asyncio.sleep(0.1)
-            self.laws.leaving |= self.ends.leaving
-            self.laws.left_on = life.engine.process
+            self.laws.leaves(leaving)
 
-        self.ends.note_leaving()
         watch = self.loop.create_task(watched())
         try:
-            return await life.desk.roll_back(NAME)
-        except EdgeAgentError:
+            answer = await life.desk.roll_back(NAME)
+        finally:
             watch.cancel()
-            raise
+        self.laws.leaving -= leaving
+        self.laws.leaves({answer["sha"]})
+        return answer
 
     # ── the configuration ─────────────────────────────────────────────────────────────────────
 

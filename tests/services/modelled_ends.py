@@ -31,7 +31,6 @@ class Ends:
         self.install = ""
         self.left: dict[str, bool] = {}
         self.ever_left: set[str] = set()
-        self.leaving: set[str] = set()
 
     # ── what was said ─────────────────────────────────────────────────────────────────────────
 
@@ -42,15 +41,14 @@ class Ends:
         self.install = shop().shas[version]
         self.left.pop(self.install, None)
 
-    def note_leaving(self) -> None:
+    def leaving(self) -> set[str]:
         """What a roll-back by hand takes away, as the person sees it."""
         live = self.world.life.engine.live(NAME)
         document = self.document()
         is_under_way = not document.is_settled and document.wanted is not None
         if is_under_way and document.wanted is not None and not document.revert_to:
-            self.leaving = {document.wanted.sha}
-        else:
-            self.leaving = {live.sha} if live is not None else set()
+            return {document.wanted.sha}
+        return {live.sha} if live is not None else set()
 
     def rolled_back(self, answer: dict[str, Any]) -> None:
         sha = answer["sha"]

@@ -221,6 +221,11 @@ class Laws:
             is_evident = flaw is not Flaw.NONE or self.blows[refusal.sha]
             assert refusal.by or is_evident, f"{refusal} without evidence"
 
+    def leaves(self, shas: set[str]) -> None:
+        """By the word of a person."""
+        self.leaving |= shas
+        self.left_on = self.life.engine.process
+
     def begins(self) -> None:
         """A new life."""
         self.has_recalled = False

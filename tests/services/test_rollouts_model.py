@@ -11,6 +11,7 @@ of its own below, of the rules that led there.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -112,4 +113,12 @@ def test_a_side_that_is_deaf_holds_up_no_halt() -> None:
     with device() as one:
         one.the_side_is_deaf(pause=0.0)
         one.halt(version="1.0.0", pause=8.0)
+        assert not one.runs()
+
+
+def test_a_halt_that_comes_while_the_side_is_away_reaches_the_next() -> None:
+    with device() as one:
+        one.time_goes_by(seconds=2.0)
+        one.halt(version="1.0.0", pause=0.1)
+        one.the_side_dies(how=signal.SIGSEGV, pause=8.0)
         assert not one.runs()

@@ -195,11 +195,11 @@ class Rollouts:
         """
         if self._group is None:
             return False
-        live = self._bench.side.live(model)
-        is_live = live is not None and live.sha == standing.current
-        pointers = await anyio.to_thread.run_sync(self._bench.store.pointers, model)
-        if not is_live and pointers.current != standing.current:
-            return False  # it shows nothing already, and there is nothing to go back to
+        side = self._bench.side
+        live = side.live(model)
+        is_shown = live is not None and live.sha == standing.current
+        if side.is_up and not is_shown and not await self._is_pointed(model, standing.current):
+            return False  # it shows nothing already; a side that is away would start on it
         drive, reason = self.drive_of(model), desired.halted(halt)
         if drive.newest.is_settled:
             target, version = await anyio.to_thread.run_sync(self.last_good, model)
@@ -212,6 +212,14 @@ class Rollouts:
         elif not drive.newest.is_ending:
             drive.hear(Withdrawn(reason=f"{reason}; that gives way first"))
         return True
+
+    async def _is_pointed(self, model: str, sha: str) -> bool:
+        """Whether the store's pointer names it. One that can't be read just now names nothing."""
+        try:
+            pointers = await anyio.to_thread.run_sync(self._bench.store.pointers, model)
+        except EdgeAgentError:
+            return False
+        return pointers.current == sha
 
     def last_good(self, model: str) -> tuple[str, str]:
         """(sha, version) of what was committed last, is still here and is not halted; blocks.
