@@ -296,6 +296,7 @@ class Life:
     async def _main(self) -> None:
         with self.scope:
             await self.rollouts.wishes.recall()
+            self.world.recalled()
             await self.configure()
             async with anyio.create_task_group() as hot:
                 hot.start_soon(self._read_on)
@@ -430,6 +431,7 @@ class ModelWorld:
         self.streams: dict[str, StreamConfig] = {"us-1": stream(), "us-2": stream()}
         self.broken: list[str] = []
         self.told: Callable[[Mapping[str, Any]], None] = lambda _report: None
+        self.recalled: Callable[[], object] = lambda: None
         self.life: Life
         self.begin()
 

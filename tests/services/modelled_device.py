@@ -195,7 +195,14 @@ class Device(RuleBasedStateMachine):
             self.laws.pin = version
             self.ends.installed(version)
 
-        self.order(lambda life: life.desk.install(model=NAME, version=version), heard)
+        async def installed(life: Life) -> dict[str, Any]:
+            try:
+                return await life.desk.install(model=NAME, version=version)
+            except EdgeAgentError:  # it may have fallen between the pin and the offer
+                self.laws.half_pinned(version)
+                raise
+
+        self.order(installed, heard)
         self.wait(pause)
 
     @rule(pause=PAUSES)

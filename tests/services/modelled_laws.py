@@ -22,6 +22,7 @@ UNHEARD_S: Final = 11.0  # until one is, that is only asked how it goes (`Side.a
 UNANSWERED_S: Final = 34.0  # and one that was told to swap (`engine.SWAP_TIMEOUT_S`)
 AGREES_S: Final = 1.5
 RETRY_S: Final = 17.0  # a roll-back that has not been written down yet, on the next side
+BEGIN_A_TRIAL: Final = frozenset({"swap", "configure"})
 STARTS_ANEW: Final = frozenset({"fetch", "admit", "prove"})
 
 
@@ -45,6 +46,7 @@ class Laws:
         self._closed_us = 0
         self._since: dict[str, float] = {}
         world.told = self.told
+        world.recalled = self._follow_memory
         world.loop.looked_at_by(self.look)
 
     @property
@@ -143,7 +145,7 @@ class Laws:
         runs = {run.live for run in process.free()}
         silent_s = SECOND_S + (SILENCE_S if process.is_deaf else 0.0)
         unseen_s = SECOND_S + (UNHEARD_S if process.is_deaf else 0.0)
-        unseen_s = UNANSWERED_S if "swap" in process.lost else unseen_s
+        unseen_s = UNANSWERED_S if process.lost & BEGIN_A_TRIAL else unseen_s
         for sha in self.leaving & runs:
             limit_s = silent_s if process is self.left_on else RETRY_S
             now[f"{versions[sha]} is live, and was rolled back by a person"] = limit_s
@@ -220,6 +222,10 @@ class Laws:
             flaw = self.world.made.flaws.get(refusal.sha, Flaw.NONE)
             is_evident = flaw is not Flaw.NONE or self.blows[refusal.sha]
             assert refusal.by or is_evident, f"{refusal} without evidence"
+
+    def half_pinned(self, version: str) -> None:
+        if self._follow_memory() == version:
+            self.pin = version
 
     def leaves(self, shas: set[str]) -> None:
         """By the word of a person."""

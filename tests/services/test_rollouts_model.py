@@ -122,3 +122,11 @@ def test_a_halt_that_comes_while_the_side_is_away_reaches_the_next() -> None:
         one.halt(version="1.0.0", pause=0.1)
         one.the_side_dies(how=signal.SIGSEGV, pause=8.0)
         assert not one.runs()
+
+
+def test_an_installation_that_is_refused_pins_nothing() -> None:
+    with device() as one:
+        one.want(version="1.1.0", pause=8.0)
+        one.the_room_falls(pause=0.01)
+        one.install(version="1.1.0", pause=0.05)
+        assert not one.world.life.rollouts.wishes.memory.pins

@@ -116,6 +116,7 @@ class Desk:
     async def _offered(self, found: Package, *, is_unsigned: bool = False) -> Answer:
         self._must_not_be_held("install", found.name, found.version)
         wishes = self._rollouts.wishes
+        self._rollouts.drive_of(found.name)  # or it is refused before anything is pinned
         await wishes.pin(found.name, Pin(version=found.version, by="install"))
         live, is_used = await self._live(found.name), wishes.standing_of(found.name).is_used
         if is_used and live is not None and live.sha == found.sha and not self._is_busy(found.name):
