@@ -271,8 +271,12 @@ class Rollouts:
 
     async def _offer_again(self) -> None:
         """What is wanted may be another thing than what ended; that does not wait for a clock."""
-        if self.wishes.is_recalled:
+        if not self.wishes.is_recalled:
+            return
+        try:
             await self.wishes.follow_models()
+        except EdgeAgentError as disk:
+            log.warning("not followed just now", error=disk.what)
 
     @asynccontextmanager
     async def installing(self) -> AsyncIterator[None]:

@@ -155,7 +155,7 @@ class Wishes:
     async def run(self) -> None:
         while not self.is_recalled:  # noqa: ASYNC110 - who does not know what is held waits
             await anyio.sleep(RECALL_S)
-        await self.follow()
+        await self._follow_on()
         while True:
             self._hinted = anyio.Event()
             wait_s = self._bench.config.check_every_s
@@ -181,7 +181,14 @@ class Wishes:
             with anyio.move_on_after(min(left_s, AGAIN_S)):
                 await self._hinted.wait()
                 return
+            await self._follow_on()
+
+    async def _follow_on(self) -> None:
+        """A store that can't be read just now is followed the next time."""
+        try:
             await self.follow()
+        except EdgeAgentError as disk:
+            log.warning("not followed just now", error=disk.what)
 
     async def look(self, *, source: str = "", again: bool = False) -> Plan:
         """Asks the repository, with a stick first, and offers what follows.
