@@ -227,14 +227,20 @@ class World:
             await asyncio.sleep(LOOK_S)
         strays, self.watch.strays = self.watch.strays, []
         return Rest(
-            at_s=now_s(), waits_for=why, left_over=self.aboard.left_over(),
+            at_s=now_s(), waits_for=why, left_over=self._left_over(),
             orphans=strays + await self.aboard.orphans(), broken=self.aboard.broken(),
         )  # fmt: skip
 
     def _left(self) -> str:
         """Room is made by an installer, some time after the end."""
-        left = self.aboard.left_over()
+        left = self._left_over()
         return f"left over: {', '.join(left[:3])}" if left else ""
+
+    def _left_over(self) -> list[str]:
+        """A download stays while it is wanted and something else holds it up: it is gone on with."""
+        wish, look = self._words.wish, self.watch.newest
+        held_up = self._words.sha_of(wish.version) if look.live != wish.version else "-"
+        return [one for one in self.aboard.left_over() if one != f"models/.incoming/{held_up}"]
 
     def tell(self) -> None:
         """How the cycle went, for whoever has to find out why."""
