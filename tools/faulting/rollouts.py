@@ -237,7 +237,7 @@ class World:
         return f"left over: {', '.join(left[:3])}" if left else ""
 
     def _left_over(self) -> list[str]:
-        """A download stays while it is wanted and something else holds it up: it is gone on with."""
+        """A download that is wanted stays while something holds it up: it is gone on with."""
         wish, look = self._words.wish, self.watch.newest
         held_up = self._words.sha_of(wish.version) if look.live != wish.version else "-"
         return [one for one in self.aboard.left_over() if one != f"models/.incoming/{held_up}"]
