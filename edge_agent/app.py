@@ -16,6 +16,7 @@ from edge_agent import __version__
 from edge_agent.agent import Agent, Hearing, Shown
 from edge_agent.config.structs import Config
 from edge_agent.core.frames import Record
+from edge_agent.core.moulds import make_ready
 from edge_agent.core.notes import Notes
 from edge_agent.downward import Downward
 from edge_agent.ground import Ground, Orders
@@ -56,6 +57,7 @@ async def running(
 
     Raises: AlreadyRunning, ConfigError, GaveUp.
     """
+    make_ready()
     clock, host = clock or SystemClock(), host or SystemHost()
     threads = config.engine.isolation == "thread"
     launch = in_process if in_process is not None and threads else launch_child

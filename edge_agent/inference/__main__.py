@@ -27,8 +27,10 @@ def main(argv: list[str]) -> int:
     import cv2  # noqa: PLC0415 - after the parent is watched: it takes a while to load
 
     cv2.setNumThreads(1)  # a lane is one thread; OpenCV's own pool would fight for the cores
+    from edge_agent.core.moulds import make_ready  # noqa: PLC0415 - as above
     from edge_agent.inference.side import run_side  # noqa: PLC0415 - as above
 
+    make_ready()
     gc.freeze()
     with socket.socket(fileno=control_fd) as control:
         run_side(control, lambda: os.eventfd_write(event_fd, 1), board_fd, on_death=on_death)
