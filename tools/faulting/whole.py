@@ -83,7 +83,7 @@ class Whole:
         with self._log.open("ab") as log:
             return await asyncio.create_subprocess_exec(
                 *prefix, *command, cwd=ROOT, stdin=asyncio.subprocess.DEVNULL,
-                stdout=log, stderr=log, env={**os.environ, "OPENBLAS_NUM_THREADS": "1", **env},
+                stdout=log, stderr=log, env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1", **env},
             )  # fmt: skip
 
     async def begun(self) -> None:
