@@ -80,10 +80,11 @@ class Whole:
     async def start(self, *prefix: str, **env: str) -> asyncio.subprocess.Process:
         """prefix: of the command, one that becomes it."""
         command = (sys.executable, "-m", "edge_agent", "run", "--config", str(self._config))
+        told = {"OPENBLAS_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
         with self._log.open("ab") as log:
             return await asyncio.create_subprocess_exec(
                 *prefix, *command, cwd=ROOT, stdin=asyncio.subprocess.DEVNULL,
-                stdout=log, stderr=log, env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1", **env},
+                stdout=log, stderr=log, env={**os.environ, **told, **env},
             )  # fmt: skip
 
     async def begun(self) -> None:

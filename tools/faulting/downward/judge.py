@@ -131,7 +131,7 @@ def _halt(words: Words, seen: Seen) -> Iterator[Flaw]:
 
 def _pins(words: Words, seen: Seen) -> Iterator[Flaw]:
     for look in seen.looks:
-        if any(start <= look.at_s < start + AFTER_S for start in seen.starts):
+        if _is_young(seen, look.at_s):
             continue
         possible = _pins_near(words, look.at_s)
         if look.pinned not in possible:
@@ -151,7 +151,7 @@ def _serial(_: Words, seen: Seen) -> Iterator[Flaw]:
     most = 0
     for look in seen.looks:
         most = max(most, look.serial)
-        if any(start <= look.at_s < start + AFTER_S for start in seen.starts):
+        if _is_young(seen, look.at_s):
             continue
         if look.serial < most:
             yield Flaw("serial", f"{look.serial} after {most}", look.at_s)
@@ -251,6 +251,11 @@ def _key(words: Words, look: Look) -> tuple[object, ...]:
 
 def _held_at(words: Words, at_s: float) -> Held:
     return next((one for one in reversed(words.held) if one.at_s <= at_s), Held(at_s=0.0))
+
+
+def _is_young(seen: Seen, at_s: float) -> bool:
+    """It may not yet have read what it remembers. Whoever looks may be first to hear it."""
+    return any(start - 1.0 <= at_s < start + AFTER_S for start in seen.starts)
 
 
 def _excused(words: Words, at_s: float) -> bool:
