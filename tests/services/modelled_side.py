@@ -87,7 +87,7 @@ class Process:
         self.code: int | None = None
         self.gone = asyncio.Event()
         self.is_deaf = False
-        self.loses: set[str] = set()  # verbs whose next answer is lost on the way
+        self.loses: set[str] = set()  # verbs after which it hangs, without an answer
         self.lost: set[str] = set()
         self.is_short = False
         self._free_s = 0.0
@@ -143,6 +143,7 @@ class Process:
         if request.verb in self.loses:
             self.loses.discard(request.verb)
             self.lost.add(request.verb)
+            self.is_deaf = True  # what it was told is done; then it hangs
             return
         line.answered(request.id, words)
 

@@ -130,3 +130,11 @@ def test_an_installation_that_is_refused_pins_nothing() -> None:
         one.the_room_falls(pause=0.01)
         one.install(version="1.1.0", pause=0.05)
         assert not one.world.life.rollouts.wishes.memory.pins
+
+
+def test_a_first_version_waits_for_a_stream_that_may_run_it() -> None:
+    with device(is_fresh=True) as one:
+        one.configure(one="1.1.0", two="gone", pause=0.4)
+        one.want(version="1.1.0", pause=8.0)
+        one.configure(one="", two="gone", pause=60.0)
+        assert one.runs() == {"1.1.0"}

@@ -35,7 +35,7 @@ class Trying(Hand):
         side = self._bench.side
         self._start = side.starts
         streams = await side.load(self._model, str(await self._folder(wanted.sha)), wanted.sha)
-        if not streams and not document.first:
+        if not streams and not (document.first and self._streams_to_begin()):
             raise Overloaded(f"load {self._model}: no stream runs it at the moment")
         self._say(Done(turn=turn))
 
@@ -101,9 +101,13 @@ class Trying(Hand):
         """Its streams start on it: there is no version before, so they showed nothing until now."""
         house = self._bench.house
         await house.first(self._model, await self._folder(wanted.sha), wanted.sha)
+        return self._streams_to_begin()
+
+    def _streams_to_begin(self) -> int:
+        """Those that the configuration does not hold to a version."""
         return sum(
-            any(model.name == self._model for model in stream.models)
-            for stream in house.streams().values()
+            any(model.name == self._model and not model.version for model in stream.models)
+            for stream in self._bench.house.streams().values()
         )
 
     async def _probe(self, turn: int, wanted: Wanted, document: Rollout) -> None:
