@@ -210,6 +210,17 @@ async def test_a_download_that_nobody_wants_any_more_does_not_stay(world: World)
     assert world.reports[0]["outcome"] == "withdrawn"
 
 
+async def test_a_download_that_a_pin_gave_up_does_not_stay(world: World) -> None:
+    sha = world.package("1.1.0")
+    world.want(5, "1.1.0", sha)
+    world.crew.hold["fetch"] = anyio.Event()
+    async with world.running() as (_, desk):
+        await until(lambda: "fetch" in world.crew.verbs())
+        left = world.store.reserve(sha, 1000)
+        await desk.pin(NAME, "1.0.0", "test")
+        await until(lambda: not left.exists())
+
+
 async def test_a_message_is_a_hint_and_an_older_serial_is_none(world: World) -> None:
     async with world.running() as (rollouts, _):
         await until(lambda: "wanted" in world.crew.verbs())

@@ -28,7 +28,7 @@ from tools.faulting.downward.aboard import STRACE, Aboard
 from tools.faulting.downward.deeds import GONE, Deeds
 from tools.faulting.downward.judge import Flaw
 from tools.faulting.downward.packages import FIRST
-from tools.faulting.downward.rest import waits_for
+from tools.faulting.downward.rest import DEFERRED, waits_for
 from tools.faulting.downward.seen import Rest, course
 from tools.faulting.downward.site import Site
 from tools.faulting.downward.watch import Watch
@@ -237,10 +237,10 @@ class World:
         return f"left over: {', '.join(left[:3])}" if left else ""
 
     def _left_over(self) -> list[str]:
-        """A download that is wanted stays while something holds it up: it is gone on with."""
-        wish, look = self._words.wish, self.watch.newest
-        held_up = self._words.sha_of(wish.version) if look.live != wish.version else "-"
-        return [one for one in self.aboard.left_over() if one != f"models/.incoming/{held_up}"]
+        """A download that was put off stays, and is gone on with."""
+        look = self.watch.newest
+        put_off = self._words.sha_of(look.version) if look.state == DEFERRED else "-"
+        return [one for one in self.aboard.left_over() if one != f"models/.incoming/{put_off}"]
 
     def tell(self) -> None:
         """How the cycle went, for whoever has to find out why."""

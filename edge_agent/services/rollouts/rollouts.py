@@ -301,15 +301,24 @@ class Rollouts:
             for wanted in (drive.newest.wanted, drive.newest.next)
             if wanted is not None and not _is_over(drive.newest, wanted.sha)
         }
-        desired = self.wishes.memory.desired
-        for name, model in (desired.models if desired else {}).items():
-            document = self.drives[name].newest if name in self.drives else Rollout(model=name)
-            if document.refused_as(model.sha256, self.agent) is None:
-                keep.add(model.sha256)  # it may begin before the installer sweeps
+        keep |= self._coming()
         pins = {(name, pin.version) for name, pin in self.wishes.memory.pins.items()}
         have = await anyio.to_thread.run_sync(self._bench.store.have) if pins else []
         keep |= {one.sha for one in have if (one.name, one.version) in pins}
         return tuple(sorted(keep))
+
+    def _coming(self) -> set[str]:
+        """What is wanted, and may begin before an installer sweeps that starts now."""
+        memory, found = self.wishes.memory, set()
+        for name, model in (memory.desired.models if memory.desired else {}).items():
+            document = self.drives[name].newest if name in self.drives else Rollout(model=name)
+            wanted = Wanted(version=model.version, sha=model.sha256, mode=model.mode)
+            standing = self.wishes.standing_of(name)
+            if document.refused_as(wanted.sha, self.agent) is None and (
+                desired.objection(memory, name, standing, wanted) is None
+            ):
+                found.add(wanted.sha)
+        return found
 
     # ── what a person may ask ─────────────────────────────────────────────────────────────────
 
