@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import anyio
 import anyio.to_thread
@@ -14,6 +14,7 @@ from edge_agent import logs
 from edge_agent.config.diff import diff
 from edge_agent.config.structs import Config
 from edge_agent.core import edgecore
+from edge_agent.core.errors import Damaged
 from edge_agent.core.frames import AnyRecord, Event, Signal
 from edge_agent.core.notes import Notes
 from edge_agent.core.ring import Word
@@ -23,6 +24,8 @@ from edge_agent.services.engine import Engine
 from edge_agent.services.pipeline import Pipeline
 from edge_agent.services.rollouts import Rollouts
 from edge_agent.views import Rooms, Views
+
+READ_AGAIN_S: Final = 5.0
 
 log = logs.get("agent")
 
@@ -49,6 +52,7 @@ class Agent:
         self.downward: Downstairs
         self.load_again: LoadAgain | None = None
         self._turn = anyio.Lock()
+        self._is_unread = False  # of a stream the model is there, and nobody could read it
 
     @property
     def pipeline(self) -> Pipeline:
@@ -64,6 +68,9 @@ class Agent:
             orders, rejected = await anyio.to_thread.run_sync(self._orders.of, config)
             for name in {*self.views.config.streams, *config.streams}:
                 self.rooms.notes.forget(name)
+            self._is_unread = any(
+                isinstance(why, Damaged) and not why.healable for why in rejected.values()
+            )
             for name, why in rejected.items():
                 self.rooms.notes.tell(name, "model-rejected", why.what, why.hint)
             for name, why in self._orders.fell_back.items():
@@ -74,6 +81,14 @@ class Agent:
             self.views.manifests = self._orders.manifests
             self.downward.rollouts.look_again()
             await self.rooms.engine.configure(orders)
+
+    async def read_again(self, ready: Callable[[], None]) -> None:
+        """Until cancelled: a stream whose model could not be read just now is ordered again."""
+        ready()
+        while True:
+            await anyio.sleep(READ_AGAIN_S)
+            if self._is_unread:
+                await self.reorder()
 
     async def reorder(self) -> None:
         """The models are resolved anew: what is current has changed, and no swap did it."""

@@ -99,6 +99,7 @@ async def inhabited(house: House, config: Config, host: Host) -> AsyncIterator[N
                 await agent.configure(config)
                 async with rooms("hot", config=policy, on_state=note) as hot:
                     await hot.start("engine", agent.engine.run)
+                    await hot.start("models", agent.read_again, vital=False)
                     await hot.start("rollouts", house.downward.rollouts.run, vital=False)
                     agent.tell("started", f"{len(config.streams)} streams")
                     host.notify("READY=1")

@@ -130,8 +130,12 @@ def close(document: Rollout, now_s: float, limits: Limits) -> Rollout:
         document.report, outcome=outcome.value, took_s=round(document.total_s, 3),
         at_us=round(now_s * 1e6),
     )  # fmt: skip
+    refused = document.refused
+    if outcome is State.COMMITTED and document.wanted is not None:  # a person had it come again
+        refused = tuple(one for one in refused if one.sha != report.sha)
     closed = replace(
         document,
+        refused=refused,
         state=outcome,
         order="",
         turn=document.turn + 1,

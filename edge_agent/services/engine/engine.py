@@ -28,6 +28,7 @@ log = logs.get("engine")
 LOAD_TIMEOUT_S = 180.0
 SWAP_TIMEOUT_S = 30.0  # streams that came after the load have their buffers warmed first
 ROLL_BACK_TIMEOUT_S = 2.0  # it takes milliseconds; a side that is silent so long is ended
+FIGURES_TIMEOUT_S = 4.0  # the same: nobody judges what is on trial while it is silent
 BESIDE_EVERY = 5  # on trial the version before looks at each 5th frame, for comparison
 
 
@@ -124,7 +125,7 @@ class Engine(Side):
 
     async def figures(self, model: str) -> dict[str, Probation]:
         """By stream: the version that is live, the one before it, and how they compare."""
-        told = await self.ask("figures", model=model)
+        told = await self.ask("figures", timeout_s=FIGURES_TIMEOUT_S, model=model)
         return msgspec.convert(told["counts"], dict[str, Probation])
 
     async def commit(self, model: str) -> None:

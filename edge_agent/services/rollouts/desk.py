@@ -16,7 +16,7 @@ import anyio.to_thread
 from edge_agent import logs
 from edge_agent.core.desired import EVERY, Pin
 from edge_agent.core.errors import EdgeAgentError, Overloaded, Rejected
-from edge_agent.core.rollout import RollBackWanted, Wanted
+from edge_agent.core.rollout import Offered, RollBackWanted, Wanted
 from edge_agent.errands import Errand
 from edge_agent.services.rollouts.bench import Bench
 from edge_agent.services.rollouts.ports import Live, Package
@@ -125,11 +125,12 @@ class Desk:
             version=found.version, sha=found.sha, by="operator", unsigned=is_unsigned,
             mode="swap" if is_used else "stage",
         )  # fmt: skip
-        self._rollouts.offer(found.name, wanted, again=True)
-        await self._until(lambda: self._is_named(found), LIVE_S)
+        drive = self._rollouts.drive_of(found.name)
+        is_written = await drive.obey(Offered(wanted=wanted, again=True), WRITTEN_S)
+        await self._until(lambda: self._is_named(found), LIVE_S)  # nobody collects it from then on
         return {
             "models": {found.name: {"version": found.version, "sha": found.sha}}, "used": is_used,
-            "live": live.version if live else None,
+            "live": live.version if live else None, "written": is_written,
         }  # fmt: skip
 
     def _is_busy(self, model: str) -> bool:
@@ -181,13 +182,7 @@ class Desk:
             raise Rejected(f"roll back {model}: no version of it runs", hint="edge-agent status")
         document = drive.newest
         is_trial = not document.is_settled and document.wanted is not None
-        pointers = await anyio.to_thread.run_sync(self._bench.store.pointers, model)
-        if not is_trial and not pointers.current:
-            raise Rejected(
-                f"roll back {model}: {left.version} is what the configuration says",
-                hint="edge-agent models list",
-            )
-        target, version = await anyio.to_thread.run_sync(self._rollouts.last_good, model)
+        target, version = await self._before(model, left, is_trial=is_trial)
         event = RollBackWanted(
             sha=target or FOLDERS, version=version, live=left.sha, live_version=left.version
         )
@@ -201,6 +196,27 @@ class Desk:
             "model": model, "leaving": leaving, "sha": sha, "live": now.version if now else None,
             "written": is_written,
         }  # fmt: skip
+
+    async def _before(self, model: str, left: Live, *, is_trial: bool) -> tuple[str, str]:
+        """(sha, version) of what comes back; "" for what the folders say. Raises: Rejected.
+
+        A trial is taken away whatever can be read; one that is committed meanwhile was preceded by
+        what is current now.
+        """
+        try:
+            pointers = await anyio.to_thread.run_sync(self._bench.store.pointers, model)
+        except EdgeAgentError:
+            if is_trial:
+                return "", ""
+            raise
+        if is_trial:
+            return pointers.current, ""
+        if not pointers.current:
+            raise Rejected(
+                f"roll back {model}: {left.version} is what the configuration says",
+                hint="edge-agent models list",
+            )
+        return await anyio.to_thread.run_sync(self._rollouts.last_good, model)
 
     def _runs_other_than(self, model: str, sha: str) -> bool:
         now = self._bench.side.live(model)

@@ -315,21 +315,22 @@ class Wishes:
         return Standing(is_used=bool(used), held=held)
 
     async def _standings(self) -> dict[str, Standing]:
-        bench = self._bench
-        found: dict[str, Standing] = {}
-        for stream in bench.house.streams().values():
-            for name in {model.name for model in stream.models} - set(found):
-                standing = self.standing_of(name)
-                try:
-                    live = await anyio.to_thread.run_sync(bench.house.resolve, name)
-                    standing = standing._replace(current=live.sha, version=live.version)
-                except Rejected:
-                    pass  # not there yet: it may well be what is wanted
-                except Damaged as disk:
-                    if not disk.healable:  # only nobody could read it just now
-                        standing = standing._replace(trouble=disk.what)
-                found[name] = standing
-        return found
+        """By name, of every model that a stream runs."""
+        streams = self._bench.house.streams().values()
+        names = dict.fromkeys(model.name for stream in streams for model in stream.models)
+        return {name: await self._standing(name) for name in names}
+
+    async def _standing(self, name: str) -> Standing:
+        standing = self.standing_of(name)
+        try:
+            live = await anyio.to_thread.run_sync(self._bench.house.resolve, name)
+        except Rejected:
+            return standing  # not there yet: it may well be what is wanted
+        except Damaged as disk:
+            if disk.healable:
+                return standing
+            return standing._replace(trouble=disk.what)  # nobody could read it just now
+        return standing._replace(current=live.sha, version=live.version)
 
     # ── configuration that comes down ─────────────────────────────────────────────────────────
 
