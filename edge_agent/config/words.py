@@ -164,8 +164,8 @@ WORDS: Final = {
     "RolloutsConfig.probation_s": "Time that it has to be live before it may stay.",
     "RolloutsConfig.inconclusive": "What becomes of a candidate that nothing speaks for or "
     "against. `hold`: it waits for evidence. `commit`: it takes over.",
-    "RolloutsConfig.max_trials": "So many deaths of the inference process, the agent or the "
-    "machine during its trials refuse a package for good.",
+    "RolloutsConfig.max_trials": "So many crashes of the inference process during its trials "
+    "refuse a package for good; so many deaths of the agent or the machine let it rest.",
     "RolloutsConfig.window": 'Times of the day, local, for streams with `swap = "window"`, as '
     "`22:00-05:00`.",
     "RolloutsConfig.wait_s": "Longest wait for a moment to swap; then it is given up for now.",

@@ -22,6 +22,7 @@ class Walk:
         self.limits = limits
         self.document = Rollout(model="us-chamber")
         self.now_s = 100.0
+        self.boots = 0
         self.told: list[ro.Report] = []
         self.orders: list[str] = []
 
@@ -42,7 +43,8 @@ class Walk:
     def reboot(self) -> None:
         self.document = ro.decode(ro.encode(self.document))
         self.now_s = 5.0
-        self.say(ro.Resumed())
+        self.boots += 1
+        self.say(ro.Resumed(boot=str(self.boots)))
 
     def to(self, state: State, order: str = "") -> Walk:
         """Along the happy way until it stands there."""

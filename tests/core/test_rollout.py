@@ -71,16 +71,31 @@ def test_what_was_refused_for_good_does_not_come_again_by_itself() -> None:
     assert walk.stands(State.OFFERED)
 
 
-def test_the_third_death_on_trial_refuses_the_package() -> None:
+def test_the_third_death_of_the_machine_on_trial_lets_it_rest_for_long_and_blames_nobody() -> None:
     walk = Walk()
     for trial in range(1, 4):
         walk.to(State.SHADOW)
         assert walk.document.trials == trial
         walk.reboot()
-    assert walk.stands(State.REJECTED)
-    assert "died while it was in shadow; trial 3 of 3" in walk.told[-1].reason
-    walk.say(ro.Offered(wanted=wanted()), after_s=1e6)
+    assert walk.stands(State.DEFERRED)
+    assert "the machine died while it was in shadow; trial 3 of 3" in walk.told[-1].reason
+    assert not walk.document.refused
+    walk.reboot()  # a machine that falls again and again does not try again at each start
+    walk.say(ro.Offered(wanted=wanted()), after_s=LIMITS.longest_rest_s - 1)
     assert walk.document.is_settled
+    walk.say(ro.Offered(wanted=wanted()), after_s=2.0)
+    assert walk.stands(State.OFFERED)
+
+
+def test_an_agent_that_was_killed_three_times_tries_again_soon() -> None:
+    walk = Walk()
+    for _ in range(3):
+        walk.to(State.SHADOW)
+        walk.say(ro.Resumed(), after_s=1.0)
+    assert walk.stands(State.DEFERRED)
+    assert "the agent died while it was in shadow" in walk.told[-1].reason
+    walk.say(ro.Offered(wanted=wanted()), after_s=LIMITS.first_rest_s + 1)
+    assert walk.stands(State.OFFERED)
 
 
 def test_a_side_that_dies_three_times_in_probation_ends_rolled_back() -> None:

@@ -96,9 +96,6 @@ def play(walk: Walk, world: World, event: Any) -> None:
 
 
 def crash(walk: Walk, world: World, *, orderly: bool) -> None:
-    document = walk.document
-    if document.trials >= LIMITS.trials and document.wanted is not None:
-        world.bad.add(document.wanted.sha)
     if orderly:
         walk.say(ro.Stopping())
     world.die()

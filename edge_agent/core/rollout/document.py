@@ -130,8 +130,9 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
 
     spent_s: in this state so far, over all processes. at_s: CLOCK_BOOTTIME up to which it counts.
     returns: processes in which this rollout was taken up again. orderly: the last one said so.
-    resting_until_s: what was deferred is not tried again before. outcome: how it ends once `order`
-    is done. cause: of the last thing that went wrong. unsettled: why its end could not be written
+    boot: of the machine, in that process. resting_until_s: what was deferred is not tried again
+    before; rest_s: how long it rests, anew in each process. outcome: how it ends once `order` is
+    done. cause: of the last thing that went wrong. unsettled: why its end could not be written
     down so far. first: no version of this model is live to compare with.
     """
 
@@ -150,8 +151,10 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     at_s: float = 0.0
     retry_s: float = 0.0
     resting_until_s: float = 0.0
+    rest_s: float = 0.0
     attempts: Count = 0  # of the same package in a row that ended softly
     orderly: bool = False
+    boot: Annotated[str, Meta(max_length=64)] = ""
     proved: bool = False
     loaded: bool = False
     first: bool = False

@@ -97,7 +97,9 @@ def end(
         document = replace(document, refused=_remembered(document, limits.agent, lasting))
     elif is_bad and rests:
         rest_s = pause_s(document.attempts, limits.first_rest_s, limits.longest_rest_s)
-        document = replace(document, attempts=document.attempts + 1, resting_until_s=now_s + rest_s)
+        document = replace(
+            document, attempts=document.attempts + 1, rest_s=rest_s, resting_until_s=now_s + rest_s
+        )
     order = CARRIED_OUT_BY.get(outcome, "unload" if document.loaded else "")
     if outcome is State.ROLLED_BACK and document.revert_to:
         order = "revert"

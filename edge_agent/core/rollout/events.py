@@ -15,7 +15,9 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Resumed(Said, frozen=True, kw_only=True):
-    """The first event of each process."""
+    """The first event of each process. boot: of the machine, another one after each start."""
+
+    boot: str = ""
 
 
 class Stopping(Said, frozen=True, kw_only=True):

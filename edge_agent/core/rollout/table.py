@@ -10,7 +10,8 @@ of a roll-back. An order that ends a rollout is tried again until it is done; no
 committed or rolled back before.
 
 A process that dies takes a rollout up again where it was: a download goes on; what was on trial
-has failed once more, and after `Limits.trials` such failures the package is refused for good.
+has failed once more, and after `Limits.trials` such failures it rests for long. A side that crashed
+so often refuses the package for good.
 """
 
 from __future__ import annotations
@@ -95,10 +96,11 @@ def _aged(document: Rollout, now_s: float, *, is_first: bool) -> Rollout:
 # ── what anybody may say at any time ──────────────────────────────────────────────────────────
 
 
-def _resumed(document: Rollout, _: ev.Resumed, now_s: float, limits: Limits) -> Rollout:
-    orderly, document = document.orderly, replace(document, orderly=False)
-    if document.is_settled:
-        return replace(document, resting_until_s=0.0)
+def _resumed(document: Rollout, event: ev.Resumed, now_s: float, limits: Limits) -> Rollout:
+    before, orderly = document, document.orderly
+    document = replace(document, orderly=False, boot=event.boot)
+    if document.is_settled:  # of how long it rested before, nobody knows: the whole of it again
+        return replace(document, resting_until_s=now_s + document.rest_s)
     document = replace(document, returns=document.returns + 1, loaded=False, first=False)
     state = document.state
     if document.is_ending:  # what was decided is done, however often it takes
@@ -107,9 +109,22 @@ def _resumed(document: Rollout, _: ev.Resumed, now_s: float, limits: Limits) -> 
         reason = f"taken up {limits.returns} times without an end"
         return end(document, undone(document), reason, now_s, limits)
     if state in ON_TRIAL and not orderly:
-        reason = f"the agent or the machine died while it was in {state.value}"
-        return failed_trial(replace(document, proved=False), reason, now_s, limits)
+        document = replace(document, proved=False, cause="failed")
+        return _died(document, before.boot != event.boot, now_s, limits)
     return on_trial(document) if state in ON_TRIAL else _taken_up(document)
+
+
+def _died(document: Rollout, rebooted: bool, now_s: float, limits: Limits) -> Rollout:
+    """A candidate can take its process along, hardly the agent; but it might take the machine. So
+    nothing is said against the package, and where the machine fell it rests for long.
+    """
+    who = "machine" if rebooted else "agent"
+    reason = f"the {who} died while it was in {document.state.value}"
+    after = failed_trial(document, reason, now_s, limits, bad=False)
+    if after.attempts == document.attempts or not rebooted:
+        return after
+    rest_s = limits.longest_rest_s
+    return replace(after, rest_s=rest_s, resting_until_s=now_s + rest_s)
 
 
 def _taken_up(document: Rollout) -> Rollout:

@@ -74,6 +74,7 @@ class Drive:
         limits: Limits,
         on_end: OnEnd,
         objects: Objects,
+        boot: str,
     ) -> None:
         self.document = document
         self.trouble = ""  # why nothing can be written down
@@ -91,7 +92,7 @@ class Drive:
         self._group: anyio.abc.TaskGroup | None = None
         self._under_way: anyio.CancelScope | None = None
         self._acting = anyio.Lock()
-        self.hear(Resumed())
+        self.hear(Resumed(boot=boot))
 
     @property
     def newest(self) -> Rollout:

@@ -247,7 +247,7 @@ class Rollouts:
         assert self._group is not None
         drive = Drive(
             document, self._bench, self._keep, limits=self._limits, on_end=self._ended,
-            objects=self._objects,
+            objects=self._objects, boot=self._boot,
         )  # fmt: skip
         self.drives[document.model] = drive
         self._group.start_soon(drive.run)
