@@ -27,9 +27,13 @@ class Actions(Fetching, Trying, Settling):
     async def clear(self) -> None:
         """Nothing is on trial that this process did not put there: the service began anew."""
         side = self._bench.side
-        await self._bench.house.first(self._model, None, "")
+        await self._first_off()
         if side.is_on_trial(self._model):
-            await side.roll_back(self._model)
+            try:
+                await side.roll_back(self._model)
+            except EdgeAgentError as wrong:
+                log.warning("not taken away", model=self._model, error=wrong.what)
+                side.end_side()  # the next one starts on what is ordered
 
     async def take_away(self, order: Do) -> None:
         """The candidate, from the live streams, before anything that a disk may hold up."""
@@ -44,7 +48,7 @@ class Actions(Fetching, Trying, Settling):
         """Says at least one event of that turn, unless it is cancelled."""
         assert document.wanted is not None
         if order.order not in LIVE_ORDERS:
-            await self._bench.house.first(self._model, None, "")
+            await self._first_off()
         kind, start = kind_of(order.order), self._bench.side.starts
         try:
             if kind.needs_side:

@@ -11,7 +11,7 @@ import anyio.to_thread
 
 from edge_agent import logs
 from edge_agent.config.structs import EngineConfig, RolloutsConfig
-from edge_agent.core.errors import Rejected, SideDied
+from edge_agent.core.errors import EdgeAgentError, Rejected, SideDied
 from edge_agent.core.manifest import Manifest
 from edge_agent.core.rollout import Event, Wanted
 from edge_agent.errands import Place
@@ -64,6 +64,13 @@ class Hand:
     async def _manifest(self, wanted: Wanted) -> Manifest:
         folder = await self._folder(wanted.sha)
         return await anyio.to_thread.run_sync(self._bench.manifest, folder)
+
+    async def _first_off(self) -> None:
+        """No first version is on trial any more; a side that is away starts without it."""
+        try:
+            await self._bench.house.first(self._model, None, "")
+        except EdgeAgentError as gone:
+            log.warning("the next side starts without it", model=self._model, error=gone.what)
 
     async def _reorder(self) -> None:
         """The streams get what the store says now; a side that is away gets it when it comes."""

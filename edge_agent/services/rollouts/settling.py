@@ -41,7 +41,7 @@ class Settling(Hand):
                     why=document.report.reason)  # fmt: skip
         bench = self._bench
         await bench.side.roll_back(self._model)
-        await bench.house.first(self._model, None, "")
+        await self._first_off()
         pointers = await anyio.to_thread.run_sync(bench.store.pointers, self._model)
         if pointers.current == wanted.sha:  # a commit that was given up when it was half done
             await self._leave(wanted.sha, pointers.previous)
