@@ -25,6 +25,7 @@ from edge_agent.config.structs import SuperviseConfig
 from edge_agent.core.errors import Overloaded
 from edge_agent.core.frames import AnyRecord
 from edge_agent.core.logbook import LogKey
+from edge_agent.core.moulds import make_ready
 from edge_agent.host import SystemClock
 from edge_agent.ports import Link, LinkSession
 from edge_agent.supervise import Health, rooms
@@ -94,6 +95,8 @@ class HotTier:
 
     async def __aenter__(self) -> HotTier:
         """Raises: ConfigError, Overloaded, Damaged for the database."""
+        for package in ("edge_agent", "tools"):  # its desk decodes in a thread of its own
+            make_ready(package)
         self._running = self._run()
         await self._running.__aenter__()
         return self
