@@ -116,9 +116,17 @@ class Parts:
 
     def _reason(self, name: str, state: str, channel: Channel | None) -> str:
         """Why nothing is shown, in the words of whoever knows best; "" while all is well."""
+        if state == Signal.FAILED.value and (absent := self._absent(name)):
+            return absent
         if state not in {"ok", "starting"}:
             return self.rooms.notes.of(name) or BLANKING.get(Signal(state), "")
         return (channel.reason if channel else None) or ""
+
+    def _absent(self, name: str) -> str:
+        """Why no version of one of its models runs; "" when that is not the matter."""
+        models = self.config.streams[name].models if self.down is not None else ()
+        words = (self.down.absent(one.name) for one in models if self.down is not None)
+        return next((one for one in words if one), "")
 
     def _state(self, name: str, tap: Tap | None) -> str:
         if self.rooms.notes.is_stuck(name):
@@ -268,9 +276,12 @@ class Views(Kept):
         for stream, raised in rooms.pipeline.alarms.standing().items():
             meaning = raised.meaning
             found.append(problem(meaning.severity, f"{stream}: {meaning.what}", meaning.fix))
-        for (stream, _), note in rooms.notes.standing().items():
-            what = f"{stream}: {note.what}" if stream else note.what
-            found.append(problem(note.severity, what, note.fix))
+        for (stream, code), note in rooms.notes.standing().items():
+            words, fix = note.what, note.fix
+            if code == "model-rejected" and stream in self.config.streams:
+                absent = self._absent(stream)
+                words, fix = (absent, "edge-agent models history") if absent else (words, fix)
+            found.append(problem(note.severity, f"{stream}: {words}" if stream else words, fix))
         found += [problem("warning", *words) for words in self._slow()]
         return sorted(found, key=lambda entry: entry["severity"] != "critical")
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -132,27 +133,30 @@ async def serve(
     files: Files,
     load_again: Callable[[], tuple[Config | None, str]],
 ) -> None:
-    """The house from READY to dark."""
-    async with running(config, in_process=in_threads, degraded=degraded) as agent:
-        agent.load_again = load_again
-        agent.downward.apply = files.layer(agent, config.state_dir).apply
-        if not degraded:
-            await anyio.to_thread.run_sync(write_last_good, config)
-        gc.freeze()  # what stands at start stays; the collector need not look at it again
-        await until_told_to_stop(agent)  # a second signal meets the default handlers: at once
+    """The house from READY to dark. A signal during the start is heard once it is up."""
+    with contextlib.ExitStack() as hearing:
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        signals = hearing.enter_context(anyio.open_signal_receiver(*numbers))
+        async with running(config, in_process=in_threads, degraded=degraded) as agent:
+            agent.load_again = load_again
+            agent.downward.apply = files.layer(agent, config.state_dir).apply
+            if not degraded:
+                await anyio.to_thread.run_sync(write_last_good, config)
+            gc.freeze()  # what stands at start stays; the collector need not look at it again
+            await until_told_to_stop(agent, signals)
+            hearing.close()  # a second signal meets the default handlers: at once
 
 
-async def until_told_to_stop(agent: Agent) -> None:
+async def until_told_to_stop(agent: Agent, signals: AsyncIterator[signal.Signals]) -> None:
     """SIGHUP reloads and goes on; SIGTERM and SIGINT end it."""
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async for number in signals:
-            if number != signal.SIGHUP:
-                log.info("stopping", signal=signal.Signals(number).name)
-                return
-            try:
-                await agent.reload()
-            except EdgeAgentError as wrong:
-                log.warning("reload failed", error=wrong.what, hint=wrong.hint)
+    async for number in signals:
+        if number != signal.SIGHUP:
+            log.info("stopping", signal=signal.Signals(number).name)
+            return
+        try:
+            await agent.reload()
+        except EdgeAgentError as wrong:
+            log.warning("reload failed", error=wrong.what, hint=wrong.hint)
 
 
 # ── the last good configuration ───────────────────────────────────────────────────────────────

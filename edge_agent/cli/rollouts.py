@@ -82,7 +82,7 @@ def run_install(args: argparse.Namespace) -> int:
     begun = _post(args, "install", _asked(args.what, args.usb))
     models = begun.get("models") or {}
     if not models:
-        _say(args, {"schema": 1, "models": {}}, "nothing to do: it is live already")
+        _say(args, {"schema": 1, "models": {}}, "nothing to do: it is live already, and held to")
         return exits.NOTHING_TO_DO
     shas = {name: str(one.get("sha")) for name, one in models.items()}
     code = _until_ended(args, shas)
@@ -224,7 +224,7 @@ def run_pin(args: argparse.Namespace) -> int:
     _say(args, said, f"{whose}: {words}" if is_so else f"{whose}: {words}, {_live(said)} is live")
     if not is_so:
         hint = f"edge-agent models install {args.name}@{plain(pinned)}"
-        print(f"edge-agent: the streams run another version -> {hint}", file=sys.stderr)
+        print(f"edge-agent: {_live(said)} is live -> {hint}", file=sys.stderr)
         return exits.CHECK_FAILED
     return exits.OK if said.get("written", True) else _unwritten()
 

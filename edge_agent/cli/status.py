@@ -87,7 +87,30 @@ def lines(status: Status, paint: Paint) -> list[str]:
     for line in (_spool(status), _uplink(status), _peers(status), _device(status)):
         if line:
             screen.append(line)
-    return screen + _health(status, paint)
+    return screen + _rollouts(status) + _health(status, paint)
+
+
+def _rollouts(status: Status) -> list[str]:
+    """A line for each model that is on its way, held, or did not become what is wanted."""
+    desired: Status = status.get("desired") or {}
+    became, reasons = desired.get("models") or {}, desired.get("reasons") or {}
+    models: Mapping[str, Status] = status.get("models") or {}
+    found = []
+    for name in sorted({*models, *became}):
+        rollout: Status = (models.get(name) or {}).get("rollout") or {}
+        words, why = [], plain(reasons.get(name) or "")
+        if rollout.get("state") and not rollout.get("settled", True):
+            words = [plain(rollout.get("version")), plain(rollout["state"])]
+            why = plain(rollout.get("waits_for") or reasons.get(name) or "")
+        elif became.get(name, "applied") != "applied":
+            words = [plain(became[name])]
+        if rollout.get("pinned"):
+            words.append(f"pinned to {plain(rollout['pinned'])}")
+        if words:
+            found.append(
+                f"model     {plain(name)}  {'  '.join(words)}" + (f"  ({why})" if why else "")
+            )
+    return found
 
 
 def _headline(status: Status, paint: Paint) -> str:

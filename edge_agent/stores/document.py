@@ -18,6 +18,7 @@ import contextlib
 import hashlib
 import os
 import re
+import secrets
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -105,6 +106,7 @@ class Document:
         folder, disk = self._first.parent, self._disk
         try:
             make_folder(folder, disk=disk)
+            self._make_way()
             self._first_is_sound()
             undo = gone_if_it_fails(self._copy, disk)
             with (
@@ -135,6 +137,16 @@ class Document:
         for path in (self._first, self._copy):
             with contextlib.suppress(OSError):
                 path.replace(path.with_name(path.name + ASIDE))
+
+    def _make_way(self) -> None:
+        """A folder in place of a copy is no copy: it is put aside, or no write would ever succeed.
+
+        Raises: OSError.
+        """
+        for path in (self._first, self._copy):
+            if path.is_dir() and not path.is_symlink():
+                aside = path.with_name(f"{path.name}{ASIDE}.{secrets.token_hex(4)}")
+                self._disk.rename(path, aside)
 
     def _first_is_sound(self) -> None:
         """Where only the copy is believed, replacing it first would leave nothing to go back to.

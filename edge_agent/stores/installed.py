@@ -115,14 +115,19 @@ class Installed(Shelf):
         with self._changing(f"commit model {name}"):
             if not (is_sha(sha) and (self.root / name / sha).is_dir()):
                 raise Rejected(f"commit model {name}: package {sha[:16]} is not installed")
-            try:
-                before = self.pointers(name)
-            except Damaged as error:
-                if not error.healable:  # nobody can read them now: what they name is not lost
-                    raise
-                before = Pointers()  # rotten in both copies: they name nothing any more
-            if before.current != sha:
+            before = self._pointers_or_rotten(name)
+            if before is None or before.current != sha:
+                before = before or Pointers()
                 self._point(name, Pointers(current=sha, previous=before.current))
+
+    def _pointers_or_rotten(self, name: str) -> Pointers | None:
+        """None: rotten in both copies, they name nothing any more. Raises: Overloaded, Damaged."""
+        try:
+            return self.pointers(name)
+        except Damaged as error:
+            if not error.healable:  # nobody can read them now: what they name is not lost
+                raise
+            return None
 
     def roll_back(self, name: str, *, leaving: str = "", to_folders: bool = False) -> str:
         """Makes current what is previous, in one write. Returns it; "": what the folders say.
@@ -151,7 +156,8 @@ class Installed(Shelf):
         `target` is not installed.
         """
         with self._changing(f"roll back model {name}"):
-            if self.pointers(name).current != leaving:
+            before = self._pointers_or_rotten(name)
+            if before is not None and before.current != leaving:
                 return
             if target and not (is_sha(target) and (self.root / name / target).is_dir()):
                 raise Rejected(f"roll back model {name}: package {target[:16]} is not installed")

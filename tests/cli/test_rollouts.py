@@ -105,7 +105,7 @@ def test_no_wait_returns_at_once(daemon: Daemon) -> None:
 
 
 def test_a_pin_is_set_and_taken_off(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
-    daemon.answers["pin"] = {"pinned": "1.0.0"}
+    daemon.answers["pin"] = {"pinned": "1.0.0", "live": "1.0.0", "written": True}
     assert run("pin", "us-chamber") == exits.OK
     assert daemon.posted[-1][1] == {"model": "us-chamber", "version": "", "off": False}
     daemon.answers["pin"] = {"pinned": None}
@@ -113,6 +113,22 @@ def test_a_pin_is_set_and_taken_off(daemon: Daemon, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out == "us-chamber: held to 1.0.0\nus-chamber: free again\n"
     with pytest.raises(CommandError):
         run("pin", "us-chamber", "1.0.0", "--off")
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "words"),
+    [
+        ({"pinned": "1.0.0", "live": "1.1.0"}, exits.CHECK_FAILED, "1.1.0 is live -> edge-agent"),
+        ({"pinned": "1.0.0", "live": None}, exits.CHECK_FAILED, "no version is live"),
+        ({"pinned": "1.0.0", "live": "1.0.0", "written": False}, exits.WARNINGS, "not yet on the"),
+    ],
+)
+def test_a_pin_says_what_is_so_and_exits_with_it(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str], said: dict[str, Any], code: int, words: str
+) -> None:
+    daemon.answers["pin"] = said
+    assert run("pin", "us-chamber", "1.0.0") == code
+    assert words in capsys.readouterr().err
 
 
 def test_the_history_is_a_table(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:

@@ -270,6 +270,31 @@ def test_what_nobody_wants_any_more_ends_at_once(order: str) -> None:
     assert (walk.told[-1].outcome, walk.document.refused) == (outcome, ())
 
 
+def test_the_word_of_a_person_counts_also_for_what_is_on_its_way_out() -> None:
+    """A pin had it withdrawn, and was taken off; the roll-back that came then was lost."""
+    walk = Walk().to(State.SHADOW, "shadow")
+    walk.say(ro.Withdrawn(reason="an operator holds it to 1.0.0"))
+    walk.say(ro.Offered(wanted=wanted()))
+    back = ro.RollBackWanted(sha=SHA["b"], version="1.0.0", live=SHA["a"], live_version="1.1.0")
+    walk.say(back)
+    while not walk.document.is_settled:
+        walk.happy()
+    walk.say(ro.Offered(wanted=wanted()), after_s=1e6)
+    assert walk.document.is_settled
+    (refusal,) = walk.document.refused
+    assert (refusal.by, refusal.reason) == ("operator", "rolled back by hand")
+
+
+def test_a_person_who_has_it_come_again_takes_the_refusal_away() -> None:
+    walk = Walk().to(State.SHADOW, "shadow")
+    walk.say(ro.RollBackWanted(sha=SHA["b"], version="1.0.0", live=SHA["a"]))
+    walk.happy()
+    assert walk.document.refused
+    walk.say(ro.Offered(wanted=wanted(), again=True))
+    walk.to(State.COMMITTED)
+    assert not walk.document.refused
+
+
 def test_what_was_committed_just_now_is_not_rolled_out_again() -> None:
     walk = Walk().to(State.PROBATION, "commit")
     walk.say(ro.Offered(wanted=wanted(serial=7)))

@@ -15,9 +15,10 @@ import msgspec
 import pytest
 
 from edge_agent.config.structs import StreamModel
-from edge_agent.core.errors import BadPackage, Overloaded
+from edge_agent.core.errors import BadPackage, Damaged, Overloaded, Rejected
 from edge_agent.core.rollout import KINDS, Order, State
-from edge_agent.services.rollouts import Desk, Keep, Rollouts
+from edge_agent.errands import Errand, Place
+from edge_agent.services.rollouts import Desk, Keep, Rollouts, crew
 from edge_agent.services.rollouts.actions import ACTIONS
 from edge_agent.stores.files import DISK
 from edge_agent.stores.installed import Installed
@@ -409,12 +410,72 @@ def _kept(world: World) -> Keep:
 
 
 async def test_pins_survive_two_words_at_once(world: World) -> None:
+    model = world.streams["us-1"].models[0]
+    models = tuple(msgspec.structs.replace(model, name=name) for name in (NAME, *"abcd"))
+    world.streams["us-1"] = msgspec.structs.replace(world.streams["us-1"], models=models)
     async with world.running() as (rollouts, desk):
         async with anyio.create_task_group() as group:
             for name in ("a", "b", "c", "d"):
                 group.start_soon(desk.pin, name, "1.0.0", "uid 0")
             group.start_soon(rollouts.wishes.look)
         assert set(rollouts.wishes.memory.pins) == set("abcd")
+
+
+@pytest.mark.parametrize("way", ["doubt", "stick", "release", "unpin"])
+async def test_what_nobody_could_read_is_never_written_over(world: World, way: str) -> None:
+    async with world.running() as (_, desk):
+        await desk.pin(NAME, "1.0.0", "uid 0")
+    kept = (world.path / "wishes" / "desired.json").read_bytes()
+    wishes = world.keep._wishes
+    assert isinstance(wishes, Papers)
+    wishes._disk = FailingDisk(errno.EACCES, "read")
+    if way == "doubt":
+        (world.path / "rollouts").mkdir(exist_ok=True)
+        for copy in ("", ".copy"):
+            (world.path / "rollouts" / f"{NAME}{copy}.json").write_bytes(b"rotten")
+    async with world.running() as (rollouts, desk):
+        await until(rollouts.problems)
+        stick = world.path / "stick" / "metadata"
+        stick.mkdir(parents=True)
+        (stick / "timestamp.json").write_text("{}")
+        ways: dict[str, Any] = {
+            "stick": lambda: desk.install(usb=str(stick.parent)),
+            "release": lambda: desk.unpin("*"),
+            "unpin": lambda: desk.unpin(NAME),
+        }
+        if way in ways:
+            with pytest.raises(Damaged, match="can not be read"):
+                await ways[way]()
+        await anyio.sleep(0.1)
+        assert (world.path / "wishes" / "desired.json").read_bytes() == kept
+        wishes._disk = DISK
+        await until(lambda: rollouts.wishes.is_recalled)
+        assert rollouts.wishes.memory.pins[NAME].version == "1.0.0"
+        if way == "doubt":
+            await until(lambda: NAME in rollouts.wishes.memory.doubts)
+
+
+async def test_no_rollout_begins_from_nothing_while_its_document_can_not_be_read(
+    world: World,
+) -> None:
+    world.want(5, "1.1.0", world.package("1.1.0"))
+    world.crew.wrong["prove"] = BadPackage("golden samples of tiny 1.1.0")
+    async with world.running():
+        await until(lambda: world.reports)
+    kept = (world.path / "rollouts" / f"{NAME}.json").read_bytes()
+    papers = world.keep._rollouts
+    assert isinstance(papers, Papers)
+    papers._disk = FailingDisk(errno.EIO, "read")
+    async with world.running() as (rollouts, desk):
+        await until(lambda: rollouts.unread)
+        with pytest.raises(Damaged, match="rollouts can not be read"):
+            await desk.roll_back(NAME)
+        await desk.pin(NAME, "1.1.0", "uid 0")
+        await desk.unpin(NAME)
+        assert (world.path / "rollouts" / f"{NAME}.json").read_bytes() == kept
+        papers._disk = DISK
+        await until(lambda: not rollouts.unread)
+        assert rollouts.models()[NAME]["refused"]
 
 
 # ── the store ─────────────────────────────────────────────────────────────────────────────────
@@ -434,6 +495,78 @@ async def test_what_a_person_installs_is_not_collected_meanwhile(world: World) -
         world.crew.hold["adopted"].set()
         await until(lambda: world.side.runs == mine)
         assert Installed(world.store.root, limit_bytes=1 << 30).folder(mine) is not None
+
+
+async def test_rotten_pointers_hold_up_no_roll_back_and_an_installation_makes_them_anew(
+    world: World,
+) -> None:
+    first, second = world.package("1.1.0"), world.package("1.2.0")
+    world.want(5, "1.1.0", first)
+    async with world.running() as (rollouts, desk):
+        await until(lambda: world.reports)
+        world.side.trials = {}
+        world.want(6, "1.2.0", second)
+        await rollouts.wishes.look()
+        await on_trial(world, second)
+        for copy in ("", ".copy"):
+            (world.store.root / NAME / f"pointers{copy}.json").write_bytes(b"rotten")
+        said = await desk.roll_back(NAME)
+        assert (said["leaving"], said["live"]) == ("1.2.0", "1.1.0")
+        await until(lambda: len(world.reports) == 2)
+        world.side.trials = {"us-1": WELL}
+        await rollouts.wishes.follow_models()
+        assert any(
+            "edge-agent models install tiny@1.1.0" in fix for _, _, fix in rollouts.problems()
+        )
+        said = await desk.install(model=NAME, version="1.1.0")
+        assert said["models"]
+        await until(lambda: len(world.reports) == 3)
+        await rollouts.wishes.follow_models()
+        assert not rollouts.problems()
+    assert [one["outcome"] for one in world.reports] == ["committed", "rolled_back", "committed"]
+    assert world.store.pointers(NAME).current == first
+
+
+async def test_where_there_is_nothing_to_go_back_to_a_person_is_told_and_nothing_goes(
+    world: World,
+) -> None:
+    sha = world.package("1.1.0")
+    world.want(5, "1.1.0", sha)
+    async with world.running() as (_, desk):
+        await until(lambda: world.reports)
+        world.halted[OLD] = "recalled"
+        with pytest.raises(Rejected, match="there is no version to go back to"):
+            await desk.roll_back(NAME)
+        assert world.side.runs == sha
+
+
+async def test_a_name_that_nobody_has_makes_no_model(world: World) -> None:
+    async with world.running() as (rollouts, desk):
+        for word in (desk.roll_back("nosuch"), desk.pin("nosuch", "1.0.0", "uid 0")):
+            with pytest.raises(Rejected, match="no stream runs such a model"):
+                await word
+        assert "nosuch" not in rollouts.models()
+
+
+async def test_who_goes_back_from_a_version_is_no_longer_pinned_to_it(world: World) -> None:
+    sha = world.package("1.1.0")
+    world.crew._fetch(Errand(verb="fetch", place=Place(models="", tuf=""), sha=sha))
+    async with world.running() as (rollouts, desk):
+        await desk.install(model=NAME, version="1.1.0")
+        await until(lambda: world.reports)
+        await desk.roll_back(NAME)
+        assert rollouts.wishes.memory.pins[NAME].version == "1.0.0"
+
+
+def test_a_process_without_descriptors_is_short_and_no_bug_of_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def none_left(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("socket.socketpair", none_left)
+    with pytest.raises(Overloaded, match="start installer: Too many open files"):
+        crew._ends()
 
 
 # ── a judge ───────────────────────────────────────────────────────────────────────────────────

@@ -218,6 +218,11 @@ def _look(options: Options) -> bool:
     if options.stop:
         if options.stop not in found:
             raise Rejected(f"stop {options.stop}: no staged rollout of it")
+        if found[options.stop].state == "done":
+            raise Rejected(
+                f"stop {options.stop}: its staged rollout is done, everybody has it",
+                hint="hot_tier withdraw NAME=VERSION takes a version from all",
+            )
         why = "stopped by the publisher"
         found[options.stop] = stages.halt(house, found[options.stop], why, hold=options.hold)
     shares = Shares(max_refused=options.max_refused_share, min_applied=options.min_applied_share)

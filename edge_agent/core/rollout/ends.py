@@ -94,7 +94,7 @@ def end(
         document, report=report, outcome=outcome, tries=0, retry_s=0.0, unsettled=still
     )
     if is_bad and lasting:
-        document = replace(document, refused=_remembered(document, limits.agent, lasting))
+        document = replace(document, refused=remembered(document, reason, lasting, limits.agent))
     elif is_bad and rests:
         rest_s = pause_s(document.attempts, limits.first_rest_s, limits.longest_rest_s)
         document = replace(
@@ -114,12 +114,13 @@ def _meanwhile(present: State, outcome: State) -> State:
     return present if outcome is State.COMMITTED else outcome
 
 
-def _remembered(document: Rollout, agent: str, lasting: Lasting) -> tuple[Refusal, ...]:
+def remembered(document: Rollout, reason: str, lasting: Lasting, agent: str) -> tuple[Refusal, ...]:
+    """The refusals with that of the candidate."""
     report = document.report
     others = tuple(entry for entry in document.refused if entry.sha != report.sha)
     by: Literal["", "operator"] = "operator" if lasting == "operator" else ""
     mine = Refusal(
-        sha=report.sha, version=report.version, reason=report.reason, by=by,
+        sha=report.sha, version=report.version, reason=reason[:MAX_REASON], by=by,
         agent="" if by else agent,
     )  # fmt: skip
     return (*others, mine)[-MAX_REFUSED:]

@@ -39,7 +39,7 @@ from edge_agent.core.rollout.document import (
     State,
     Wanted,
 )
-from edge_agent.core.rollout.ends import Lasting, end, go, start
+from edge_agent.core.rollout.ends import Lasting, end, go, remembered, start
 from edge_agent.core.rollout.orders import Order, kind_of
 
 replace = msgspec.structs.replace
@@ -180,7 +180,10 @@ def _roll_back_wanted(
     document = replace(document, next=None)
     lasting: Lasting = "operator" if event.by == "operator" else ""
     if document.is_ending and document.outcome is not State.COMMITTED:
-        return document  # it is being taken away already
+        is_this = document.wanted is not None and document.wanted.sha == event.live
+        if not (lasting and is_this):
+            return document  # it is being taken away already
+        return replace(document, refused=remembered(document, event.reason, lasting, limits.agent))
     if not document.is_settled:
         outcome = undone(document)
         outcome = State.WITHDRAWN if outcome is State.DEFERRED else outcome

@@ -35,7 +35,7 @@ class Installers:
     async def run(self, errand: Errand, told: OnProgress) -> dict[str, object]:
         """Raises: what the installer says, as the class that it had there; Overloaded, LinkDown."""
         async with self._places:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+            ours, theirs = _ends()
             with ours:
                 ours.setblocking(False)
                 process = _start(theirs)
@@ -47,6 +47,14 @@ class Installers:
                 finally:
                     with anyio.CancelScope(shield=True):
                         await _end(process)
+
+
+def _ends() -> tuple[socket.socket, socket.socket]:
+    """Raises: Overloaded when this process has no descriptors left, Damaged."""
+    try:
+        return socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError as error:
+        raise of_system("start installer", error) from error
 
 
 def _start(theirs: socket.socket) -> subprocess.Popen[bytes]:

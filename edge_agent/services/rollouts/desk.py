@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import anyio
 import anyio.to_thread
@@ -16,11 +16,11 @@ import anyio.to_thread
 from edge_agent import logs
 from edge_agent.core.desired import EVERY, Pin
 from edge_agent.core.errors import EdgeAgentError, Overloaded, Rejected
-from edge_agent.core.rollout import Offered, RollBackWanted, Wanted
+from edge_agent.core.rollout import Offered, RollBackWanted, Rollout, Wanted
 from edge_agent.errands import Errand
 from edge_agent.services.rollouts.bench import Bench
 from edge_agent.services.rollouts.ports import Live, Package
-from edge_agent.services.rollouts.rollouts import Rollouts
+from edge_agent.services.rollouts.rollouts import USB_TIMESTAMP, Rollouts
 from edge_agent.services.rollouts.settling import FOLDERS
 
 ADOPT_S: Final = 1800.0
@@ -29,6 +29,17 @@ LIVE_S: Final = 2.0  # and for the version that is ordered to be live
 POLL_S: Final = 0.02
 
 Answer = dict[str, Any]
+
+
+class Ways(NamedTuple):
+    """current: sha that the store names; target: what comes back, "" for what the folders say."""
+
+    is_known: bool = False
+    current: str = ""
+    version: str = ""
+    target: str = ""
+    target_version: str = ""
+    has_target: bool = True
 
 
 class Desk:
@@ -50,6 +61,7 @@ class Desk:
         `live`: whether streams run it, by name, and what they run.
         Raises: EdgeAgentError, of the class that it was where it happened.
         """
+        await self._rollouts.until_read()
         if usb:
             return await self._from_stick(usb, model)
         async with self._rollouts.installing():
@@ -79,12 +91,18 @@ class Desk:
 
     async def _from_stick(self, usb: str, model: str) -> Answer:
         self._must_be_on("install from a stick")
+        if not await anyio.to_thread.run_sync((Path(usb) / USB_TIMESTAMP).is_file):
+            raise Rejected(
+                f"install from {usb}: expected a copy of the repository, got no metadata/ there",
+                hint="copy its folders metadata/ and targets/ there, and name their folder",
+            )
         plan = await self._rollouts.wishes.look(source=usb, again=True)
         offers = {name: one for name, one in plan.offers.items() if model in ("", name)}
-        if not offers and (note := plan.notes.get(model)) and note.text:
-            raise Rejected(
-                f"install {model}: {note.text}", hint=f"edge-agent models pin {model} --off"
-            )
+        held = {n: one.text for n, one in plan.notes.items() if model in ("", n) and one.text}
+        if not offers and held:
+            words = "; ".join(f"{name}: {text}" for name, text in held.items())
+            hint = f"edge-agent models pin {next(iter(held))} --off"
+            raise Rejected(f"install from the stick: {words}", hint=hint)
         return {
             "models": {name: {"version": w.version, "sha": w.sha} for name, w in offers.items()}
         }
@@ -119,7 +137,8 @@ class Desk:
         self._rollouts.drive_of(found.name)  # or it is refused before anything is pinned
         await wishes.pin(found.name, Pin(version=found.version, by="install"))
         live, is_used = await self._live(found.name), wishes.standing_of(found.name).is_used
-        if is_used and live is not None and live.sha == found.sha and not self._is_busy(found.name):
+        is_live = is_used and live is not None and live.sha == found.sha
+        if is_live and live and not self._is_busy(found.name) and await self._is_current(found):
             return {"models": {}, "live": live.version}
         wanted = Wanted(
             version=found.version, sha=found.sha, by="operator", unsigned=is_unsigned,
@@ -133,6 +152,14 @@ class Desk:
             "live": live.version if live else None, "written": is_written,
         }  # fmt: skip
 
+    async def _is_current(self, found: Package) -> bool:
+        """Whether a restart would run it, too: rotten pointers are made anew by a rollout."""
+        try:
+            live = await anyio.to_thread.run_sync(self._bench.house.resolve, found.name)
+        except EdgeAgentError:
+            return False
+        return live.sha == found.sha
+
     def _is_busy(self, model: str) -> bool:
         drive = self._rollouts.drives.get(model)
         return drive is not None and not drive.newest.is_settled
@@ -141,6 +168,19 @@ class Desk:
         """Whether its rollout knows of it: from then on nobody collects it."""
         document = self._rollouts.drive_of(found.name).newest
         return found.sha in {one.sha for one in (document.wanted, document.next) if one}
+
+    def _must_be_known(self, verb: str, model: str) -> None:
+        """A name that nobody has is a mistake of typing. Raises: Rejected."""
+        rollouts = self._rollouts
+        memory, store = rollouts.wishes.memory, self._bench.store
+        named = {*rollouts.drives, *memory.pins, *(memory.desired.models if memory.desired else ())}
+        if rollouts.wishes.standing_of(model).is_used or model in named:
+            return
+        if not any(one.name == model for one in store.have()):
+            raise Rejected(
+                f"{verb} {model}: no stream runs such a model, and none is installed",
+                hint="edge-agent models list",
+            )
 
     def _must_not_be_held(self, verb: str, model: str, version: str) -> None:
         held = self._rollouts.wishes.standing_of(model).held
@@ -176,47 +216,74 @@ class Desk:
 
         Answers `leaving` and `live`, the version that runs now. Raises: Rejected.
         """
+        await self._rollouts.until_read()
+        self._must_be_known("roll back", model)
         drive = self._rollouts.drive_of(model)
-        left = await self._live(model)
-        if left is None:
-            raise Rejected(f"roll back {model}: no version of it runs", hint="edge-agent status")
-        document = drive.newest
-        is_trial = not document.is_settled and document.wanted is not None
-        target, version = await self._before(model, left, is_trial=is_trial)
-        event = RollBackWanted(
-            sha=target or FOLDERS, version=version, live=left.sha, live_version=left.version
-        )
-        leaving, sha = left.version, left.sha
-        if is_trial and document.wanted is not None:  # that one goes, live or not
-            leaving, sha = document.wanted.version, document.wanted.sha
+        ways = await anyio.to_thread.run_sync(self._ways_back, model)
+        if not ways.is_known and drive.newest.is_settled:
+            self._rollouts.pointed(model)  # raises what is wrong with them
+        event = self._leaving(drive.newest, ways)  # from here to `obey` nothing else is heard
         is_written = await drive.obey(event, WRITTEN_S)
-        await self._until(lambda: self._runs_other_than(model, sha), LIVE_S)
+        await self._until(lambda: self._runs_other_than(model, event.live), LIVE_S)
         now = await self._live(model)
+        await self._move_pin(model, event.live_version, now)
         return {
-            "model": model, "leaving": leaving, "sha": sha, "live": now.version if now else None,
-            "written": is_written,
+            "model": model, "leaving": event.live_version, "sha": event.live,
+            "live": now.version if now else None, "written": is_written,
         }  # fmt: skip
 
-    async def _before(self, model: str, left: Live, *, is_trial: bool) -> tuple[str, str]:
-        """(sha, version) of what comes back; "" for what the folders say. Raises: Rejected.
-
-        A trial is taken away whatever can be read; one that is committed meanwhile was preceded by
-        what is current now.
-        """
+    def _ways_back(self, model: str) -> Ways:
+        """What may come back; blocks. What can't be read is not known."""
         try:
-            pointers = await anyio.to_thread.run_sync(self._bench.store.pointers, model)
+            current, _ = self._rollouts.pointed(model)
+            version, good = self._version_of(current), self._rollouts.last_good(model)
         except EdgeAgentError:
-            if is_trial:
-                return "", ""
-            raise
-        if is_trial:
-            return pointers.current, ""
-        if not pointers.current:
+            return Ways()
+        return Ways(True, current, version, *good, has_target=bool(good[0]) or self._is_free(model))
+
+    def _is_free(self, model: str) -> bool:
+        """The folders of the configuration have a version that may run. Blocks."""
+        house = self._bench.house
+        try:
+            live = house.resolve_to(model, "")
+        except EdgeAgentError:
+            return False
+        return not house.blocked(model, live.sha)
+
+    def _version_of(self, sha: str) -> str:
+        folder = self._bench.store.folder(sha) if sha else None
+        return self._bench.manifest(folder).version if folder is not None else ""
+
+    def _leaving(self, document: Rollout, ways: Ways) -> RollBackWanted:
+        """For what is on trial, else for what is committed. Raises: Rejected."""
+        model, wanted = document.model, document.wanted
+        if not document.is_settled and wanted is not None:
+            target = ways.current or FOLDERS
+            if document.revert_to:  # it is going back already
+                target = document.revert_to
+            return RollBackWanted(
+                sha=target, version="", live=wanted.sha, live_version=wanted.version
+            )
+        if ways.current and not ways.has_target:
             raise Rejected(
-                f"roll back {model}: {left.version} is what the configuration says",
+                f"roll back {model}: there is no version to go back to",
+                hint="install one: edge-agent models install FILE.eam or NAME@VERSION",
+            )
+        if not ways.current:
+            raise Rejected(
+                f"roll back {model}: what runs is what the configuration says",
                 hint="edge-agent models list",
             )
-        return await anyio.to_thread.run_sync(self._rollouts.last_good, model)
+        return RollBackWanted(
+            sha=ways.target or FOLDERS, version=ways.target_version, live=ways.current,
+            live_version=ways.version,
+        )  # fmt: skip
+
+    async def _move_pin(self, model: str, left: str, now: Live | None) -> None:
+        """A person who goes back from a version no longer holds the model to it."""
+        pin = self._rollouts.wishes.memory.pins.get(model)
+        if pin is not None and pin.version == left and now is not None and now.version != left:
+            await self._rollouts.wishes.pin(model, Pin(version=now.version, by="rollback"))
 
     def _runs_other_than(self, model: str, sha: str) -> bool:
         now = self._bench.side.live(model)
@@ -229,6 +296,7 @@ class Desk:
 
         Raises: Rejected.
         """
+        self._must_be_known("pin", model)
         if not version:
             live = await self._live(model)
             if live is None:
@@ -252,9 +320,11 @@ class Desk:
     async def unpin(self, model: str) -> Answer:
         """`EVERY` ends the doubts about all models. Raises: Rejected when there is no pin."""
         wishes = self._rollouts.wishes
+        await wishes.recall()
         if model == EVERY:
             return {"model": model, "pinned": None, "written": await wishes.release()}
-        if model not in wishes.memory.pins and not wishes.memory.doubt(model):
+        is_held = model in wishes.memory.pins or bool(wishes.memory.doubt(model))
+        if wishes.is_recalled and not is_held:
             raise Rejected(f"unpin {model}: it is not pinned", hint="edge-agent models list")
         is_written = await wishes.pin(model, None)
         now = await self._live(model)

@@ -77,7 +77,7 @@ class Drive:
         boot: str,
     ) -> None:
         self.document = document
-        self.trouble = ""  # why nothing can be written down
+        self.trouble = self.fix = ""  # why nothing can be written down, and what to do
         self._keep = keep
         self._limits = limits
         self._on_end = on_end
@@ -284,7 +284,7 @@ class Drive:
         try:
             await anyio.to_thread.run_sync(self._keep.write, document)
         except EdgeAgentError as disk:
-            self.trouble = disk.what
+            self.trouble, self.fix = disk.what, disk.hint
             return False
         self.trouble, self._written_s = "", self._clock.boot_us() / 1e6
         return True

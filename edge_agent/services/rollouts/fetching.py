@@ -8,7 +8,7 @@ from typing import Any
 import anyio.to_thread
 import msgspec
 
-from edge_agent.core.errors import Rejected
+from edge_agent.core.errors import Damaged, Rejected
 from edge_agent.core.rollout import Built, Done, Fetched, Rollout, Wanted
 from edge_agent.errands import Errand
 from edge_agent.services.rollouts.bench import Hand
@@ -60,6 +60,12 @@ class Fetching(Hand):
             facts["previous"] = live.version
         self._say(Done(turn=turn, facts=facts, first=live is None))
 
+    async def _running(self) -> Live | None:
+        """What the side runs, where the store can't say any more; None: nothing."""
+        now = self._bench.side.live(self._model)
+        folder = await anyio.to_thread.run_sync(self._bench.store.folder, now.sha) if now else None
+        return Live(folder, now.sha, now.version) if now is not None and folder else None
+
     async def _live(self) -> Live | None:
         """What the candidate would follow; None: no version of this model may run here.
 
@@ -70,4 +76,11 @@ class Fetching(Hand):
             live = await anyio.to_thread.run_sync(house.resolve, self._model)
         except Rejected:
             return None
+        except Damaged as rotten:
+            if not rotten.healable:
+                raise
+            found = await self._running()
+            if found is None:
+                return None
+            live = found
         return None if house.blocked(self._model, live.sha) else live

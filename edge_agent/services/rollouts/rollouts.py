@@ -20,7 +20,7 @@ from edge_agent import logs
 from edge_agent.core import desired
 from edge_agent.core.desired import Halt, Standing
 from edge_agent.core.edgecore import Desired, Tuf
-from edge_agent.core.errors import EdgeAgentError, Rejected
+from edge_agent.core.errors import Damaged, EdgeAgentError, Overloaded
 from edge_agent.core.rollout import (
     Limits,
     Offered,
@@ -43,6 +43,7 @@ from edge_agent.services.rollouts.wishes import Heard, Wishes
 
 COLLECT_S: Final = 300.0
 RECALL_S: Final = 1.0  # between two tries to read the documents
+READ_S: Final = 2.0
 BACK_S: Final = 3.0  # to take back what nobody would judge
 USB_TIMESTAMP: Final = Path("metadata") / "timestamp.json"
 
@@ -75,6 +76,7 @@ class Rollouts:
         self.wishes = Wishes(self._bench, keep, node=node, heard=heard)
         self.drives: dict[str, Drive] = {}
         self.unread = ""  # why the documents could not be read yet
+        self._is_read = False
         self._group: anyio.abc.TaskGroup | None = None
         self._store_turn = anyio.Lock()  # of who installs by hand, and of who makes room
 
@@ -92,7 +94,7 @@ class Rollouts:
             falls = False  # an orderly stop: the side goes with us
             raise
         finally:
-            self._group = None
+            self._group, self._is_read = None, False
             if falls:
                 await self._take_back()
             self.drives.clear()
@@ -106,7 +108,7 @@ class Rollouts:
                 self.unread = disk.what
                 await anyio.sleep(RECALL_S)
                 continue
-            self.unread = ""
+            self.unread, self._is_read = "", True
             for document in found.documents.values():
                 self._drive(document)
             for model, why in found.lost.items():
@@ -155,6 +157,23 @@ class Rollouts:
         if name == "timestamp.json":  # the last that is sent of one publication
             self.wishes.hint()
 
+    async def until_read(self) -> None:
+        """A moment after the start the documents are read; whoever asks sooner waits for that."""
+        with anyio.move_on_after(READ_S):
+            while not self._is_read:  # noqa: ASYNC110 - it has an end, and nothing tells us
+                await anyio.sleep(0.02)
+
+    def absent(self, model: str) -> str:
+        """Why no version of it runs; "" when one does, or nothing is known of it."""
+        drive = self.drives.get(model)
+        if drive is None or drive.document.wanted is None or self._bench.side.live(model):
+            return ""
+        document, version = drive.document, drive.document.wanted.version
+        if not document.is_settled:
+            return f"no version of {model} runs yet: {version} is {document.state.value}"
+        words = f"no version of {model} runs: {version} was {document.state.value}"
+        return f"{words}: {document.report.reason}" if document.report.reason else ""
+
     def look_again(self) -> None:
         """What is wanted, or which streams there are, has changed: each rollout is compared."""
         for drive in self.drives.values():
@@ -175,7 +194,7 @@ class Rollouts:
         return "" if note is None else (note.text or note.word.value)
 
     def offer(self, model: str, wanted: Wanted, again: bool) -> None:
-        if self._group is not None:
+        if self._group is not None and self._is_read:
             self.drive_of(model).hear(Offered(wanted=wanted, again=again))
 
     def blocked(self, model: str, sha: str) -> str:
@@ -193,7 +212,7 @@ class Rollouts:
         """The hot tier halted what is live, or would be after a restart: the last good one comes
         back. Nothing is tried beside a version that may not run.
         """
-        if self._group is None:
+        if self._group is None or not self._is_read:
             return False
         side = self._bench.side
         live = side.live(model)
@@ -213,6 +232,21 @@ class Rollouts:
             drive.hear(Withdrawn(reason=f"{reason}; that gives way first"))
         return True
 
+    def pointed(self, model: str) -> tuple[str, str]:
+        """(current, previous) of the store; where these are rotten, as the history knows; blocks.
+
+        Raises: EdgeAgentError while nobody can read them.
+        """
+        try:
+            pointers = self._bench.store.pointers(model)
+        except Damaged as rotten:
+            if not rotten.healable:
+                raise
+        else:
+            return pointers.current, pointers.previous
+        live = self._bench.side.live(model)
+        return (live.sha if live is not None else ""), ""
+
     async def _is_pointed(self, model: str, sha: str) -> bool:
         """Whether the store's pointer names it. One that can't be read just now names nothing."""
         try:
@@ -229,18 +263,25 @@ class Rollouts:
         store, memory = self._bench.store, self.wishes.memory
         document = self.drives[model].newest if model in self.drives else Rollout(model=model)
         committed = [r.sha for r in reversed(document.history) if r.outcome == "committed"]
-        pointers = store.pointers(model)
-        for sha in [pointers.previous, *committed]:
-            folder = store.folder(sha) if sha and sha != pointers.current else None
+        current, previous = self.pointed(model)
+        for sha in [previous, *committed]:
+            folder = store.folder(sha) if sha and sha != current else None
             refused = document.refused_as(sha, self._bench.agent)
             if folder is not None and refused is None and memory.halt(model, sha) is None:
                 return sha, self._bench.manifest(folder).version
         return "", ""
 
     def drive_of(self, model: str) -> Drive:
-        """Of a model that had none as well. Raises: Rejected while the service is down."""
+        """Of a model that had none as well. Raises: Overloaded while the service is down; Damaged
+        while nobody can read how far its rollout was and what was refused of it.
+        """
         if self._group is None:
-            raise Rejected("rollouts: the service is down", hint="edge-agent status says why")
+            raise Overloaded("rollouts: the service is down", hint="edge-agent status says why")
+        if not self._is_read:
+            raise Damaged(
+                f"rollouts can not be read: {self.unread or 'not yet'}",
+                hint="check the disk of state_dir (dmesg), and whose its files are",
+            )
         return self.drives.get(model) or self._drive(Rollout(model=model))
 
     def _drive(self, document: Rollout) -> Drive:

@@ -11,7 +11,7 @@ from typing import Final
 import anyio.to_thread
 
 from edge_agent import logs
-from edge_agent.core.errors import EdgeAgentError, Rejected
+from edge_agent.core.errors import Damaged, EdgeAgentError, Rejected
 from edge_agent.core.rollout import Done, Rollout, Wanted
 from edge_agent.services.rollouts.bench import Hand
 from edge_agent.services.rollouts.ports import Live
@@ -42,10 +42,20 @@ class Settling(Hand):
         bench = self._bench
         await bench.side.roll_back(self._model)
         await self._first_off()
-        pointers = await anyio.to_thread.run_sync(bench.store.pointers, self._model)
-        if pointers.current == wanted.sha:  # a commit that was given up when it was half done
-            await self._leave(wanted.sha, pointers.previous)
+        current, previous = await anyio.to_thread.run_sync(self._pointed)
+        if current == wanted.sha:  # a commit that was given up when it was half done
+            await self._leave(wanted.sha, previous)
         self._say(Done(turn=turn))
+
+    def _pointed(self) -> tuple[str, str]:
+        """(current, previous); rotten ones name nothing. Blocks. Raises: Overloaded, Damaged."""
+        try:
+            pointers = self._bench.store.pointers(self._model)
+        except Damaged as rotten:
+            if not rotten.healable:
+                raise
+            return "", ""
+        return pointers.current, pointers.previous
 
     async def _revert(self, turn: int, wanted: Wanted, document: Rollout) -> None:
         """What is committed and live is left for another one, which was committed before."""

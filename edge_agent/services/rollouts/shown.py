@@ -58,6 +58,9 @@ def desired(rollouts: Rollouts) -> dict[str, Any]:
         name: became(name, wanted.sha256, rollouts)
         for name, wanted in (memory.desired.models if memory.desired else {}).items()
     }
+    for name, halts in (memory.desired.halted if memory.desired else {}).items():
+        if name not in notes and rollouts.absent(name):  # what ran was halted, and nothing is left
+            notes[name] = Note(Became.HALTED, halted(halts[-1]))
     return {
         "serial": memory.serial,
         "target": memory.target,
@@ -91,7 +94,8 @@ def became(name: str, sha: str, rollouts: Rollouts) -> Note:
     document = drive.document
     is_mine = document.wanted is not None and document.wanted.sha == sha
     if not document.is_settled:
-        return Note(Became.PENDING, "" if is_mine else _under_way(document))
+        word = OF_CAUSE.get(document.cause, Became.PENDING) if is_mine else Became.PENDING
+        return Note(word, document.waits_for if is_mine else _under_way(document))
     refused = document.refused_as(sha, rollouts.agent)
     if note is None and refused is not None:
         return _refused(refused, is_mine=is_mine)
@@ -118,7 +122,10 @@ def _ended(document: Rollout) -> Note:
 def problems(rollouts: Rollouts) -> list[tuple[str, str, str]]:
     """(severity, what, fix): what could not be settled, written down or remembered."""
     found: list[tuple[str, str, str]] = []
-    room = "make room on the disk of state_dir; it is tried again by itself"
+    room = "make room on the disk of state_dir"
+    for name, (why, version) in rollouts.wishes.rotten.items():
+        fix = f"edge-agent models install {name}@{version} names it anew"
+        found.append(("critical", f"model {name}: {why}", fix))
     for name, drive in rollouts.drives.items():
         document = drive.document
         version = document.wanted.version if document.wanted else ""
@@ -126,7 +133,8 @@ def problems(rollouts: Rollouts) -> list[tuple[str, str, str]]:
             what = f"model {name} {version}: {document.unsettled}"
             found.append(("critical", what, "mend that; it is tried again until it is done"))
         elif drive.trouble:
-            found.append(("warning", f"rollout of {name}: {drive.trouble}", room))
+            fix = f"{drive.fix or room}; it is tried again by itself"
+            found.append(("warning", f"rollout of {name}: {drive.trouble}", fix))
     wishes = rollouts.wishes
     found += _held_on(wishes.memory)
     for name, why in wishes.memory.doubts.items():

@@ -74,8 +74,12 @@ class Wishes:
         self.memory = Memory()
         self.is_recalled = False
         self.unwritten = ""  # why the disk does not have what holds
+        self._doubted: dict[str, str] = {}  # before anything was recalled
         self._blocked: frozenset[tuple[str, str]] = frozenset()
         self.notes: Mapping[str, Note] = {}
+        self.rotten: dict[
+            str, tuple[str, str]
+        ] = {}  # no store says what is current: why, what runs
         self.trouble = ""  # why the repository could not be asked
 
     def hint(self) -> None:
@@ -106,6 +110,9 @@ class Wishes:
             await self.doubt(EVERY, found.lost)
         elif self.memory == Memory():  # from now on there is one: a missing one was lost
             await self._written()
+        for name, why in self._doubted.items():
+            await self.doubt(name, why)
+        self._doubted.clear()
 
     async def doubt(self, name: str, why: str) -> None:
         """Nothing new starts of that model until a person says so."""
@@ -118,11 +125,15 @@ class Wishes:
             return msgspec.structs.replace(memory, doubts=doubts, released=released)
 
         log.warning("what was remembered is lost", model=name, error=why)
-        await self._change(change)
+        if self.is_recalled:
+            await self._change(change)
+        else:  # by who does not know yet what is held; it is kept once that can be read
+            self._doubted[name] = why
 
     async def _change(self, change: Change) -> bool:
         """The one way in which the memory changes. True when the disk has it."""
         async with self._changing:
+            self._must_be_recalled()
             memory = change(self.memory)
             if memory == self.memory and not self.unwritten:
                 return True
@@ -131,6 +142,14 @@ class Wishes:
             if is_other:
                 self._heard.changed()
             return await self._written()
+
+    def _must_be_recalled(self) -> None:
+        """What nobody could read is never written over. Raises: Damaged."""
+        if not self.is_recalled:
+            raise Damaged(
+                f"what is remembered of pins and wishes can not be read: {self.unwritten}",
+                hint="check the disk of state_dir (dmesg), and whose its files are",
+            )
 
     async def _written(self) -> bool:
         try:
@@ -196,6 +215,8 @@ class Wishes:
         again: a person asked: also what was refused before. Raises: EdgeAgentError.
         """
         async with self._turn:
+            await self.recall()
+            self._must_be_recalled()
             errand = Errand(
                 verb="wanted", place=self._place(source), node=self._node,
                 cohort=self._bench.config.cohort,
@@ -322,12 +343,15 @@ class Wishes:
 
     async def _standing(self, name: str) -> Standing:
         standing = self.standing_of(name)
+        self.rotten.pop(name, None)
         try:
             live = await anyio.to_thread.run_sync(self._bench.house.resolve, name)
         except Rejected:
             return standing  # not there yet: it may well be what is wanted
-        except Damaged as disk:
-            if disk.healable:
+        except EdgeAgentError as disk:
+            if isinstance(disk, Damaged) and disk.healable:
+                now = self._bench.side.live(name)
+                self.rotten[name] = disk.what, now.version if now is not None else "VERSION"
                 return standing
             return standing._replace(trouble=disk.what)  # nobody could read it just now
         return standing._replace(current=live.sha, version=live.version)
@@ -368,11 +392,6 @@ class Wishes:
         It holds at once. True when the disk has it. Raises: Damaged before anything is known.
         """
         await self.recall()
-        if not self.is_recalled:
-            raise Damaged(
-                f"pin {name}: what is remembered can not be read: {self.unwritten}",
-                hint="check the disk of state_dir (dmesg)",
-            )
 
         def change(memory: Memory) -> Memory:
             pins = {other: one for other, one in memory.pins.items() if other != name}
@@ -385,17 +404,24 @@ class Wishes:
             return msgspec.structs.replace(memory, pins=pins, doubts=doubts, released=released)
 
         is_written = await self._change(change)
-        self.hint()
-        await self.follow_models()
+        await self._follow_a_person()
         return is_written
 
+    async def _follow_a_person(self) -> None:
+        """Their word holds already; a store that can't be read just now is followed later."""
+        self.hint()
+        try:
+            await self.follow_models()
+        except EdgeAgentError as disk:
+            log.warning("not followed just now", error=disk.what)
+
     async def release(self) -> bool:
-        """Of every doubt."""
+        """Of every doubt. Raises: Damaged before anything is known."""
+        await self.recall()
         is_written = await self._change(
             lambda memory: msgspec.structs.replace(memory, doubts={}, released=())
         )
-        self.hint()
-        await self.follow_models()
+        await self._follow_a_person()
         return is_written
 
 
