@@ -189,7 +189,7 @@ class ModelCrew:
 
     async def run(self, errand: Errand, told: OnProgress) -> dict[str, object]:
         verbs: dict[str, Callable[[Errand, OnProgress], Awaitable[dict[str, object]]]] = {
-            "wanted": self._wanted, "fetch": self._fetch, "admit": self._admit,
+            "wanted": self._wanted, "fetch": self._fetch,
             "prove": self._prove, "collect": self._collect,
         }  # fmt: skip
         self.busy.append(errand)
@@ -217,12 +217,13 @@ class ModelCrew:
         told("bytes", {"done": 1, "of": 2})
         await self._takes(FETCH_S, link=True)
         size = shop().tars[errand.sha].stat().st_size
+        told("fetched", {})
+        await self._admit(errand)
         return {"via": "full", "fetched_bytes": size, "length_bytes": size}
 
-    async def _admit(self, errand: Errand, _told: OnProgress) -> dict[str, object]:
+    async def _admit(self, errand: Errand) -> None:
         await self._takes(ADMIT_S)
         self._store.admit(shop().tars[errand.sha], errand.sha)
-        return {}
 
     async def _prove(self, errand: Errand, told: OnProgress) -> dict[str, object]:
         await self._takes(PROVE_S / 2)

@@ -23,7 +23,7 @@ UNANSWERED_S: Final = 34.0  # and one that was told to swap (`engine.SWAP_TIMEOU
 AGREES_S: Final = 1.5
 RETRY_S: Final = 17.0  # a roll-back that has not been written down yet, on the next side
 BEGIN_A_TRIAL: Final = frozenset({"swap", "configure"})
-STARTS_ANEW: Final = frozenset({"fetch", "admit", "prove"})
+STARTS_ANEW: Final = frozenset({"fetch", "prove"})
 
 
 class Laws:
