@@ -215,13 +215,17 @@ class Device(RuleBasedStateMachine):
         leaving = self.ends.leaving()
 
         async def watched() -> None:
-            """From the moment in which it was said; that it was refused is known at once."""
+            """From the moment in which it was heard; that it was refused is known at once."""
+            await life.rollouts.until_read()
             await asyncio.sleep(0.1)
             self.laws.leaves(leaving)
 
         watch = self.loop.create_task(watched())
         try:
             answer = await life.desk.roll_back(NAME)
+        except EdgeAgentError:
+            self.laws.leaving -= leaving
+            raise
         finally:
             watch.cancel()
         self.laws.leaving -= leaving
