@@ -230,6 +230,8 @@ class Device(RuleBasedStateMachine):
             watch.cancel()
         self.laws.leaving -= leaving
         self.laws.leaves({answer["sha"]})
+        if self.laws.pin == answer["leaving"] and answer["live"] not in (None, answer["leaving"]):
+            self.laws.pin = answer["live"]  # it moves with the person who goes back
         return answer
 
     # ── the configuration ─────────────────────────────────────────────────────────────────────
