@@ -266,6 +266,7 @@ class Device(RuleBasedStateMachine):
         for task in self.asked:
             task.cancel()
         self.laws.knows_pin = False
+        self.laws.said.append(life.rollouts.wishes.memory)  # a word that was being kept just then
         self.laws.begins()
         self.world.begin()
         self.wait(pause)

@@ -85,12 +85,12 @@ def test_streams_go_on_with_what_is_halted_once_a_person_holds_on_to_it() -> Non
         assert one.runs() == {"1.0.0"}
 
 
-def test_a_full_disk_holds_up_no_roll_back_of_the_only_version_there_is() -> None:
+def test_a_roll_back_of_the_only_version_there_is_is_refused_and_it_stays() -> None:
     with device(is_fresh=True) as one:
         one.want(version="1.1.0", pause=8.0)
         one.the_disk_refuses(places={"pointers"}, number=28, only={"create"}, after=0, pause=0.0)
         one.roll_back(pause=8.0)
-        assert not one.runs()
+        assert one.runs() == {"1.1.0"}
 
 
 def test_a_full_disk_holds_up_no_halt_of_the_only_version_there_is() -> None:
