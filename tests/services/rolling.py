@@ -312,3 +312,8 @@ async def until(check: Callable[[], Any], timeout_s: float = 20.0) -> None:
 
 def bad(**fields: Any) -> dict[str, ShadowCounts]:
     return {"us-1": msgspec.structs.replace(GOOD, **fields)}
+
+
+async def on_trial(world: World, sha: str) -> None:
+    """The candidate is live, and nothing is said of it yet."""
+    await until(lambda: world.side.trial == sha and "figures" in world.side.asked)

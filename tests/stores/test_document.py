@@ -53,9 +53,18 @@ def test_two_damaged_copies_are_damage_and_not_nothing(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
-    (tmp_path / "memory.json").mkdir()
+    (tmp_path / "place").write_text("a file where the folder should be")
     with pytest.raises(Damaged, match=r"write memory.json"):
-        Document(tmp_path, "memory").write(b"{}")
+        Document(tmp_path / "place", "memory").write(b"{}")
+
+
+def test_a_folder_in_place_of_a_copy_is_put_aside_and_stays(tmp_path: Path) -> None:
+    for name in ("memory.json", "memory.copy.json"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "something").write_text("of somebody")
+    Document(tmp_path, "memory").write(b'{"a":1}')
+    assert Document(tmp_path, "memory").read() == b'{"a":1}'
+    assert len(list(tmp_path.glob("memory*.damaged.*/something"))) == 2
 
 
 def metadata(role: str, version: int) -> bytes:
