@@ -194,9 +194,10 @@ class Orders:
             why = self.blocked(options.name, sha)
             if why:
                 raise Rejected(f"run model {options.name}: {why}", hint="edge-agent models history")
-        except Rejected:
+        except (Rejected, Damaged) as why:  # rotten pointers name nothing: a rollout is the cure
             first = self.firsts.get(options.name)
-            if first is None or options.version:
+            is_cure = isinstance(why, Rejected) or why.healable
+            if first is None or options.version or not is_cure:
                 raise
             return first.folder, first.sha, True
         return folder, sha, False

@@ -19,6 +19,7 @@ from edge_agent.core.errors import EdgeAgentError, Overloaded, Rejected
 from edge_agent.core.rollout import Offered, RollBackWanted, Rollout, Wanted
 from edge_agent.errands import Errand
 from edge_agent.services.rollouts.bench import Bench
+from edge_agent.services.rollouts.drive import Drive
 from edge_agent.services.rollouts.ports import Live, Package
 from edge_agent.services.rollouts.rollouts import USB_TIMESTAMP, Rollouts
 from edge_agent.services.rollouts.settling import FOLDERS
@@ -27,6 +28,7 @@ ADOPT_S: Final = 1800.0
 WRITTEN_S: Final = 2.0  # that an answer waits for the disk
 LIVE_S: Final = 2.0  # and for the version that is ordered to be live
 POLL_S: Final = 0.02
+FALLS: Final = 3  # of the service, during one word
 
 Answer = dict[str, Any]
 
@@ -218,12 +220,11 @@ class Desk:
         """
         await self._rollouts.until_read()
         self._must_be_known("roll back", model)
-        drive = self._rollouts.drive_of(model)
-        ways = await anyio.to_thread.run_sync(self._ways_back, model)
-        if not ways.is_known and drive.newest.is_settled:
-            self._rollouts.pointed(model)  # raises what is wrong with them
-        event = self._leaving(drive.newest, ways)  # from here to `obey` nothing else is heard
-        is_written = await drive.obey(event, WRITTEN_S)
+        for _ in range(FALLS):
+            event, drive = await self._event(model)
+            is_written = await drive.obey(event, WRITTEN_S)
+            if is_written or self._rollouts.drives.get(model) is drive:
+                break  # else the service fell before it was heard, and it is said again
         await self._until(lambda: self._runs_other_than(model, event.live), LIVE_S)
         now = await self._live(model)
         await self._move_pin(model, event.live_version, now)
@@ -231,6 +232,15 @@ class Desk:
             "model": model, "leaving": event.live_version, "sha": event.live,
             "live": now.version if now else None, "written": is_written,
         }  # fmt: skip
+
+    async def _event(self, model: str) -> tuple[RollBackWanted, Drive]:
+        """For what is so now: until it is said, nothing else is heard. Raises: Rejected."""
+        await self._rollouts.until_read()
+        ways = await anyio.to_thread.run_sync(self._ways_back, model)
+        drive = self._rollouts.drive_of(model)  # of the service that is up now
+        if not ways.is_known and drive.newest.is_settled:
+            self._rollouts.pointed(model)  # raises what is wrong with them
+        return self._leaving(drive.newest, ways), drive
 
     def _ways_back(self, model: str) -> Ways:
         """What may come back; blocks. What can't be read is not known."""

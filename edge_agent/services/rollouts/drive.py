@@ -44,6 +44,7 @@ from edge_agent.services.rollouts.keep import Keep
 
 TICK_S: Final = 1.0
 WRITE_EVERY_S: Final = 60.0  # so much of its time a rollout may forget in a power cut
+HEARD_S: Final = 0.01
 AGAIN_S: Final = 0.5  # between two tries to write
 MAX_WAITING: Final = 64
 
@@ -77,6 +78,7 @@ class Drive:
         boot: str,
     ) -> None:
         self.document = document
+        self.is_over = False  # the service fell, or stopped: nobody hears here any more
         self.trouble = self.fix = ""  # why nothing can be written down, and what to do
         self._keep = keep
         self._limits = limits
@@ -128,7 +130,8 @@ class Drive:
         self._events.appendleft((event, written))
         self._woken.set()
         with anyio.move_on_after(timeout_s):
-            await written.wait()
+            while not (written.is_set() or self.is_over):  # noqa: ASYNC110 - of two, the first
+                await anyio.sleep(HEARD_S)
         return written.is_set()
 
     async def run(self) -> None:
@@ -144,6 +147,7 @@ class Drive:
                     await self._last_word()
                 raise
             finally:
+                self.is_over = True
                 self._group.cancel_scope.cancel()
 
     async def _next(self) -> tuple[Event, anyio.Event | None]:

@@ -311,12 +311,21 @@ class Wishes:
             (name, self._runs_beside(name, one)) in blocked for name, one in standings.items()
         )
         is_same = before == blocked or (before < blocked and not is_held)
-        if is_same and not is_astray:
+        is_dark = any(self._is_dark(name, one) for name, one in standings.items())
+        if is_same and not is_astray and not is_dark:
             return  # what a swap can take away goes by a swap
         try:
             await self._bench.house.reorder()
         except EdgeAgentError as gone:
             log.warning("the next side starts without it", error=gone.what)
+
+    def _is_dark(self, name: str, standing: Standing) -> bool:
+        """Nothing of it runs, and something may: what blocked it has ended."""
+        bench = self._bench
+        may_run = standing.current and not standing.held and bench.side.is_up
+        if not may_run or bench.side.live(name) is not None:
+            return False
+        return not bench.house.blocked(name, standing.current)
 
     def _runs_beside(self, name: str, standing: Standing) -> str:
         """Id of what is live and neither on trial nor what the store says; "": nothing is."""
