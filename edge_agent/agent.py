@@ -12,7 +12,7 @@ import msgspec
 
 from edge_agent import logs
 from edge_agent.config.diff import diff
-from edge_agent.config.structs import Config
+from edge_agent.config.structs import Config, DicomSource
 from edge_agent.core import edgecore
 from edge_agent.core.errors import Damaged
 from edge_agent.core.frames import AnyRecord, Event, Signal
@@ -21,7 +21,7 @@ from edge_agent.core.ring import Word
 from edge_agent.ground import Blocked, First, Orders
 from edge_agent.metrics import Metrics
 from edge_agent.services.engine import Engine
-from edge_agent.services.pipeline import Pipeline
+from edge_agent.services.pipeline import Pipeline, StreamTerms
 from edge_agent.services.rollouts import Rollouts
 from edge_agent.views import Rooms, Views
 
@@ -76,8 +76,7 @@ class Agent:
             for name, why in self._orders.fell_back.items():
                 self.rooms.notes.tell(name, "model-damaged", why.what, why.hint)
             self.views.config = config
-            ages = {name: round(s.max_age_ms * 1000) for name, s in config.streams.items()}
-            self.rooms.pipeline.configure(ages)
+            self.rooms.pipeline.configure(terms_of(config))
             self.views.manifests = self._orders.manifests
             self.downward.rollouts.look_again()
             await self.rooms.engine.configure(orders)
@@ -162,6 +161,24 @@ class Agent:
         return failed or (bool(tap.word(Word.ENDED)) and tap.totals().in_flight == 0)
 
 
+def terms_of(config: Config) -> dict[str, StreamTerms]:
+    """What is expected of each stream. Where a recording sets its own pace, no rate is."""
+    start_us = round(config.engine.start_timeout_s * 1e6)
+    found = {}
+    for name, stream in config.streams.items():
+        source = stream.source
+        is_paced = stream.queue == "latest" and source.pace == "real"
+        asks = is_paced and not isinstance(source, DicomSource)
+        expect_s = source.expect_every_s if isinstance(source, DicomSource) else None
+        found[name] = StreamTerms(
+            max_age_us=round(stream.max_age_ms * 1000),
+            fps=source.fps if asks else None,
+            expect_us=round((expect_s or 0) * 1e6),
+            start_limit_us=start_us,
+        )
+    return found
+
+
 def keep_what_needs_a_restart(running: Config, wanted: Config) -> Config:
     """The wanted configuration, with the sections that only a start can change left as they are."""
     return msgspec.structs.replace(running, streams=wanted.streams, log=wanted.log)
@@ -207,10 +224,13 @@ class Hearing:
     def heard(self, words: Mapping[str, Any]) -> None:
         event = words.get("event")
         if event == "problem":
-            self._notes.tell(words["stream"], words["code"], words["what"], words["fix"])
-            log.warning(words["what"], stream=words["stream"], code=words["code"], fix=words["fix"])
+            stream, code, what, fix = (words[k] for k in ("stream", "code", "what", "fix"))
+            if self._notes.tell(stream, code, what, fix):
+                log.warning(what, stream=stream, code=code, fix=fix)
         elif event == "facts" and self._views is not None:
-            self._views.facts[words["stream"]] = dict(words["facts"])
+            facts = self._views.facts[words["stream"]] = dict(words["facts"])
+            if self._pipeline is not None:
+                self._pipeline.watched(words["stream"], is_folder=bool(facts.get("watched")))
         elif event == "calibration" and self._views is not None:
             self._views.calibrations[words["stream"]] = dict(words["calibration"])
         elif event == "model_stats" and self._pipeline is not None:

@@ -29,6 +29,7 @@ from edge_agent.services.audit import Auditor, stamper
 from edge_agent.services.console import Console
 from edge_agent.services.engine import Engine, Launch, launch_child
 from edge_agent.services.pipeline import Pipeline, Scribe
+from edge_agent.services.status_watch import StatusWatch
 from edge_agent.services.uplink import Uplink
 from edge_agent.services.vitals import Vitals
 from edge_agent.stores.audit import AuditLog
@@ -58,7 +59,7 @@ async def running(
     Raises: AlreadyRunning, ConfigError, GaveUp.
     """
     make_ready()
-    clock, host = clock or SystemClock(), host or SystemHost()
+    clock, host = clock or SystemClock(), host or SystemHost(disk=config.state_dir)
     threads = config.engine.isolation == "thread"
     launch = in_process if in_process is not None and threads else launch_child
     with Ground(config) as ground:
@@ -86,6 +87,7 @@ async def inhabited(house: House, config: Config, host: Host) -> AsyncIterator[N
         await ground_floor.start("audit", house.auditor.run, vital=False)
         await ground_floor.start("vitals", house.vitals.run)
         await ground_floor.start("console", house.console.run)
+        await ground_floor.start("status", house.status.run, vital=False)
         if house.store.disk is not None:
             await ground_floor.start("spool", house.store.disk.run)
         async with rooms("road", config=policy, on_state=note) as road:
@@ -121,6 +123,7 @@ class House(NamedTuple):
     console: Console
     vitals: Vitals
     auditor: Auditor
+    status: StatusWatch
     store: Store
     uplink: Uplink | None
     downward: Downward
@@ -150,6 +153,7 @@ def build(
     scribe = Scribe(node=config.node, boot=host.boot_id(), clock=clock, spool=store.spool)
     pipeline = Pipeline(
         clock=clock, scribe=scribe, books=engine.taps, engine=engine, is_stuck=notes.is_stuck,
+        is_back=notes.is_back,
         observe=metrics.delivered, max_followers=config.console.max_followers,
     )  # fmt: skip
     scribe.listen(events.hear)
@@ -166,7 +170,9 @@ def build(
     auditor = views.auditor = auditor_of(ground.state_dir, clock, host.boot_id())
     downward = agent.downward = lead_down(agent, models, config, engine)
     uplink = connect(agent, store, config, secret=ground.exam_key)
-    return House(agent, console, vitals, auditor, store, uplink, downward)
+    status = StatusWatch(clock=clock, states=views.states, found=views.found, book=views.book)
+    views.host_problems = status.problems
+    return House(agent, console, vitals, auditor, status, store, uplink, downward)
 
 
 def lead_down(agent: Agent, models: Models, config: Config, engine: Engine) -> Downward:

@@ -15,6 +15,7 @@ import anyio.to_thread
 from edge_agent import logs
 from edge_agent.config.structs import Config
 from edge_agent.core.errors import Damaged, EdgeAgentError, Overloaded, Rejected
+from edge_agent.core.problems import Problem
 from edge_agent.core.reserve import DAY_S, GIB, Reserve, enough_gib
 from edge_agent.ports import Clock, Spool, SpoolStats
 from edge_agent.stores.spool import DiskSpool, Notice, SpoolLimits, open_spool
@@ -80,35 +81,34 @@ class Store:
             count = f"{records} records: " if records else ""
             self._tell(f"spool-{notice.name}", f"{count}{notice.what}")
 
-    def problems(self) -> list[tuple[str, str, str]]:
-        """(severity, what, fix)."""
+    def problems(self) -> list[Problem]:
+        """What a person should do something about."""
         if self._why is not None:
             what = f"nothing is kept on disk, a restart loses what waits: {self._why.what}"
             fix = f"{self._why.hint or 'check the disk (dmesg)'}; then restart edge-agent"
-            return [("critical", what, fix)]
+            return [Problem("spool-volatile", "critical", what, fix)]
         assert self.disk is not None
         found = []
         trouble = self.disk.health().trouble
         if trouble:
-            found.append(
-                ("critical", f"the spool can't write: {trouble}", "check the disk: df, dmesg")
-            )
+            what = f"the spool can't write: {trouble}"
+            found.append(Problem("spool-unwritable", "critical", what, "check the disk: df, dmesg"))
         stats, now_us = self.spool.stats(), self._clock.boot_us()
         share = stats.bytes / max(1, stats.limit_bytes)
         if share >= FULL_SHARE:
             what = f"the spool is {share:.0%} full; then the oldest of the lowest class go first"
-            found.append(
-                ("warning", what, "edge-agent uplink test; or edge-agent spool export FILE")
-            )
+            fix = "edge-agent uplink test; or edge-agent spool export FILE"
+            found.append(Problem("spool-full", "warning", what, fix))
         found += self._short(stats, now_us)
-        for loss in self._losses.values():
+        for name, loss in self._losses.items():
             if now_us - loss.seen_us < TOLD_US:
                 count = f"{loss.records} records: " if loss.records else ""
                 fix = loss.newest.fix or "edge-agent spool status"
-                found.append(("warning", f"spool: {count}{loss.newest.what}", fix))
+                what = f"spool: {count}{loss.newest.what}"
+                found.append(Problem("spool-loss", "warning", what, fix, subject=name))
         return found
 
-    def _short(self, stats: SpoolStats, now_us: int) -> list[tuple[str, str, str]]:
+    def _short(self, stats: SpoolStats, now_us: int) -> list[Problem]:
         """A spool that would not last for a day without a network is told of before that day."""
         reserve = self._reserve
         reserve.look(now_us, records=stats.records, body_bytes=stats.bytes, appended=stats.appended)
@@ -117,7 +117,7 @@ class Store:
             return []
         what = f"without a network the spool is full after {lasts_s / 3600:.1f} h at this rate"
         fix = f"spool.limit_bytes = {enough_gib(daily) * GIB}, if the disk has so much"
-        return [("warning", what, fix)]
+        return [Problem("spool-short", "warning", what, fix)]
 
     async def aclose(self) -> None:
         if self.disk is not None:

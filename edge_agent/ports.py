@@ -42,6 +42,7 @@ class SourceFacts(msgspec.Struct, frozen=True, kw_only=True):
     expected_fps: float | None
     size: tuple[int, int] | None = None
     live: bool = True  # False: recorded, may wait instead of dropping
+    watched: bool = False  # a folder in which files turn up: nothing to show is no fault
     details: Mapping[str, str] = {}  # words for `streams probe`
 
 

@@ -27,7 +27,16 @@ import msgspec
 from edge_agent import logs
 from edge_agent.config.structs import SuperviseConfig
 from edge_agent.core.errors import EdgeAgentError
-from edge_agent.core.restart import LONGEST_DELAY_S, Backoff, Budget, Hush, is_weather, leaves
+from edge_agent.core.problems import Problem
+from edge_agent.core.restart import (
+    LONGEST_DELAY_S,
+    Backoff,
+    Budget,
+    Hush,
+    is_denied,
+    is_weather,
+    leaves,
+)
 from edge_agent.ports import Clock
 
 MAX_ERROR_CHARS = 500
@@ -63,6 +72,7 @@ class RoomHealth(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
     hint: str = ""
     weather: bool = False  # the last error was a link that is down
+    denied: bool = False  # that link is there and refuses: a person has to mend it
 
 
 class Note(Protocol):
@@ -87,10 +97,11 @@ class Health:
         """A `Note`. LinkDown is weather, so it does not count as a crash."""
         old = self._rooms.get(name)
         crashes = old.crashes if old else 0
-        last, hint, weather = (old.error, old.hint, old.weather) if old else ("", "", False)
+        last, hint = (old.error, old.hint) if old else ("", "")
+        weather, denied = (old.weather, old.denied) if old else (False, False)
         if error is not None:
             last, hint = _words(error)
-            weather = is_weather(error)
+            weather, denied = is_weather(error), is_denied(error)
             crashes += not weather
         self._rooms[name] = RoomHealth(
             name=name,
@@ -101,6 +112,7 @@ class Health:
             error=last,
             hint=hint,
             weather=weather,
+            denied=denied,
         )
         self._changed.set()
         self._changed = anyio.Event()
@@ -118,24 +130,28 @@ class Health:
         while not condition():
             await self._changed.wait()
 
-    def problems(self) -> list[dict[str, str]]:
-        """In the shape of the status: severity, what, fix.
+    def problems(self) -> list[Problem]:
+        """A road that is down is none, if the house can do without: the edge is made for that.
 
-        A road that is down is none, if the house can do without: the edge is made for that.
+        One that is there and refuses us is.
         """
         found = []
         for room in self._rooms.values():
             if room.state not in {RoomState.BACKOFF, RoomState.GIVEN_UP}:
                 continue
-            if room.weather and not room.vital and room.state is RoomState.BACKOFF:
+            is_weather = room.weather and not room.denied
+            if is_weather and not room.vital and room.state is RoomState.BACKOFF:
                 continue
             verb = "is given up" if room.state is RoomState.GIVEN_UP else "failed, will restart"
+            verb = "is refused" if room.denied else verb
             found.append(
-                {
-                    "severity": "critical" if room.vital else "warning",
-                    "what": f"{room.name} {verb}: {room.error}",
-                    "fix": room.hint or f"look at the log of {room.name}",
-                }
+                Problem(
+                    "link-denied" if room.denied else "service-failed",
+                    "critical" if room.vital else "warning",
+                    f"{room.name} {verb}: {room.error}",
+                    room.hint or f"look at the log of {room.name}",
+                    subject=room.name,
+                )
             )
         return found
 

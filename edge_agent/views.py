@@ -17,23 +17,24 @@ from edge_agent.config.structs import Config
 from edge_agent.core.account import Totals
 from edge_agent.core.errors import Rejected
 from edge_agent.core.frames import DROPS, Alarm, Event, Record, Result, Signal
-from edge_agent.core.freshness import BLANKING
+from edge_agent.core.freshness import BLANKING, IDLE, STALE
 from edge_agent.core.lineup import Asked, Coming, Now, lineup
 from edge_agent.core.manifest import Manifest
 from edge_agent.core.notes import Notes
+from edge_agent.core.problems import Problem, ProblemBook, distinct, is_fault
 from edge_agent.core.ring import Word
 from edge_agent.ports import Clock, DurableSpool, Host, HostSample, Spool
 from edge_agent.services.audit import Auditor
 from edge_agent.services.console.views import Picture, Shot
 from edge_agent.services.engine import Engine, Tap
-from edge_agent.services.pipeline import Channel, Pipeline
+from edge_agent.services.pipeline import Channel, Pipeline, StreamTerms
 from edge_agent.services.rollouts import Handled, Rollouts
+from edge_agent.standing import of_notes, of_streams, of_uplink
 from edge_agent.supervise import Health
 
 MAX_EVENTS = 200
+WORDS = {IDLE: "nothing new in the watched folder"}
 WATCHED_US = 2_000_000  # a look at a frame makes the inference side copy each one for so long
-SLOW_SHARE = 0.5  # of results after their deadline
-SLOW_MIN_FRAMES = 60
 
 
 class Events:
@@ -76,7 +77,9 @@ class Parts:
         self.console: Callable[[], tuple[int | None, list[dict[str, str]]]] = lambda: (None, [])
         self.durable: DurableSpool | None = None  # None: the spool forgets
         self.road: Callable[[], dict[str, Any]] | None = None  # None: there is no uplink
-        self.troubles: Callable[[], list[tuple[str, str, str]]] = list  # of the store
+        self.troubles: Callable[[], list[Problem]] = list  # of the store
+        self.host_problems: Callable[[], list[Problem]] = list  # of clock and machine
+        self.book = ProblemBook()
         self.auditor: Auditor | None = None
         self.down: Rollouts | None = None
         self.degraded = False  # the last good configuration runs, not the files'
@@ -118,9 +121,9 @@ class Parts:
         """Why nothing is shown, in the words of whoever knows best; "" while all is well."""
         if state == Signal.FAILED.value and (absent := self._absent(name)):
             return absent
-        if state not in {"ok", "starting"}:
-            return self.rooms.notes.of(name) or BLANKING.get(Signal(state), "")
-        return (channel.reason if channel else None) or ""
+        if state in {"ok", "starting", STALE, IDLE}:
+            return WORDS.get(state) or (channel.reason if channel else None) or ""
+        return self.rooms.notes.of(name) or BLANKING.get(Signal(state), "")
 
     def _absent(self, name: str) -> str:
         """Why no version of one of its models runs; "" when that is not the matter."""
@@ -131,11 +134,14 @@ class Parts:
     def _state(self, name: str, tap: Tap | None) -> str:
         if self.rooms.notes.is_stuck(name):
             return Signal.FAILED.value
-        return tap.signal().value if tap else Signal.STARTING.value
+        channel = self.rooms.pipeline.channels.get(name)
+        if channel is None or tap is None:
+            return Signal.STARTING.value
+        return self.rooms.pipeline.state(name)
 
     def _speed(self, channel: Channel | None) -> dict[str, Any]:
         if channel is None:
-            channel = Channel(0)
+            channel = Channel(StreamTerms(0))
         age_us = channel.freshness.age_us(self.rooms.clock.boot_us())
         return {
             "fps_in": round(channel.rate_in.per_s(), 2),
@@ -265,46 +271,40 @@ class Views(Kept):
 
     # ── the whole ─────────────────────────────────────────────────────────────────────────────
 
-    def problems(self) -> list[dict[str, str]]:
-        """What a person should do something about, worst first."""
-        rooms = self.rooms
-        found = [*rooms.health.problems(), *self.console()[1]]
-        found += [problem(*words) for words in self.troubles()]
-        found += [problem(*words) for words in (self.down.problems() if self.down else [])]
-        if self.auditor is not None and self.auditor.trouble is not None:
-            found.append(problem("critical", *self.auditor.trouble))
-        for stream, raised in rooms.pipeline.alarms.standing().items():
-            meaning = raised.meaning
-            found.append(problem(meaning.severity, f"{stream}: {meaning.what}", meaning.fix))
-        for (stream, code), note in rooms.notes.standing().items():
-            words, fix = note.what, note.fix
-            if code == "model-rejected" and stream in self.config.streams:
-                absent = self._absent(stream)
-                words, fix = (absent, "edge-agent models history") if absent else (words, fix)
-            found.append(problem(note.severity, f"{stream}: {words}" if stream else words, fix))
-        found += [problem("warning", *words) for words in self._slow()]
-        return sorted(found, key=lambda entry: entry["severity"] != "critical")
+    def found(self) -> list[Problem]:
+        """Every problem that stands, the worst first."""
+        down, auditor = self.down, self.auditor
+        found = [*self.rooms.health.problems(), *self.troubles(), *self.host_problems()]
+        found += [
+            Problem("console", "warning", one["what"], one["fix"]) for one in self.console()[1]
+        ]
+        found += down.problems() if down else []
+        if auditor is not None and auditor.trouble is not None:
+            found.append(Problem("audit-unwritable", "critical", *auditor.trouble))
+        found += of_streams(self.rooms, self.config.streams)
+        found += of_notes(self.rooms, self.config.streams, self._absent)
+        found += of_uplink(self.uplink(), self.rooms.health.rooms().get("uplink"))
+        return distinct(found)
 
-    def _slow(self) -> list[tuple[str, str]]:
-        found = []
-        for name, tap in self.rooms.engine.taps.items():
-            totals = tap.totals()
-            if totals.inferred >= SLOW_MIN_FRAMES and totals.missed > SLOW_SHARE * totals.inferred:
-                share = round(100 * totals.missed / totals.inferred)
-                found.append(
-                    (
-                        f"{name}: {share} % of the results come after their deadline",
-                        "a smaller model, fewer streams, or a longer deadline_ms",
-                    )
-                )
-        return found
+    def problems(self) -> list[dict[str, Any]]:
+        """What a person should know or do something about, worst first."""
+        now_us = self.rooms.clock.boot_us()
+        return [one.words((now_us - self.book.since_us(one, now_us)) / 1e6) for one in self.found()]
+
+    def states(self) -> dict[str, str]:
+        """Of each stream, and as "" of the agent."""
+        streams = {name: self._state(name, self._tap(name)) for name in self.config.streams}
+        return {"": self.state(), **streams}
+
+    def _tap(self, name: str) -> Tap | None:
+        return self.rooms.engine.taps.get(name)
 
     def state(self) -> str:
         if self.stopping:
             return "stopping"
         if not self.rooms.health.is_ready():
             return "starting"
-        return "degraded" if self.degraded or self.problems() else "ok"
+        return "degraded" if self.degraded or any(map(is_fault, self.found())) else "ok"
 
     def status(self) -> dict[str, Any]:
         return {
@@ -327,10 +327,6 @@ class Views(Kept):
             "audit": self.auditor.head.words() if self.auditor else None,
             "problems": self.problems(),
         }  # fmt: skip
-
-
-def problem(severity: str, what: str, fix: str) -> dict[str, str]:
-    return {"severity": severity, "what": what, "fix": fix}
 
 
 def quantiles_ms(values: tuple[float | None, ...]) -> dict[str, float | None]:

@@ -40,8 +40,9 @@ async def test_a_spool_that_does_not_last_for_a_day_is_told_of(tmp_path: Path) -
             await anyio.sleep(0.001)
         assert store.problems() == []
         clock.ahead_us = 2 * MINUTE_US
-        ((severity, what, fix),) = store.problems()
-        assert severity == "warning"
+        (problem,) = store.problems()
+        what, fix = problem.what, problem.fix
+        assert (problem.code, problem.severity) == ("spool-short", "warning")
         assert "without a network the spool is full after" in what
         assert fix.startswith("spool.limit_bytes = 1073741824")
         clock.ahead_us = 200 * MINUTE_US  # it came to no more than that

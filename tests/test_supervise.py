@@ -123,8 +123,8 @@ async def test_a_room_that_is_not_vital_is_given_up_and_the_rest_works_on(health
         assert health.rooms()["engine"].state is RoomState.RUNNING
         assert health.is_ready()
         (problem,) = health.problems()
-        assert problem["severity"] == "warning"
-        assert problem["what"] == "peers is given up: ValueError: a bug"
+        assert problem.severity == "warning"
+        assert problem.what == "peers is given up: ValueError: a bug"
 
 
 async def test_start_does_not_wait_for_a_network(health: Health) -> None:
@@ -252,4 +252,4 @@ async def test_a_room_that_returns_has_finished(health: Health) -> None:
 
 async def test_passwords_do_not_reach_the_problems(health: Health) -> None:
     health.note("video", RoomState.BACKOFF, LinkDown("open rtsp://a:b@c"), vital=True)
-    assert health.problems()[0]["what"] == "video failed, will restart: open rtsp://a:***@c"
+    assert health.problems()[0].what == "video failed, will restart: open rtsp://a:***@c"

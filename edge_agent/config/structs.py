@@ -51,11 +51,16 @@ class SourceBase(Section, frozen=True, kw_only=True, tag_field="kind"):
 
 
 class DicomSource(SourceBase, frozen=True, kw_only=True, tag="dicom"):
-    """path: a file, or a directory watched for new ones. `sample:ultrasound` is pydicom's clip."""
+    """path: a file, or a directory watched for new ones. `sample:ultrasound` is pydicom's clip.
+
+    expect_every_s: of a watched directory, the longest time without a new picture; a longer one is
+    a problem. None: an empty one is idle, for as long as it likes.
+    """
 
     path: Text
     loop: bool = False
     pattern: Text = "*"
+    expect_every_s: Positive | None = None
     exam_key_file: Text | None = None  # key of the pseudonym; default: minted in state_dir
     max_file_bytes: Count = 2 << 30
 

@@ -63,6 +63,8 @@ WORDS: Final = {
     "`sample:ultrasound` is the clip that comes with pydicom.",
     "DicomSource.loop": "Start again at the end.",
     "DicomSource.pattern": "Which files of the folder, as in `*.dcm`.",
+    "DicomSource.expect_every_s": "A watched directory without a new picture for longer is a "
+    "problem. Unset: it is idle, for as long as it likes.",
     "DicomSource.exam_key_file": "File with the secret key from which the pseudonym of an exam is "
     "made. Unset: made once and kept in `state_dir`.",
     "DicomSource.max_file_bytes": "Larger files are refused.",

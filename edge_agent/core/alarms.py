@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from edge_agent.core.frames import Signal
+from edge_agent.core.freshness import STALE
 
 Severity = Literal["warning", "critical"]
 
@@ -20,29 +21,42 @@ class Meaning(NamedTuple):
     fix: str
 
 
-OF_SIGNAL = {
-    Signal.NO_SIGNAL: Meaning(
+OF_STATE = {
+    Signal.NO_SIGNAL.value: Meaning(
         "no-signal", "critical", "no frame arrives", "check the video cable and the device's output"
     ),
-    Signal.FROZEN: Meaning(
+    Signal.FROZEN.value: Meaning(
         "frozen", "critical", "the picture stands still", "unfreeze the device or replug the video"
     ),
-    Signal.BLACK: Meaning(
+    Signal.BLACK.value: Meaning(
         "black", "warning", "the picture is black", "check the light source or the probe"
     ),
-    Signal.REOPENING: Meaning(
+    Signal.REOPENING.value: Meaning(
         "source-lost",
         "critical",
         "the source is lost",
         "check cable, power and network of the source",
     ),
-    Signal.FAILED: Meaning(
+    Signal.FAILED.value: Meaning(
         "stream-failed", "critical", "the stream can't run", "read its reason: edge-agent status"
+    ),
+    STALE: Meaning(
+        "results-stale",
+        "critical",
+        "no fresh result: what came last is older than max_age_ms",
+        "too much runs here: fewer streams, a smaller model, more lanes; or a longer max_age_ms",
     ),
 }
 ENGINE_DOWN = Meaning(
     "engine-down", "critical", "the inference side is down", "it restarts by itself; read the log"
 )
+ENGINE_STILL = Meaning(
+    "engine-still",
+    "critical",
+    "the inference side stands still: stopped, without a core, or in one very long run",
+    "see what else runs (top); it is started anew after engine.hang_s",
+)
+OF_ENGINE = (ENGINE_DOWN.code, ENGINE_STILL.code)  # one cause, whichever streams it takes along
 
 
 class Raised(NamedTuple):

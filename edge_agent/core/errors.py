@@ -36,6 +36,12 @@ class LinkDown(EdgeAgentError):
     """A link, device or peer is away; retry for ever, with jitter."""
 
 
+class LinkDenied(LinkDown):
+    """The other side is there and refuses us, or what we would show it can't be used: a password, a
+    certificate, a secret's file. Tried again like any link; until a person mends it, in vain.
+    """
+
+
 class SourceLost(LinkDown):
     """A frame source ended, closed or never opened; reopen with back-off."""
 

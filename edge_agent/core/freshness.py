@@ -1,12 +1,20 @@
 """When may a result be shown? Never when stale, frozen, lost, or when the engine is down.
 
+What a stream is called in the status follows from the same facts (`stream_state`).
+
 One of these stands in the lane (time-critical listeners) and one in the agent (page, CLI); both
 ask the same question with their own `now`.
 """
 
 from __future__ import annotations
 
+from typing import Final, NamedTuple
+
 from edge_agent.core.frames import Signal
+
+STALE: Final = "stale"  # frames come, or should, and no result is fresh
+IDLE: Final = "idle"  # a watched folder in which nothing new has turned up
+STALE_AFTER_US: Final = 1_000_000  # a slow source has a moment without a fresh result by nature
 
 BLANKING = {
     Signal.NO_SIGNAL: "no signal",
@@ -64,3 +72,38 @@ class Freshness:
         news = reason if reason != self._shown_reason else None
         self._shown_reason = reason
         return news
+
+
+class Observation(NamedTuple):
+    """What is known of a stream at one moment.
+
+    stale_us: a picture is there, and no fresh result for so long. starting_us: STARTING for so
+    long. quiet_us: since its newest frame, 0 while none came.
+    expect_us: a watched folder's longest silence, 0: any. watched: the source is such a folder.
+    """
+
+    signal: Signal
+    engine_up: bool = True
+    engine_failed: bool = False
+    has_result: bool = True
+    stale_us: int = 0
+    starting_us: int = 0
+    start_limit_us: int = 60_000_000
+    watched: bool = False
+    quiet_us: int = 0
+    expect_us: int = 0
+
+
+def stream_state(sight: Observation) -> str:
+    """A signal's name, `stale` or `idle`. Never `ok` without a fresh result for a second."""
+    signal = sight.signal
+    if not sight.engine_up and signal is not Signal.FAILED:
+        return STALE if sight.engine_failed else Signal.STARTING.value
+    if signal is Signal.STARTING and sight.starting_us >= sight.start_limit_us:
+        return Signal.NO_SIGNAL.value
+    if signal is Signal.NO_SIGNAL and sight.watched:
+        is_late = 0 < sight.expect_us <= sight.quiet_us
+        return Signal.NO_SIGNAL.value if is_late else IDLE
+    if signal is not Signal.OK or sight.stale_us < STALE_AFTER_US:
+        return signal.value if sight.has_result or signal is not Signal.OK else "starting"
+    return STALE

@@ -7,17 +7,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from edge_agent.core.problems import Severity
+
 KEPT_US = 10_000_000
 MAX_NOTES = 200
 MAX_WORDS = 500
 STUCK = ("stream-rejected", "config", "model-rejected")  # the stream can't start
-STICKY = (*STUCK, "model-damaged")  # told once, true until it is ordered anew
+OF_SOURCE = ("source-lost", "source-rejected")  # true until there is a picture again
+STICKY = (*STUCK, "model-damaged", "realtime-refused", *OF_SOURCE)  # true until ordered anew
+CRITICAL = (*STUCK, "model-damaged", *OF_SOURCE)
+NOTICES = ("source-ended", "realtime-refused")  # no fault of anybody
+KEPT_AT_RELOAD = ("realtime-refused",)  # said once, by a side that goes on
 
 
 class Note(NamedTuple):
-    """severity: `critical` or `warning`. told_us: CLOCK_BOOTTIME."""
+    """told_us: CLOCK_BOOTTIME."""
 
-    severity: str
+    severity: Severity
     what: str
     fix: str
     told_us: int
@@ -31,13 +37,22 @@ class Notes:
         self._now_us = now_us
         self._notes: dict[tuple[str, str], Note] = {}
 
-    def tell(self, stream: str, code: str, what: str, fix: str) -> None:
+    def tell(self, stream: str, code: str, what: str, fix: str) -> bool:
+        """Returns whether it is news: nobody said just that of late."""
+        old = self.standing().get((stream, code))
         self._notes.pop((stream, code), None)
         while len(self._notes) >= MAX_NOTES:
             self._notes.pop(self._least())
-        severity = "critical" if code in STICKY else "warning"
+        severity: Severity = "critical" if code in CRITICAL else "warning"
+        severity = "notice" if code in NOTICES else severity
         note = Note(severity, what[:MAX_WORDS], fix[:MAX_WORDS], self._now_us(), code in STICKY)
         self._notes[stream, code] = note
+        return old is None or old.what != note.what
+
+    def is_back(self, stream: str) -> None:
+        """There is a picture again: what kept it away is over."""
+        for code in OF_SOURCE:
+            self._notes.pop((stream, code), None)
 
     def _least(self) -> tuple[str, str]:
         """The oldest note that passes by itself, else the oldest."""
@@ -47,7 +62,8 @@ class Notes:
     def forget(self, stream: str) -> None:
         """The stream is ordered anew."""
         for key in [key for key in self._notes if key[0] == stream]:
-            del self._notes[key]
+            if key[1] not in KEPT_AT_RELOAD:
+                del self._notes[key]
 
     def standing(self) -> dict[tuple[str, str], Note]:
         now_us = self._now_us()

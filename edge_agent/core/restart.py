@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from edge_agent.core.errors import LinkDown
+from edge_agent.core.errors import LinkDenied, LinkDown
 
 FIRST_DELAY_S = 0.25
 LONGEST_DELAY_S = 30.0
@@ -69,6 +69,11 @@ def leaves(error: BaseException) -> list[BaseException]:
     if not isinstance(nested, tuple) or not nested:
         return [error]
     return [leaf for inner in nested for leaf in leaves(inner)]
+
+
+def is_denied(error: BaseException) -> bool:
+    """The other side is there, and refuses us."""
+    return any(isinstance(leaf, LinkDenied) for leaf in leaves(error))
 
 
 def is_weather(error: BaseException) -> bool:

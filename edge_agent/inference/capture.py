@@ -80,8 +80,8 @@ class Capture:
 
     def body(self) -> None:
         """Until stopped, or until an unlooped recording has ended."""
-        if self._realtime_wanted:
-            realtime.go_realtime(realtime.CAPTURE_PRIORITY)
+        if self._realtime_wanted and not realtime.go_realtime(realtime.CAPTURE_PRIORITY):
+            self._told.problem("", "realtime-refused", *realtime.REFUSED)
         stream = self._stream
         while not stream.stop.is_set():
             try:

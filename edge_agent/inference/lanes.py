@@ -84,8 +84,8 @@ class Lane:
         self._wall = WallClock(clock)
 
     def body(self, *, realtime_wanted: bool, stopped: Callable[[], bool]) -> None:
-        if realtime_wanted:
-            realtime.go_realtime(realtime.LANE_PRIORITY)
+        if realtime_wanted and not realtime.go_realtime(realtime.LANE_PRIORITY):
+            self._told.problem("", "realtime-refused", *realtime.REFUSED)
         while not stopped():
             self._beat()
             job = self._desk.take()

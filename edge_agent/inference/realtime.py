@@ -14,6 +14,10 @@ LANE_PRIORITY = 10
 BESIDE_PRIORITY = 1  # who holds the interpreter that lanes wait for
 BACKGROUND_NICE = 10
 PR_SET_PDEATHSIG = 1
+REFUSED = (
+    "the system refuses real-time priority: under load frames come late",
+    "run it by its systemd unit, or grant CAP_SYS_NICE; or engine.realtime = false",
+)
 
 
 def go_realtime(priority: int) -> bool:

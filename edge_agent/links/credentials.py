@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import ssl
 from pathlib import Path
 from typing import Final
 
 import msgspec
+from cryptography import x509
 
 from edge_agent.config.structs import UplinkConfig
-from edge_agent.core.errors import LinkDown
+from edge_agent.core.errors import LinkDenied
 
 MAX_SECRET_BYTES: Final = 4096
+MAX_CERTIFICATE_BYTES: Final = 1 << 20
 
 
 class Secrets(msgspec.Struct, frozen=True):
@@ -24,7 +27,7 @@ class Secrets(msgspec.Struct, frozen=True):
 def read_secrets(config: UplinkConfig) -> Secrets:
     """Reads the files of a connection. Blocks.
 
-    Raises: LinkDown naming the file.
+    Raises: LinkDenied naming the file.
     """
     password = None
     if config.password_file is not None:
@@ -41,7 +44,9 @@ def read_secrets(config: UplinkConfig) -> Secrets:
             context.load_cert_chain(config.cert_file, config.key_file, password=lambda: "")
     except OSError as error:  # ssl.SSLError is one
         words = error.strerror or str(error)
-        raise LinkDown(f"read {reading}: {words}", hint="PEM, readable by the agent?") from None
+        raise LinkDenied(f"read {reading}: {words}", hint="PEM, readable by the agent?") from None
+    if config.cert_file is not None:
+        _check_term(config.cert_file)
     return Secrets(context, password)
 
 
@@ -54,4 +59,22 @@ def _first_line(path: str) -> str:
         words = error.strerror or str(error)
     except UnicodeDecodeError:
         words = "not UTF-8"
-    raise LinkDown(f"read uplink.password_file: {words}", hint="is it readable by the agent?")
+    raise LinkDenied(
+        f"read uplink.password_file: {words}",
+        hint="put it there, readable by the agent's user; it is read at each try",
+    )
+
+
+def _check_term(path: str) -> None:
+    """A broker says of an expired certificate no more than that it closes. Raises: LinkDenied."""
+    try:
+        with Path(path).open("rb") as file:
+            certificate = x509.load_pem_x509_certificate(file.read(MAX_CERTIFICATE_BYTES))
+    except (OSError, ValueError):
+        return  # it was loaded a moment ago: the handshake will tell
+    ends = certificate.not_valid_after_utc
+    if ends < dt.datetime.now(dt.timezone.utc):
+        raise LinkDenied(
+            f"{path}: the certificate expired on {ends:%Y-%m-%d %H:%M} UTC",
+            hint="renew it, it is read at each try; or check this machine's clock (timedatectl)",
+        )

@@ -28,7 +28,7 @@ from edge_agent.config.check_uplink import is_open, port_of
 from edge_agent.config.structs import UplinkConfig
 from edge_agent.core import edgecore
 from edge_agent.core.edgecore import Topics
-from edge_agent.core.errors import ConfigError, LinkDown
+from edge_agent.core.errors import ConfigError, LinkDenied, LinkDown
 from edge_agent.links.credentials import Secrets, read_secrets
 from edge_agent.links.mqtt_client import Client
 
@@ -37,6 +37,7 @@ MAX_UNCONFIRMED: Final = 20  # publishes on their way to the broker
 MAX_WAITING: Final = 100  # messages that nobody took yet; the newest is refused, as EdgeCore does
 MAX_PAYLOAD_BYTES: Final = 1 << 20
 REFUSED: Final = 128  # from here on, a code of SUBACK is a refusal
+DENIALS: Final = (1, 2, 4, 5, 132, 133, 134, 135, 138, 140)  # of MQTT 3.1.1, as of MQTT 5
 FAREWELL_S: Final = 1.0
 CONNECT_S: Final = 5.0
 
@@ -247,7 +248,7 @@ class MqttLink:
             raise self._refused(_reason(error), "is the broker running?") from None
         is_here = ipaddress.ip_address(peer.partition("%")[0]).is_loopback
         if not (self._config.tls or self._config.insecure or is_here):
-            raise self._refused(f"{host} is {peer}, not this machine", "tls = true")
+            raise self._denied(f"{host} is {peer}, not this machine", "tls = true")
 
     async def _enter(self, client: Client) -> None:
         """As `async with client`, but a cancelled attempt leaves no thread and no socket behind."""
@@ -262,10 +263,12 @@ class MqttLink:
         except MqttConnectError as error:
             client.drop()
             hint = "check uplink.username and uplink.password_file" if _is_login(error) else ""
-            raise self._refused(f"the broker says: {_words(error)}", hint) from None
+            words = f"the broker says: {_words(error)}"
+            raise (self._denied if _is_denial(error) else self._refused)(words, hint) from None
         except (aiomqtt.MqttError, OSError, ValueError) as error:
             client.drop()
-            raise self._refused(_words(error), _tls_hint(error)) from None
+            hint = _tls_hint(error)
+            raise (self._denied if hint else self._refused)(_words(error), hint) from None
 
     async def _subscribe(self, client: Client) -> None:
         topics = self._topics.subscriptions()
@@ -275,7 +278,7 @@ class MqttLink:
             raise self._refused(f"subscribe: {_words(error)}", "") from None
         for topic, code in zip(topics, granted, strict=False):
             if (code if isinstance(code, int) else getattr(code, "value", 0)) >= REFUSED:
-                raise self._refused(f"the broker refuses {topic}", "check its access list")
+                raise self._denied(f"the broker refuses {topic}", "check its access list")
 
     async def _tell(self, session: MqttSession, *, online: bool) -> None:
         payload = edgecore.presence(self._node, online=online)
@@ -295,6 +298,9 @@ class MqttLink:
                 await client.__aexit__(None, None, None)
             client.drop()
 
+    def _denied(self, words: str, hint: str) -> LinkDown:
+        return LinkDenied(f"connect to {self.road}: {words}", hint=hint or "edge-agent uplink test")
+
     def _refused(self, words: str, hint: str) -> LinkDown:
         return LinkDown(f"connect to {self.road}: {words}", hint=hint or "edge-agent uplink test")
 
@@ -313,7 +319,19 @@ def _words(error: BaseException) -> str:
     return str(error).strip() or type(error).__name__
 
 
+def _is_denial(error: MqttConnectError) -> bool:
+    """Whether CONNACK refuses us for good; "server unavailable" is weather."""
+    code = error.rc if isinstance(error.rc, int) else getattr(error.rc, "value", 0)
+    return _is_login(error) or code in DENIALS
+
+
 def _tls_hint(error: BaseException) -> str:
-    if "certificate" in str(error).lower():
+    """What mends it, empty when it is no question of trust. Who refuses ours sends an alert."""
+    words = str(error).lower()
+    if "expired" in words:
+        return "renew the certificate that has expired, or check this machine's clock (timedatectl)"
+    if "certificate" in words or "alert" in words or "unknown ca" in words:
         return "check uplink.ca_file, cert_file, the broker's name and this machine's clock"
+    if "wrong version number" in words or "packet length too long" in words:
+        return "the broker speaks no TLS on this port: check uplink.port and uplink.tls"
     return ""

@@ -65,14 +65,15 @@ async def test_what_an_agent_finds_is_at_the_hot_tier_once_when_it_has_ended(
     assert {type(one) for one in heard} >= {Result, Tally, Event}
 
 
-async def test_no_broker_at_start_is_normal_and_said(tmp_path: Path) -> None:
+async def test_no_broker_at_start_loses_nothing_and_is_said(tmp_path: Path) -> None:
     config = config_of(tmp_path, {"a": stream()}, uplink=uplink(1))
     async with running(config) as agent:
         await until(lambda: results(agent) >= ENOUGH, "results")
         status = agent.views.status()
     shown, kept = status["uplink"], status["spool"]
-    assert status["state"] == "ok"
-    assert status["problems"] == []
+    (problem,) = [one for one in status["problems"] if one["severity"] != "notice"]
+    assert (status["state"], problem["code"]) == ("degraded", "uplink-down")
+    assert "refused" in problem["what"]
     assert (shown["connected"], shown["cloud"]) == (False, "unknown")
     assert "refused" in shown["reason"]
     assert shown["since_s"] > 0

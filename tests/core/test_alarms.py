@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.core.alarms import ENGINE_DOWN, OF_SIGNAL, AlarmBook, Meaning
+from edge_agent.core.alarms import ENGINE_DOWN, ENGINE_STILL, OF_STATE, AlarmBook, Meaning
 from edge_agent.core.frames import Signal
 
-FROZEN, BLACK = OF_SIGNAL[Signal.FROZEN], OF_SIGNAL[Signal.BLACK]
-MEANINGS = [None, ENGINE_DOWN, *OF_SIGNAL.values()]
+FROZEN, BLACK = OF_STATE["frozen"], OF_STATE["black"]
+MEANINGS = [None, ENGINE_DOWN, ENGINE_STILL, *OF_STATE.values()]
 
 
 def test_an_alarm_is_raised_once_and_cleared_once() -> None:
@@ -39,13 +39,17 @@ def test_streams_do_not_share_alarms() -> None:
 
 
 def test_a_stream_that_works_starts_or_is_paused_raises_nothing() -> None:
-    assert set(Signal) - set(OF_SIGNAL) == {Signal.OK, Signal.STARTING, Signal.PAUSED}
+    names = {signal.value for signal in Signal}
+    assert names - set(OF_STATE) == {"ok", "starting", "paused"}
+    assert set(OF_STATE) - names == {"stale"}
 
 
 def test_every_alarm_says_what_to_do_and_nothing_clinical() -> None:
-    codes = [meaning.code for meaning in (ENGINE_DOWN, *OF_SIGNAL.values())]
+    codes = [meaning.code for meaning in (ENGINE_DOWN, ENGINE_STILL, *OF_STATE.values())]
     assert len(set(codes)) == len(codes)
-    assert all(meaning.what and meaning.fix for meaning in (ENGINE_DOWN, *OF_SIGNAL.values()))
+    assert all(
+        meaning.what and meaning.fix for meaning in (ENGINE_DOWN, ENGINE_STILL, *OF_STATE.values())
+    )
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(MEANINGS)), max_size=50))

@@ -34,6 +34,8 @@ def test_a_stream_that_cannot_start_is_stuck_until_it_is_ordered_anew() -> None:
     now.us = 100 * KEPT_US
     assert notes.is_stuck("a")
     assert not notes.is_stuck("b")
+    assert set(notes.standing()) == {("a", "model-rejected"), ("b", "source-lost")}
+    notes.is_back("b")
     assert [note.severity for note in notes.standing().values()] == ["critical"]
     notes.forget("a")
     assert not notes.is_stuck("a")

@@ -17,6 +17,7 @@ import pytest
 
 from edge_agent.config.structs import StreamModel
 from edge_agent.core.errors import BadPackage, Damaged, Overloaded, Rejected
+from edge_agent.core.problems import is_fault
 from edge_agent.errands import Errand, Place
 from edge_agent.services.rollouts import Desk, Keep, Rollouts, crew
 from edge_agent.stores.files import DISK
@@ -238,7 +239,7 @@ async def test_when_the_memory_is_gone_what_runs_goes_on_and_nothing_new_starts(
     world.want(6, "1.2.0", second)
     async with world.running() as (rollouts, desk):
         await until(lambda: rollouts.desired()["models"] == {NAME: "memory-lost"})
-        assert "every model is held, what runs goes on" in rollouts.problems()[0][1]
+        assert "every model is held, what runs goes on" in rollouts.problems()[0].what
         await anyio.sleep(0.2)
         assert world.side.runs == first
     async with world.running() as (rollouts, desk):  # over a restart, too
@@ -358,14 +359,12 @@ async def test_rotten_pointers_hold_up_no_roll_back_and_an_installation_makes_th
         await until(lambda: len(world.reports) == 2)
         world.side.trials = {"us-1": WELL}
         await rollouts.wishes.follow_models()
-        assert any(
-            "edge-agent models install tiny@1.1.0" in fix for _, _, fix in rollouts.problems()
-        )
+        assert any("edge-agent models install tiny@1.1.0" in one.fix for one in rollouts.problems())
         said = await desk.install(model=NAME, version="1.1.0")
         assert said["models"]
         await until(lambda: len(world.reports) == 3)
         await rollouts.wishes.follow_models()
-        assert not rollouts.problems()
+        assert not [one for one in rollouts.problems() if is_fault(one)]
     assert [one["outcome"] for one in world.reports] == ["committed", "rolled_back", "committed"]
     assert world.store.pointers(NAME).current == first
 

@@ -58,6 +58,7 @@ class Side:
         self.starts = 0
         self.is_up = False
         self.has_failed = False  # the last incarnation ended by itself, or never came up
+        self._moved_s: float | None = None  # when any lane was last seen to turn
         self._line: Line | None = None
         self._launched: Launched | None = None
         self._ended_by_us = False
@@ -133,6 +134,12 @@ class Side:
         """Turns of each lane; empty while the side is down."""
         return self.board.beats(self._begin.lanes) if self.board and self.is_up else ()
 
+    def still_s(self) -> float:
+        """For how long no lane has turned: the side is stopped, starved or in one long run."""
+        if not self.is_up or self._moved_s is None:
+            return 0.0
+        return max(0.0, anyio.current_time() - self._moved_s)
+
     # ── one incarnation ───────────────────────────────────────────────────────────────────────
 
     async def run(self, ready: Callable[[], None]) -> None:
@@ -172,6 +179,7 @@ class Side:
             raise
         finally:
             self.is_up, self.has_failed, self._line = False, not clean, None
+            self._moved_s = None
             line.hang_up()  # end of file for the side, whatever state it is in
             with anyio.CancelScope(shield=True):
                 await bury(side, self._config.stop_grace_s)
@@ -205,6 +213,8 @@ class Side:
             with anyio.move_on_after(HANG_CHECK_S):
                 await line.closed.wait()
             beats = self.beats()
+            if beats != before:
+                self._moved_s = anyio.current_time()
             if len(before) != len(beats) or all(b > a for a, b in zip(before, beats, strict=True)):
                 before, moved_s = beats, anyio.current_time()
             elif anyio.current_time() - moved_s > self._config.hang_s:

@@ -21,6 +21,7 @@ from edge_agent.core import desired
 from edge_agent.core.desired import Halt, Standing
 from edge_agent.core.edgecore import Desired, Tuf
 from edge_agent.core.errors import Damaged, EdgeAgentError, Overloaded
+from edge_agent.core.problems import Problem
 from edge_agent.core.rollout import (
     Limits,
     Offered,
@@ -372,8 +373,8 @@ class Rollouts:
         """The wanted state and what became of it."""
         return shown.desired(self)
 
-    def problems(self) -> list[tuple[str, str, str]]:
-        """(severity, what, fix) of what a person should do something about."""
+    def problems(self) -> list[Problem]:
+        """What a person should know or do something about."""
         return shown.problems(self)
 
     def history(self, model: str = "") -> list[dict[str, Any]]:

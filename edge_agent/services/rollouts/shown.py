@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from edge_agent.core.desired import Became, Memory, Note, halted
+from edge_agent.core.problems import Problem
 from edge_agent.core.rollout import Refusal, Rollout, State
 
 if TYPE_CHECKING:
     from edge_agent.services.rollouts.rollouts import Rollouts
 
 OF_CAUSE: Final = {"no-room": Became.NO_ROOM, "untrusted": Became.UNSIGNED}
+DISK: Final = "check the disk of state_dir (dmesg); it is tried again"
 OVERALL: Final = (
     ("refused", {Became.REFUSED, Became.REFUSED_BEFORE}),
     ("held", {Became.PINNED, Became.HELD, Became.HALTED, Became.MEMORY_LOST}),
@@ -119,52 +121,60 @@ def _ended(document: Rollout) -> Note:
     return Note(word, document.report.reason)
 
 
-def problems(rollouts: Rollouts) -> list[tuple[str, str, str]]:
-    """(severity, what, fix): what could not be settled, written down or remembered."""
-    found: list[tuple[str, str, str]] = []
+def problems(rollouts: Rollouts) -> list[Problem]:
+    """What could not be settled, written down or remembered; and who pinned what."""
+    found: list[Problem] = []
     room = "make room on the disk of state_dir"
     for name, (why, version) in rollouts.wishes.rotten.items():
         fix = f"edge-agent models install {name}@{version} names it anew"
-        found.append(("critical", f"model {name}: {why}", fix))
+        found.append(
+            Problem("pointers-damaged", "critical", f"model {name}: {why}", fix, subject=name)
+        )
     for name, drive in rollouts.drives.items():
         document = drive.document
         version = document.wanted.version if document.wanted else ""
         if document.unsettled:
             what = f"model {name} {version}: {document.unsettled}"
-            found.append(("critical", what, "mend that; it is tried again until it is done"))
+            fix = "mend that; it is tried again until it is done"
+            found.append(Problem("rollout-unsettled", "critical", what, fix, subject=name))
         elif drive.trouble:
             fix = f"{drive.fix or room}; it is tried again by itself"
-            found.append(("warning", f"rollout of {name}: {drive.trouble}", fix))
+            what = f"rollout of {name}: {drive.trouble}"
+            found.append(Problem("rollout-trouble", "warning", what, fix, subject=name))
     wishes = rollouts.wishes
     found += _held_on(wishes.memory)
     for name, why in wishes.memory.doubts.items():
         whose = "every model" if name == "*" else f"model {name}"
         every = "--all" if name == "*" else name
         what = f"{whose} is held, what runs goes on: {why}"
-        found.append(
-            ("critical", what, f"check what runs, then: edge-agent models pin {every} --off")
-        )
+        fix = f"check what runs, then: edge-agent models pin {every} --off"
+        found.append(Problem("model-held", "critical", what, fix, subject=name))
     if not wishes.is_recalled and wishes.unwritten:
         what = f"pins and wishes can not be read: {wishes.unwritten}"
-        found.append(("critical", what, "check the disk of state_dir (dmesg); it is tried again"))
+        found.append(Problem("wishes-unread", "critical", what, DISK))
     elif wishes.unwritten:
-        found.append(("warning", f"pins and wishes are not on the disk: {wishes.unwritten}", room))
+        what = f"pins and wishes are not on the disk: {wishes.unwritten}"
+        found.append(Problem("wishes-unwritten", "warning", what, room))
     if rollouts.unread:
         what = f"rollouts can not be read: {rollouts.unread}"
-        found.append(("critical", what, "check the disk of state_dir (dmesg); it is tried again"))
+        found.append(Problem("rollouts-unread", "critical", what, DISK))
     return found
 
 
-def _held_on(memory: Memory) -> list[tuple[str, str, str]]:
-    """Halted versions that a person's pin keeps."""
+def _held_on(memory: Memory) -> list[Problem]:
+    """What a person's pin keeps: a halted version is a fault, any other is said and no more."""
     halts = memory.desired.halted if memory.desired else {}
-    return [
-        ("critical", f"model {name}: {halted(halt)}, and a pin holds it",
-         f"edge-agent models pin {name} --off")
-        for name, pin in memory.pins.items()
-        for halt in halts.get(name, ())
-        if halt.version == pin.version
-    ]  # fmt: skip
+    found = []
+    for name, pin in memory.pins.items():
+        fix = f"edge-agent models pin {name} --off"
+        stopped = [halt for halt in halts.get(name, ()) if halt.version == pin.version]
+        if stopped:
+            what = f"model {name}: {halted(stopped[0])}, and a pin holds it"
+            found.append(Problem("pin-on-halted", "critical", what, fix, subject=name))
+        else:
+            what = f"model {name} is pinned to {pin.version}: no rollout takes its place"
+            found.append(Problem("pinned", "notice", what, fix, subject=name))
+    return found
 
 
 def history(rollouts: Rollouts, name: str) -> list[dict[str, Any]]:

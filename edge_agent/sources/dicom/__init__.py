@@ -194,6 +194,7 @@ class DicomFrames:
                 where=self._where,
                 expected_fps=self._config.fps,
                 live=False,
+                watched=isinstance(self._reel, Folder),
                 details={**details, "state": "waiting for a first file"},
             )
         return SourceFacts(
@@ -201,6 +202,7 @@ class DicomFrames:
             expected_fps=clip.fps,
             size=clip.size,
             live=False,
+            watched=isinstance(self._reel, Folder),
             details={**details, **_words(clip)},
         )
 

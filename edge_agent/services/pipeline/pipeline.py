@@ -6,19 +6,23 @@ sees the latest. What is stale, frozen or lost is told as a blank, never shown a
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol
 
 import anyio
 import msgspec
 
 from edge_agent.core.account import Totals
-from edge_agent.core.alarms import ENGINE_DOWN, OF_SIGNAL, AlarmBook, Change, Meaning
+from edge_agent.core.alarms import (
+    ENGINE_DOWN,
+    ENGINE_STILL,
+    OF_STATE,
+    AlarmBook,
+    Change,
+    Meaning,
+)
 from edge_agent.core.errors import Overloaded
 from edge_agent.core.frames import (
-    DROPS,
     Alarm,
     AnyRecord,
     ClockMap,
@@ -29,72 +33,24 @@ from edge_agent.core.frames import (
     Tally,
     to_json,
 )
-from edge_agent.core.freshness import Freshness
+from edge_agent.core.freshness import STALE
+from edge_agent.core.loss import Loss
 from edge_agent.core.ring import Word
-from edge_agent.core.window import Rate, Window
 from edge_agent.ports import Clock, Spool
+from edge_agent.services.pipeline.channel import (
+    NOTHING,
+    Books,
+    Channel,
+    EngineState,
+    Follower,
+    StreamTerms,
+)
 
 TICK_S = 0.1
-RECENT = 64  # results kept to find the one that belongs to a frame
 TALLY_EVERY_TICKS = 10
-NOTHING = Totals(dropped={why.value: 0 for why in DROPS})
+READING = (Signal.OK, Signal.FROZEN, Signal.BLACK)
+STILL_S = 1.5  # lanes turn four times a second
 CLOCK_STEP_US = 100_000  # a jump of the wall clock that is worth a record
-
-
-class Books(Protocol):
-    """What the engine knows of a stream."""
-
-    def totals(self) -> Totals: ...
-
-    def signal(self) -> Signal: ...
-
-    def word(self, word: Word) -> int: ...
-
-
-class EngineState(Protocol):
-    """What the engine says of itself. has_failed: it is down, and nobody asked for that."""
-
-    is_up: bool
-    has_failed: bool
-
-
-class Follower:
-    """One client of one stream: the latest only, older ones are replaced unseen."""
-
-    def __init__(self) -> None:
-        self._latest: bytes | None = None
-        self._news = anyio.Event()
-
-    def tell(self, line: bytes) -> None:
-        self._latest = line
-        self._news.set()
-
-    async def lines(self) -> AsyncIterator[bytes]:
-        while True:
-            await self._news.wait()
-            self._news = anyio.Event()
-            line, self._latest = self._latest, None
-            if line is not None:
-                yield line
-
-
-class Channel:
-    """What the agent remembers of one stream."""
-
-    def __init__(self, max_age_us: int) -> None:
-        self.freshness = Freshness(max_age_us)
-        self.latency_us = Window()
-        self.added_us = Window()
-        self.rate_in = Rate()
-        self.rate_out = Rate()
-        self.newest: Result | None = None
-        self.recent: deque[Result] = deque(maxlen=RECENT)
-        self.followers: set[Follower] = set()
-        self.reason: str | None = None  # why nothing is shown now
-
-    def tell(self, line: bytes) -> None:
-        for follower in self.followers:
-            follower.tell(line)
 
 
 class Scribe:
@@ -141,14 +97,14 @@ class Scribe:
             )
         )
 
-    def tally(self, stream: str, signal: Signal, totals: Totals) -> None:
+    def tally(self, stream: str, state: str, totals: Totals) -> None:
         self.append(
             Tally(
                 node=self._node,
                 boot=self._boot,
                 at_us=self._clock.boot_us(),
                 stream=stream,
-                state=signal.value,
+                state=state,
                 captured=totals.captured,
                 inferred=totals.inferred,
                 dropped=totals.dropped,
@@ -189,6 +145,7 @@ class Pipeline:
         books: Mapping[str, Books],
         engine: EngineState,
         is_stuck: Callable[[str], bool],
+        is_back: Callable[[str], None] = lambda _: None,
         observe: Callable[[Result, int], None],
         max_followers: int = 32,
     ) -> None:
@@ -197,19 +154,20 @@ class Pipeline:
         self._books = books
         self._engine = engine
         self._is_stuck = is_stuck  # a stream that was never ordered, because it can't start
+        self._is_back = is_back  # of each stream with a picture, ten times a second
         self._observe = observe
         self._max_followers = max_followers
         self.channels: dict[str, Channel] = {}
         self.alarms = AlarmBook()
 
-    def configure(self, max_age_us: Mapping[str, int]) -> None:
+    def configure(self, terms: Mapping[str, StreamTerms]) -> None:
         """The streams there are; the memory of those that stay is kept."""
         now_us = self._clock.boot_us()
-        for name in set(self.channels) - set(max_age_us):
+        for name in set(self.channels) - set(terms):
             self.channels.pop(name).tell(blank_line(name, "stream removed"))
             self._alarm(name, None, now_us)
-        for name, age_us in max_age_us.items():
-            self.channels.setdefault(name, Channel(age_us)).freshness.max_age_us = age_us
+        for name, expected in terms.items():
+            self.channels.setdefault(name, Channel(expected)).expect(expected)
 
     # ── records ───────────────────────────────────────────────────────────────────────────────
 
@@ -258,15 +216,23 @@ class Pipeline:
 
     def _tick(self, name: str, channel: Channel, now_us: int) -> None:
         signal, up = self._signal(name), self._engine.is_up
-        channel.reason = channel.freshness.reason(now_us, signal, engine_up=up)
+        state = channel.look(self._books.get(name), signal, self._engine, now_us)
+        if signal in READING and up:
+            self._is_back(name)
         news = channel.freshness.blank(now_us, signal, engine_up=up)
         if news is not None:
             channel.tell(blank_line(name, news))
         if up or signal is Signal.FAILED:
-            over = signal is Signal.NO_SIGNAL and self._has_ended(name)
-            self._alarm(name, None if over else OF_SIGNAL.get(signal), now_us)
+            self._alarm(name, self._meaning(name, state), now_us)
         elif self._engine.has_failed:  # not while it starts, nor when it was told to stop
             self._alarm(name, ENGINE_DOWN, now_us)
+
+    def _meaning(self, name: str, state: str) -> Meaning | None:
+        if state == Signal.NO_SIGNAL.value and self._has_ended(name):
+            return None
+        if state == STALE and self._engine.still_s() >= STILL_S:
+            return ENGINE_STILL
+        return OF_STATE.get(state)
 
     def _alarm(self, name: str, meaning: Meaning | None, now_us: int) -> None:
         for change in self.alarms.update(name, meaning, now_us):
@@ -280,7 +246,10 @@ class Pipeline:
             totals = books.totals() if books else NOTHING
             channel.rate_in.add(now_us, totals.captured)
             channel.rate_out.add(now_us, totals.inferred)
-            self.scribe.tally(name, self._signal(name), totals)
+            is_reading = self._engine.is_up and self._engine.still_s() < STILL_S
+            is_reading = is_reading and self._signal(name) is Signal.OK
+            channel.loss.look(now_us, totals, is_reading=is_reading)
+            self.scribe.tally(name, channel.state, totals)
         self.scribe.map_clock()
 
     def _signal(self, name: str) -> Signal:
@@ -288,6 +257,20 @@ class Pipeline:
         if books is None:
             return Signal.FAILED if self._is_stuck(name) else Signal.STARTING
         return books.signal()
+
+    def state(self, name: str) -> str:
+        """Of a stream that there is: the name of a signal, `stale` or `idle`."""
+        channel, now_us = self.channels[name], self._clock.boot_us()
+        return channel.look(self._books.get(name), self._signal(name), self._engine, now_us)
+
+    def loss(self, name: str) -> Loss | None:
+        """Frames of a stream that were lost over the last minute; None while within bounds."""
+        return self.channels[name].loss.loss(self._clock.boot_us())
+
+    def watched(self, name: str, *, is_folder: bool) -> None:
+        """What a source said of itself: a folder in which files turn up."""
+        if name in self.channels:
+            self.channels[name].is_watched = is_folder
 
     def _has_ended(self, name: str) -> bool:
         """A recording that came to its end as it should is nothing to repair."""

@@ -1,0 +1,118 @@
+"""How many of the frames that were asked for got no result, over the last minute. Pure.
+
+Asked for is the configured rate; where none is configured, what was captured. What a level or the
+configuration sheds is no loss, and a moment in which the source gave no picture is told as that.
+A loss stands once it is more than MAX_SHARE of a whole minute's frames, and is over when the last
+ten seconds lost no more than that share of theirs: it neither flickers nor outlives its cause.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final, NamedTuple
+
+from edge_agent.core.account import Totals
+from edge_agent.core.frames import Drop
+
+WINDOW_US: Final = 60_000_000
+LATELY_US: Final = 10_000_000
+LONGEST_SLICE_US: Final = 5_000_000  # a look that came so late says nothing of a rate
+MAX_SHARE: Final = 0.02
+MAX_LATE_SHARE: Final = 0.5
+MIN_RESULTS: Final = 60  # before a share of late ones is one
+MAX_SLICES: Final = 128
+NO_LOSS: Final = (Drop.SHED.value, Drop.THERMAL.value, Drop.PAUSED.value, Drop.SHUTDOWN.value)
+
+
+class Slice(NamedTuple):
+    """What happened between two looks. dropped: by reason, without what was shed on purpose."""
+
+    at_us: int
+    took_us: int
+    asked: float
+    captured: int
+    inferred: int
+    missed: int
+    dropped: dict[str, int]
+
+
+class Loss(NamedTuple):
+    """Of the last minute. dropped: by reason, the largest first; undelivered: never came."""
+
+    asked: float
+    lost: float
+    undelivered: float
+    dropped: tuple[tuple[str, int], ...]
+
+    @property
+    def share(self) -> float:
+        return self.lost / self.asked if self.asked else 0.0
+
+    @property
+    def is_of_source(self) -> bool:
+        """The source delivered too few; the machine took what came."""
+        return self.undelivered > sum(count for _, count in self.dropped)
+
+
+class LossWatch:
+    """Of one stream. fps: as configured, None where the source decides."""
+
+    def __init__(self) -> None:
+        self.fps: float | None = None
+        self._slices: deque[Slice] = deque(maxlen=MAX_SLICES)
+        self._last: tuple[int, Totals] | None = None
+        self._is_lossy = False
+
+    def look(self, now_us: int, totals: Totals, *, is_reading: bool) -> None:
+        """About once a second. is_reading: the source gives a picture, and the engine works."""
+        last, self._last = self._last, ((now_us, totals) if is_reading else None)
+        if last is not None and 0 < now_us - last[0] <= LONGEST_SLICE_US:
+            self._slices.append(_slice(last, now_us, totals, self.fps))
+        while self._slices and now_us - self._slices[0].at_us >= WINDOW_US:
+            self._slices.popleft()
+
+    def loss(self, now_us: int) -> Loss | None:
+        """None while it is within bounds."""
+        whole = _sum(self._slices)
+        lately = _sum([one for one in self._slices if now_us - one.at_us < LATELY_US])
+        took_us = sum(one.took_us for one in self._slices)
+        minute = whole.asked * WINDOW_US / took_us if took_us else 0.0
+        bound = MAX_SHARE * max(minute, whole.asked)
+        still = lately.lost > MAX_SHARE * lately.asked
+        self._is_lossy = whole.lost > max(1.0, bound) and still
+        return whole if self._is_lossy else None
+
+    def late_share(self) -> float | None:
+        """Of the last minute's results, those after their deadline; None while that is little."""
+        inferred = sum(one.inferred for one in self._slices)
+        missed = sum(one.missed for one in self._slices)
+        if inferred < MIN_RESULTS or missed <= MAX_LATE_SHARE * inferred:
+            return None
+        return missed / inferred
+
+
+def _slice(last: tuple[int, Totals], now_us: int, totals: Totals, fps: float | None) -> Slice:
+    then_us, then = last
+    captured = max(0, totals.captured - then.captured)
+    asked = fps * (now_us - then_us) / 1e6 if fps else float(captured)
+    dropped = {
+        why: count - then.dropped.get(why, 0)
+        for why, count in totals.dropped.items()
+        if why not in NO_LOSS and count > then.dropped.get(why, 0)
+    }
+    return Slice(
+        now_us, now_us - then_us, asked, captured, max(0, totals.inferred - then.inferred),
+        max(0, totals.missed - then.missed), dropped,
+    )  # fmt: skip
+
+
+def _sum(slices: deque[Slice] | list[Slice]) -> Loss:
+    asked = sum(one.asked for one in slices)
+    captured = sum(one.captured for one in slices)
+    undelivered = max(0.0, asked - captured - 1)  # one frame may be on its way
+    dropped: dict[str, int] = {}
+    for one in slices:
+        for why, count in one.dropped.items():
+            dropped[why] = dropped.get(why, 0) + count
+    largest = tuple(sorted(dropped.items(), key=lambda item: -item[1]))
+    return Loss(asked, undelivered + sum(dropped.values()), undelivered, largest)

@@ -1,0 +1,139 @@
+"""Which problems stand, of streams, sources and the road: one per cause, with a fix that fits.
+
+Reads the parts of a running house; decides with what `core` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
+
+from edge_agent.config.structs import (
+    DicomSource,
+    ImagesSource,
+    Source,
+    StreamConfig,
+    VideoSource,
+)
+from edge_agent.core.alarms import OF_ENGINE
+from edge_agent.core.frames import Signal
+from edge_agent.core.loss import Loss
+from edge_agent.core.notes import OF_SOURCE, STUCK, Note, Notes
+from edge_agent.core.problems import Problem
+from edge_agent.services.pipeline import Pipeline
+from edge_agent.supervise import RoomHealth, RoomState
+
+LATE_FIX: Final = "a smaller model, fewer streams, or a longer deadline_ms"
+SLOW_FIX: Final = "fewer streams, a smaller model, more lanes (engine.lanes)"
+FRAMES_FIX: Final = "check the source's own rate and cable; or set source.fps to what it delivers"
+SOURCE_ALARMS: Final = ("no-signal", "source-lost", "stream-failed")
+Streams = Mapping[str, StreamConfig]
+Absent = Callable[[str], str]  # why no version of a stream's model runs
+
+
+class Parts(Protocol):
+    """Whom they ask."""
+
+    @property
+    def notes(self) -> Notes: ...
+
+    @property
+    def pipeline(self) -> Pipeline: ...
+
+
+def of_streams(parts: Parts, streams: Streams) -> list[Problem]:
+    """Alarms that stand, with the words of whoever knows the cause; and frames that are lost."""
+    found, notes = [], parts.notes.standing()
+    for stream, raised in parts.pipeline.alarms.standing().items():
+        meaning = raised.meaning
+        if meaning.code in OF_ENGINE:
+            found.append(Problem(meaning.code, meaning.severity, meaning.what, meaning.fix))
+            continue
+        if any((stream, code) in notes for code in STUCK):
+            continue  # that note is the cause
+        note = _of_source(stream, notes) if meaning.code in SOURCE_ALARMS else None
+        what, fix = (note.what, note.fix) if note else (meaning.what, "")
+        config = streams.get(stream)
+        fix = fix or (fix_of(config.source, what, meaning.fix) if config else meaning.fix)
+        words = f"{stream}: {what}"
+        found.append(Problem(meaning.code, meaning.severity, words, fix, stream=stream))
+    return found + _of_frames(parts)
+
+
+def _of_source(stream: str, notes: Mapping[tuple[str, str], Note]) -> Note | None:
+    return next((notes[stream, code] for code in OF_SOURCE if (stream, code) in notes), None)
+
+
+def _of_frames(parts: Parts) -> list[Problem]:
+    found = []
+    for name, channel in parts.pipeline.channels.items():
+        if (loss := parts.pipeline.loss(name)) is not None:
+            fix = FRAMES_FIX if loss.is_of_source else SLOW_FIX
+            what = f"{name}: {lost_words(loss)}"
+            found.append(Problem("frames-lost", "warning", what, fix, stream=name))
+        if (share := channel.loss.late_share()) is not None:
+            what = f"{name}: {share:.0%} of the results come after their deadline"
+            found.append(Problem("results-late", "warning", what, LATE_FIX, stream=name))
+    return found
+
+
+def lost_words(loss: Loss) -> str:
+    """`34 % of the frames of the last minute got no result (overwritten 512, late 9)`."""
+    parts = [f"{why} {count}" for why, count in loss.dropped]
+    if loss.undelivered >= 1:
+        parts.append(f"not delivered {loss.undelivered:.0f}")
+    share = f"{100 * loss.share:.0f} %"
+    return f"{share} of the frames of the last minute got no result ({', '.join(parts)})"
+
+
+def of_notes(parts: Parts, streams: Streams, absent: Absent) -> list[Problem]:
+    """What was told, but for what an alarm says already."""
+    found = []
+    alarmed = parts.pipeline.alarms.standing()
+    for (stream, code), note in parts.notes.standing().items():
+        raised = alarmed.get(stream)
+        if code in OF_SOURCE and raised is not None and raised.meaning.code in SOURCE_ALARMS:
+            continue
+        words, fix = note.what, note.fix
+        if code == "model-rejected" and stream in streams and (why := absent(stream)):
+            words, fix = why, "edge-agent models history"
+        what = f"{stream}: {words}" if stream else words
+        found.append(Problem(code, note.severity, what, fix, stream=stream))
+    return found
+
+
+def of_uplink(stats: Mapping[str, Any], room: RoomHealth | None) -> list[Problem]:
+    """A road that is down loses nothing, and is told all the same."""
+    if not stats.get("configured") or room is None or room.denied:
+        return []
+    if not stats["connected"] and room.state is RoomState.BACKOFF:
+        what = f"offline, results wait in the spool: {room.error}"
+        return [Problem("uplink-down", "warning", what, room.hint or "edge-agent uplink test")]
+    if stats["connected"] and stats["cloud"] == "down":
+        what = "the broker is there, and no hot tier answers behind it; results wait in the spool"
+        fix = "check EdgeCore's log, and that the hot tier runs; nothing is lost"
+        return [Problem("cloud-down", "warning", what, fix)]
+    return []
+
+
+def fix_of(source: Source, what: str, otherwise: str) -> str:
+    """What mends a source of that kind, for one that did not say so itself."""
+    if "ermission denied" in what:
+        return "let the agent's user read it: group video for /dev/video*, chmod or chgrp for files"
+    if isinstance(source, DicomSource | ImagesSource):
+        return "put the file or folder back, or correct source.path"
+    return _fix_of_video(source) or otherwise if isinstance(source, VideoSource) else otherwise
+
+
+def _fix_of_video(source: VideoSource) -> str:
+    if source.pipeline:
+        return "try the pipeline with gst-launch-1.0; check what it reads from"
+    if source.where.startswith("/dev/"):
+        return "check that the device is plugged in (ls /dev/video*) and nobody else has it open"
+    is_remote = "://" in source.where and not source.where.startswith("file:")
+    return "" if is_remote else "put the file back, or correct source.where"
+
+
+def is_reading(state: str) -> bool:
+    """Whether there is a picture."""
+    return state in {Signal.OK.value, Signal.FROZEN.value, Signal.BLACK.value, "stale"}
