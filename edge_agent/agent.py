@@ -12,6 +12,7 @@ import msgspec
 
 from edge_agent import logs
 from edge_agent.config.diff import diff
+from edge_agent.config.problems import dotted
 from edge_agent.config.structs import Config, DicomSource
 from edge_agent.core import edgecore
 from edge_agent.core.errors import Damaged
@@ -20,9 +21,11 @@ from edge_agent.core.notes import Notes
 from edge_agent.core.ring import Word
 from edge_agent.ground import Blocked, First, Orders
 from edge_agent.metrics import Metrics
+from edge_agent.resolve import made_worse
 from edge_agent.services.engine import Engine
 from edge_agent.services.pipeline import Pipeline, StreamTerms
 from edge_agent.services.rollouts import Rollouts
+from edge_agent.stores.models import Models
 from edge_agent.views import Rooms, Views
 
 READ_AGAIN_S: Final = 5.0
@@ -44,13 +47,17 @@ class Downstairs(Protocol):
 class Agent:
     """A running house, for whoever started it in this process."""
 
-    def __init__(self, *, rooms: Rooms, views: Views, metrics: Metrics, orders: Orders) -> None:
+    def __init__(
+        self, *, rooms: Rooms, views: Views, metrics: Metrics, orders: Orders, models: Models
+    ) -> None:
         self.rooms = rooms
         self._orders = orders
+        self._models = models
         self.metrics = metrics
         self.views = views
         self.downward: Downstairs
         self.load_again: LoadAgain | None = None
+        self.keep_good: Callable[[Config], None] = lambda _: None  # blocks; never raises
         self._turn = anyio.Lock()
         self._is_unread = False  # of a stream the model is there, and nobody could read it
 
@@ -116,6 +123,9 @@ class Agent:
         if self.load_again is None:
             return {"reloaded": False, "why": "this agent was started without a file"}
         wanted, flaws = await anyio.to_thread.run_sync(self.load_again)
+        if wanted is not None:
+            flaws = await anyio.to_thread.run_sync(self._breaks, wanted)
+            wanted = None if flaws else wanted
         if wanted is None:
             self.rooms.notes.tell(
                 "", "config", f"reload refused: {flaws}", "edge-agent config check"
@@ -129,6 +139,7 @@ class Agent:
             keys = ", ".join(changes.restart + changes.child)
             self.rooms.notes.tell("", "config", f"{keys}: takes effect at the next start",
                                    "sudo systemctl restart edge-agent")  # fmt: skip
+        await anyio.to_thread.run_sync(self.keep_good, wanted)
         await self.configure(keep_what_needs_a_restart(running, wanted))
         logs.setup(wanted.log)
         self.views.degraded = False
@@ -137,6 +148,15 @@ class Agent:
         )
         return {"reloaded": True, "added": changes.added, "removed": changes.removed,
                 "changed": changes.changed, "restart": changes.restart + changes.child}  # fmt: skip
+
+    def _breaks(self, wanted: Config) -> str:
+        """What would no longer run of what stays in the files; "" for nothing."""
+        running = self.views.config
+        flaws = made_worse(running, wanted, self._models)
+        text = "; ".join(f"{dotted(flaw.key)}: {flaw.message}" for flaw in flaws)
+        if flaws and running.models != wanted.models:
+            text += "; [models] takes effect at the next start: restart instead"
+        return text
 
     def tell(self, name: str, what: str = "") -> None:
         """An event record, and an entry of the audit log."""

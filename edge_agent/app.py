@@ -25,6 +25,7 @@ from edge_agent.keeping import Store, open_store
 from edge_agent.metrics import Metrics
 from edge_agent.orders import Begin
 from edge_agent.ports import Clock, Host
+from edge_agent.resolve import models_of
 from edge_agent.services.audit import Auditor, stamper
 from edge_agent.services.console import Console
 from edge_agent.services.engine import Engine, Launch, launch_child
@@ -34,7 +35,6 @@ from edge_agent.services.uplink import Uplink
 from edge_agent.services.vitals import Vitals
 from edge_agent.stores.audit import AuditLog
 from edge_agent.stores.models import Models
-from edge_agent.stores.shelf import Shelf
 from edge_agent.stores.spool import Courier
 from edge_agent.supervise import Health, rooms
 from edge_agent.upward import Upward, uplink_of
@@ -159,7 +159,9 @@ def build(
     scribe.listen(events.hear)
     views = Shown(Rooms(clock, host, health, engine, pipeline, store.spool, notes, events), config)
     hearing.bind(pipeline, views)
-    agent = views.agent = Agent(rooms=views.rooms, views=views, metrics=metrics, orders=orders)
+    agent = views.agent = Agent(
+        rooms=views.rooms, views=views, metrics=metrics, orders=orders, models=models
+    )
     console = Console(config=config.console, views=views, runtime_dir=ground.runtime_dir)
     views.console = lambda: (console.port, console.problems())
     vitals = Vitals(
@@ -206,12 +208,6 @@ def connect(agent: Agent, store: Store, config: Config, *, secret: bytes) -> Upl
         agent.pipeline.scribe.listen(uplink.on_record)
         views.road = uplink.stats
     return uplink
-
-
-def models_of(config: Config, state_dir: Path) -> Models:
-    """Where versions are looked for: what was installed first."""
-    dirs = [Path(folder) for folder in config.models.dirs]
-    return Models(dirs, shipped=config.models.shipped, installed=Shelf(state_dir / "models"))
 
 
 def lanes_of(config: Config) -> int:

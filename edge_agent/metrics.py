@@ -25,6 +25,7 @@ from prometheus_client.core import (
 from prometheus_client.utils import floatToGoString
 
 from edge_agent.core.frames import DROPS, Result
+from edge_agent.core.problems import SEVERITIES
 from edge_agent.ports import Clock
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -127,7 +128,6 @@ DEVICE: Final = (
     Figure("device_disk_free_bytes", "gauge", "Free on it.", _key("disk_free_bytes")),
 )
 MODEL_LABELS: Final = ("model", "version", "sha256", "backend", "precision")
-SEVERITIES: Final = ("warning", "critical")
 
 
 # ── times of single results ───────────────────────────────────────────────────────────────────

@@ -36,6 +36,11 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         add_config_options(parser)
         json_option(parser)
         parser.set_defaults(run=run)
+    check.add_argument(
+        "--elsewhere",
+        action="store_true",
+        help="the files are for another machine: do not look for what they name",
+    )
     sample = verbs.add_parser("sample", help="print a commented sample")
     sample.add_argument("name", nargs="?", help="without it: the names there are")
     sample.set_defaults(run=run_sample)
@@ -145,6 +150,11 @@ def load_args(args: argparse.Namespace) -> Loaded:
 def run_check(args: argparse.Namespace) -> int:
     """0 sound, 3 wrong, 4 only warnings."""
     loaded = load_args(args)
+    if loaded.config is not None and not args.elsewhere:
+        from edge_agent.resolve import models_of, unresolved  # noqa: PLC0415
+
+        models = models_of(loaded.config, Path(loaded.config.state_dir))
+        loaded = loaded.with_flaws(unresolved(loaded.config, models))
     code = exits.CHECK_FAILED if loaded.errors else exits.WARNINGS if loaded.warnings else exits.OK
     if args.json:
         problems = [_fields(problem) for problem in loaded.problems]

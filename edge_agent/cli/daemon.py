@@ -53,7 +53,6 @@ def run(args: argparse.Namespace) -> int:
         again = load(where, overrides)
         if again.config is None:
             return None, again.text()
-        write_last_good(again.config)
         return named(again.config), ""
 
     try:
@@ -138,7 +137,7 @@ async def serve(
         numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         signals = hearing.enter_context(anyio.open_signal_receiver(*numbers))
         async with running(config, in_process=in_threads, degraded=degraded) as agent:
-            agent.load_again = load_again
+            agent.load_again, agent.keep_good = load_again, write_last_good
             agent.downward.apply = files.layer(agent, config.state_dir).apply
             if not degraded:
                 await anyio.to_thread.run_sync(write_last_good, config)

@@ -31,7 +31,10 @@ STATE_COLOURS = {
     "black": "red",
     "no_signal": "red",
     "failed": "red",
+    "stale": "red",
+    "idle": "blue",
 }
+DOWN = ("failed", "stale", "no_signal", "frozen", "reopening")
 HEADER = (
     "stream", "source", ">fps in/out", ">p50/p99 ms", ">drop", "model", "state",
 )  # fmt: skip
@@ -42,10 +45,14 @@ def add(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "status",
         help="the whole agent on one screen",
-        description="The whole agent on one screen. Exits 0 whenever the daemon answered.",
+        description="The whole agent on one screen. Exits 0 whenever the daemon answered; with "
+        "--check 3 when something is critical, stopped or never became ready, 4 for warnings only.",
     )
     client.add_daemon_options(parser)
     json_option(parser)
+    parser.add_argument(
+        "--check", action="store_true", help="exit 3 or 4 unless all is well; for monitoring"
+    )
     parser.add_argument(
         "--watch", metavar="SECONDS", type=float, default=None, help="again and again"
     )
@@ -54,7 +61,10 @@ def add(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     daemon = client.connect(args)
-    show(daemon.json("/v1/status"), as_json=args.json)
+    status = daemon.json("/v1/status")
+    show(status, as_json=args.json)
+    if args.check:
+        return verdict(status)
     while args.watch is not None:
         sys.stdout.flush()
         time.sleep(max(args.watch, SHORTEST_WATCH_S))
@@ -63,6 +73,17 @@ def run(args: argparse.Namespace) -> int:
             print("\x1b[H\x1b[2J", end="")
         show(status, as_json=args.json)
     return exits.OK
+
+
+def verdict(status: Status) -> int:
+    """What `--check` ends with. A notice is no fault."""
+    severities = {problem.get("severity") for problem in status.get("problems") or []}
+    streams = (status.get("streams") or {}).values()
+    is_down = any(stream.get("state") in DOWN and not stream.get("ended") for stream in streams)
+    if "critical" in severities or is_down or status.get("state") in {"starting", "stopping"}:
+        return exits.CHECK_FAILED
+    is_well = status.get("state") == "ok" and "warning" not in severities
+    return exits.OK if is_well else exits.WARNINGS
 
 
 def show(status: Status, *, as_json: bool) -> None:
@@ -213,7 +234,10 @@ def _device(status: Status) -> str:
 def _health(status: Status, paint: Paint) -> list[str]:
     said = []
     for problem in status.get("problems") or []:
-        colour = "red" if problem.get("severity") == "critical" else "yellow"
-        line = paint(f"# Health: {plain(problem.get('what'))}", colour)
+        severity = problem.get("severity")
+        colour = {"critical": "red", "notice": ""}.get(str(severity), "yellow")
+        word = "Note" if severity == "notice" else "Health"
+        since = f" (for {duration(since_s)})" if (since_s := problem.get("since_s")) else ""
+        line = paint(f"# {word}: {plain(problem.get('what'))}{since}", colour)
         said.append(line + (f"  -> {plain(problem['fix'])}" if problem.get("fix") else ""))
     return said

@@ -164,6 +164,12 @@ def _pace(stream: StreamConfig, key: Key) -> Iterator[Flaw]:
             'with queue = "latest" most frames are replaced before they are looked at',
             'queue = "wait", or pace = "real"',
         )
+    if source.fps and 1000 / source.fps > stream.max_age_ms:
+        yield _warn(
+            (*key, "max_age_ms"),
+            f"below one frame period: each result is stale before the next one comes "
+            f"(expected at least {1000 / source.fps:g}, got {stream.max_age_ms:g})",
+        )
     if stream.deadline_ms is not None and stream.deadline_ms > stream.max_age_ms:
         yield _warn(
             (*key, "deadline_ms"),

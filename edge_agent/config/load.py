@@ -12,7 +12,7 @@ import os
 import re
 import stat
 from collections import ChainMap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -68,6 +68,14 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[str, ...] = ()
     state_dir: str = Config().state_dir
     tables: Mapping[str, Any] = {}
+    locate: Callable[[Flaw], Problem] | None = None
+
+    def with_flaws(self, flaws: Sequence[Flaw]) -> Loaded:
+        """And with these, found on the machine; `config` stays: it is sound in itself."""
+        if self.locate is None:
+            return self
+        found = tuple(self.locate(flaw) for flaw in flaws)
+        return msgspec.structs.replace(self, problems=(*self.problems, *found))
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -220,6 +228,7 @@ class _Reading:
             files=tuple(self._files),
             state_dir=state_dir if _is_absolute(state_dir) else Config().state_dir,
             tables=self.tables,
+            locate=self._located,
         )
 
     def _located(self, flaw: Flaw) -> Problem:

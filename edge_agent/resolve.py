@@ -1,0 +1,140 @@
+"""What a configuration names, looked for on this machine: models, paths, files of secrets.
+
+`config.check` never looks at the machine; this does, for `config check` and for a reload.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from edge_agent.config.problems import Flaw, Key
+from edge_agent.config.structs import (
+    Config,
+    DicomSource,
+    ImagesSource,
+    Source,
+    StreamConfig,
+    VideoSource,
+)
+from edge_agent.core.errors import Damaged, Rejected
+from edge_agent.stores.models import Models
+from edge_agent.stores.shelf import Shelf
+
+SECRETS = ("password_file", "ca_file", "cert_file", "key_file", "root_file")
+
+
+def models_of(config: Config, state_dir: Path) -> Models:
+    """Where versions are looked for: what was installed first."""
+    dirs = [Path(folder) for folder in config.models.dirs]
+    return Models(dirs, shipped=config.models.shipped, installed=Shelf(state_dir / "models"))
+
+
+def unresolved(config: Config, models: Models) -> list[Flaw]:
+    """What is not there, or can't be read. A source's path is a warning: it may come. Blocks."""
+    found = [*_dirs(config), *_secrets(config)]
+    for name, stream in config.streams.items():
+        found += [*_models(stream, ("streams", name), models)]
+        found += [*_source(stream.source, ("streams", name, "source"))]
+    return found
+
+
+def of_stream(flaw: Flaw) -> str:
+    """The stream that it is of, "" for none."""
+    return str(flaw.key[1]) if len(flaw.key) > 1 and flaw.key[0] == "streams" else ""
+
+
+def made_worse(running: Config, wanted: Config, models: Models) -> list[Flaw]:
+    """What a reload would break: of a stream that stays, or of a section, and not broken now."""
+    now = {(flaw.key, flaw.message) for flaw in unresolved(running, models)}
+    return [
+        flaw
+        for flaw in unresolved(wanted, models)
+        if (flaw.key, flaw.message) not in now
+        and (not of_stream(flaw) or of_stream(flaw) in running.streams)
+    ]
+
+
+def _dirs(config: Config) -> Iterator[Flaw]:
+    for index, folder in enumerate(config.models.dirs):
+        if folder.startswith("/") and not os.path.isdir(folder):  # noqa: PTH112 - bytes that are no text
+            yield Flaw(
+                key=("models", "dirs", index),
+                message=f"no folder there (expected a directory, got {folder})",
+                hint="make it, or correct models.dirs",
+                severity="warn",
+            )
+
+
+def _models(stream: StreamConfig, key: Key, models: Models) -> Iterator[Flaw]:
+    for index, model in enumerate(stream.models):
+        at = (*key, "models", index, "version" if model.version else "name")
+        try:
+            models.resolve(model.name, model.version)
+        except Rejected as wrong:
+            yield Flaw(key=at, message=wrong.what, hint=wrong.hint)
+        except Damaged as wrong:
+            yield Flaw(
+                key=at,
+                message=wrong.what,
+                hint=wrong.hint,
+                severity="error" if wrong.healable else "warn",
+            )
+
+
+def _secrets(config: Config) -> Iterator[Flaw]:
+    for name in ("uplink", "rollouts"):
+        section = getattr(config, name)
+        if not section.enabled:
+            continue
+        for field in SECRETS:
+            if path := getattr(section, field, None):
+                yield from _file(path, (name, field), severe=True)
+
+
+def _source(source: Source, key: Key) -> Iterator[Flaw]:
+    if isinstance(source, DicomSource):
+        if not source.path.startswith("sample:"):
+            yield from _path(source.path, (*key, "path"))
+        if source.exam_key_file is not None:
+            yield from _file(source.exam_key_file, (*key, "exam_key_file"), severe=True)
+    elif isinstance(source, ImagesSource):
+        yield from _path(source.path, (*key, "path"))
+    elif isinstance(source, VideoSource):
+        if source.password_file is not None:
+            yield from _file(source.password_file, (*key, "password_file"), severe=True)
+        where = source.where.removeprefix("file://")
+        if not source.pipeline and "://" not in where:
+            yield from _path(where, (*key, "where"))
+
+
+def _file(path: str, key: Key, *, severe: bool) -> Iterator[Flaw]:
+    """A file that is read whole."""
+    try:
+        with Path(path).open("rb") as file:
+            file.read(1)
+    except (OSError, ValueError) as error:
+        words = getattr(error, "strerror", None) or str(error)
+        yield Flaw(
+            key=key,
+            message=f"can't be read: {words} (expected a file, got {path})",
+            hint="put it there, readable by the agent's user, or correct the path",
+            severity="error" if severe else "warn",
+        )
+
+
+def _path(path: str, key: Key) -> Iterator[Flaw]:
+    """A file, folder or device; it may come later, so its absence is a warning."""
+    try:
+        os.stat(path)  # noqa: PTH116
+        words = "" if os.access(path, os.R_OK) else "Permission denied"
+    except (OSError, ValueError) as error:
+        words = getattr(error, "strerror", None) or str(error)
+    if words:
+        yield Flaw(
+            key=key,
+            message=f"not usable now: {words}",
+            hint="plug it in, mount it, or let the agent's user read it; or correct the path",
+            severity="warn",
+        )
