@@ -15,17 +15,22 @@ from edge_agent.config.structs import (
     StreamConfig,
     VideoSource,
 )
-from edge_agent.core.alarms import OF_ENGINE
+from edge_agent.core.alarms import OF_ENGINE, OF_STATE
 from edge_agent.core.frames import Signal
 from edge_agent.core.loss import Loss
 from edge_agent.core.notes import OF_SOURCE, STUCK, Note, Notes
 from edge_agent.core.problems import Problem
+from edge_agent.ports import HostSample
 from edge_agent.services.pipeline import Pipeline
 from edge_agent.supervise import RoomHealth, RoomState
 
 LATE_FIX: Final = "a smaller model, fewer streams, or a longer deadline_ms"
 SLOW_FIX: Final = "fewer streams, a smaller model, more lanes (engine.lanes)"
+VAGUE: Final = ("", "edge-agent uplink test")
+DOWN: Final = "is the broker running, and the network there? edge-agent uplink test"
 FRAMES_FIX: Final = "check the source's own rate and cable; or set source.fps to what it delivers"
+LOW_SHARE: Final = 0.05  # of the state's disk, and at most
+LOW_BYTES: Final = 256 << 20
 SOURCE_ALARMS: Final = ("no-signal", "source-lost", "stream-failed")
 Streams = Mapping[str, StreamConfig]
 Absent = Callable[[str], str]  # why no version of a stream's model runs
@@ -97,6 +102,8 @@ def of_notes(parts: Parts, streams: Streams, absent: Absent) -> list[Problem]:
         words, fix = note.what, note.fix
         if code == "model-rejected" and stream in streams and (why := absent(stream)):
             words, fix = why, "edge-agent models history"
+        if code in OF_SOURCE and stream in streams:
+            fix = fix or fix_of(streams[stream].source, words, OF_STATE["reopening"].fix)
         what = f"{stream}: {words}" if stream else words
         found.append(Problem(code, note.severity, what, fix, stream=stream))
     return found
@@ -108,12 +115,23 @@ def of_uplink(stats: Mapping[str, Any], room: RoomHealth | None) -> list[Problem
         return []
     if not stats["connected"] and room.state is RoomState.BACKOFF:
         what = f"offline, results wait in the spool: {room.error}"
-        return [Problem("uplink-down", "warning", what, room.hint or "edge-agent uplink test")]
+        return [
+            Problem("uplink-down", "warning", what, room.hint if room.hint not in VAGUE else DOWN)
+        ]
     if stats["connected"] and stats["cloud"] == "down":
         what = "the broker is there, and no hot tier answers behind it; results wait in the spool"
         fix = "check EdgeCore's log, and that the hot tier runs; nothing is lost"
         return [Problem("cloud-down", "warning", what, fix)]
     return []
+
+
+def of_disk(sample: HostSample | None) -> list[Problem]:
+    """A disk is told of before it is full: what is kept there would have to go."""
+    free, total = (sample.disk_free_bytes, sample.disk_total_bytes) if sample else (None, None)
+    if free is None or total is None or free >= min(LOW_SHARE * total, LOW_BYTES):
+        return []
+    what = f"the disk of state_dir is nearly full: {free >> 10:,} KiB are free"
+    return [Problem("disk-low", "warning", what, "make room on the disk of state_dir (df)")]
 
 
 def fix_of(source: Source, what: str, otherwise: str) -> str:

@@ -29,7 +29,7 @@ from edge_agent.services.console.views import Picture, Shot
 from edge_agent.services.engine import Engine, Tap
 from edge_agent.services.pipeline import Channel, Pipeline, StreamTerms
 from edge_agent.services.rollouts import Handled, Rollouts
-from edge_agent.standing import of_notes, of_streams, of_uplink
+from edge_agent.standing import of_disk, of_notes, of_streams, of_uplink
 from edge_agent.supervise import Health
 
 MAX_EVENTS = 200
@@ -283,6 +283,7 @@ class Views(Kept):
             found.append(Problem("audit-unwritable", "critical", *auditor.trouble))
         found += of_streams(self.rooms, self.config.streams)
         found += of_notes(self.rooms, self.config.streams, self._absent)
+        found += of_disk(self.sample())
         found += of_uplink(self.uplink(), self.rooms.health.rooms().get("uplink"))
         return distinct(found)
 

@@ -2,8 +2,9 @@
 
 Asked for is the configured rate; where none is configured, what was captured. What a level or the
 configuration sheds is no loss, and a moment in which the source gave no picture is told as that.
-A loss stands once it is more than MAX_SHARE of a whole minute's frames, and is over when the last
-ten seconds lost no more than that share of theirs: it neither flickers nor outlives its cause.
+A loss stands once it is more than MAX_SHARE of a whole minute's frames (or a fifth of the last two
+seconds'), and is over when the last ten seconds lost no more than that share of theirs: it neither
+flickers nor outlives its cause for long.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from edge_agent.core.frames import Drop
 
 WINDOW_US: Final = 60_000_000
 LATELY_US: Final = 10_000_000
+NOW_US: Final = 2_500_000
+HEAVY_SHARE: Final = 0.2  # so much of the last two seconds is told without waiting for a minute's
+HEAVY_FRAMES: Final = 5
 LONGEST_SLICE_US: Final = 5_000_000  # a look that came so late says nothing of a rate
 MAX_SHARE: Final = 0.02
 MAX_LATE_SHARE: Final = 0.5
@@ -50,8 +54,8 @@ class Loss(NamedTuple):
 
     @property
     def is_of_source(self) -> bool:
-        """The source delivered too few; the machine took what came."""
-        return self.undelivered > sum(count for _, count in self.dropped)
+        """The source delivered too few, and the machine took what came: it had the time."""
+        return self.undelivered > 10 * sum(count for _, count in self.dropped)
 
 
 class LossWatch:
@@ -79,7 +83,9 @@ class LossWatch:
         minute = whole.asked * WINDOW_US / took_us if took_us else 0.0
         bound = MAX_SHARE * max(minute, whole.asked)
         still = lately.lost > MAX_SHARE * lately.asked
-        self._is_lossy = whole.lost > max(1.0, bound) and still
+        now = _sum([one for one in self._slices if now_us - one.at_us < NOW_US])
+        is_heavy = now.lost > max(HEAVY_FRAMES, HEAVY_SHARE * now.asked)
+        self._is_lossy = is_heavy or (whole.lost > max(1.0, bound) and still)
         return whole if self._is_lossy else None
 
     def late_share(self) -> float | None:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.core.frames import SIGNALS, Signal
-from edge_agent.core.freshness import BLANKING, Freshness
+from edge_agent.core.freshness import (
+    BLANKING,
+    STALE_AFTER_US,
+    Freshness,
+    Observation,
+    stream_state,
+)
 
 MAX_AGE_US = 500_000
 
@@ -82,3 +90,39 @@ def test_after_a_look_a_listener_shows_something_exactly_when_it_may(
         else:
             shown &= fresh.blank(now_us, signal) is None
             assert not (shown and fresh.reason(now_us, signal)), "shown though it may not be"
+
+
+# ── what a stream is called ───────────────────────────────────────────────────────────────────
+
+
+def called(signal: Signal, **facts: Any) -> str:
+    return stream_state(Observation(signal, **facts))
+
+
+def test_a_stream_without_a_fresh_result_for_a_second_is_stale() -> None:
+    assert called(Signal.OK) == "ok"
+    assert called(Signal.OK, stale_us=STALE_AFTER_US - 1) == "ok"
+    assert called(Signal.OK, stale_us=STALE_AFTER_US) == "stale"
+
+
+def test_one_that_never_had_a_result_is_starting_and_then_stale() -> None:
+    assert called(Signal.OK, has_result=False, stale_us=10) == "starting"
+    assert called(Signal.OK, has_result=False, stale_us=STALE_AFTER_US) == "stale"
+
+
+def test_starting_has_an_end() -> None:
+    assert called(Signal.STARTING, starting_us=59_000_000) == "starting"
+    assert called(Signal.STARTING, starting_us=60_000_000) == "no_signal"
+
+
+def test_while_the_side_is_down_nothing_is_ok() -> None:
+    assert called(Signal.OK, engine_up=False) == "starting"
+    assert called(Signal.OK, engine_up=False, engine_failed=True) == "stale"
+    assert called(Signal.FAILED, engine_up=False, engine_failed=True) == "failed"
+
+
+def test_an_empty_watched_folder_is_idle_unless_it_was_told_to_expect_more() -> None:
+    assert called(Signal.NO_SIGNAL, watched=True, quiet_us=10**12) == "idle"
+    assert called(Signal.NO_SIGNAL, watched=True, quiet_us=5, expect_us=10) == "idle"
+    assert called(Signal.NO_SIGNAL, watched=True, quiet_us=10, expect_us=10) == "no_signal"
+    assert called(Signal.NO_SIGNAL) == "no_signal"

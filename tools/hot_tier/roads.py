@@ -26,7 +26,7 @@ from edge_agent.config.structs import UplinkConfig
 from edge_agent.core.errors import LinkDown
 from edge_agent.core.wire.armour import MAX_BUNDLE_CHARS
 from edge_agent.links.credentials import read_secrets
-from edge_agent.links.mqtt_client import AT_ONCE
+from edge_agent.links.mqtt_client import Client
 from edge_agent.ports import Link, LinkSession
 
 QOS: Final = 1
@@ -71,7 +71,7 @@ class MqttRoad:
     async def _connected(self) -> AsyncIterator[LinkSession]:
         config = self._config
         secrets = await anyio.to_thread.run_sync(read_secrets, config)
-        client = aiomqtt.Client(
+        client = Client(  # the agent's: aiomqtt's own races with a broker that goes away
             config.host,
             config.port or 1883,
             username=config.username or None,
@@ -80,7 +80,6 @@ class MqttRoad:
             protocol=aiomqtt.ProtocolVersion.V311,
             timeout=ANSWER_S,
             max_queued_incoming_messages=MAX_WAITING,
-            socket_options=AT_ONCE,
             logger=_silent,
         )
         client.pending_calls_threshold = 2 * MAX_UNCONFIRMED

@@ -87,8 +87,9 @@ class Channel:
         self.reason: str | None = None  # why nothing is shown now
         self.state = Signal.STARTING.value
         self.is_watched = False  # its source is a folder in which files turn up
-        self._stale_us: int | None = None  # since when nothing is fresh
+        self._reading_us: int | None = None  # since when there is a picture
         self._starting_us: int | None = None
+        self._begun_us: int | None = None
         self.expect(terms)
 
     def expect(self, terms: StreamTerms) -> None:
@@ -104,26 +105,32 @@ class Channel:
     def look(self, books: Books | None, signal: Signal, engine: EngineState, now_us: int) -> str:
         """Its state now. Called ten times a second."""
         self.reason = self.freshness.reason(now_us, signal, engine_up=engine.is_up)
-        since = self._stale_us if self._stale_us is not None else now_us
-        self._stale_us = since if self.reason in STALE_REASONS else None
+        since = self._reading_us if self._reading_us is not None else now_us
+        self._reading_us = since if signal is Signal.OK and engine.is_up else None
         starting = self._starting_us if self._starting_us is not None else now_us
         self._starting_us = starting if signal is Signal.STARTING else None
-        last_us = books.word(Word.LAST_FRAME_US) if books else 0
+        self._begun_us = self._begun_us if self._begun_us is not None else now_us
+        last_us = (books.word(Word.LAST_FRAME_US) if books else 0) or self._begun_us
         self.state = stream_state(
             Observation(
                 signal,
                 engine_up=engine.is_up,
                 engine_failed=engine.has_failed,
                 has_result=self.freshness.age_us(now_us) is not None,
-                stale_us=0 if self._stale_us is None else now_us - self._stale_us,
+                stale_us=self._stale_us(now_us),
                 starting_us=0 if self._starting_us is None else now_us - self._starting_us,
                 start_limit_us=self.terms.start_limit_us,
                 watched=self.is_watched,
-                quiet_us=now_us - last_us if last_us else 0,
+                quiet_us=max(0, now_us - last_us),
                 expect_us=self.terms.expect_us,
             )
         )
         return self.state
 
-
-STALE_REASONS = ("stale", "no result yet")
+    def _stale_us(self, now_us: int) -> int:
+        """For how long there is a picture and no result of it that is fresh."""
+        if self._reading_us is None:
+            return 0
+        age_us = self.freshness.age_us(now_us)
+        reading_us = now_us - self._reading_us
+        return reading_us if age_us is None else min(reading_us, age_us - self.terms.max_age_us)
