@@ -66,9 +66,10 @@ def check_fit(
             )
     for state in manifest.states:
         _check_state(title, state, given[state.input], results.get(state.output))
+    shapes = {name: port.shape for name, port in results.items()}
     for head in manifest.heads:
         try:
-            check_shapes(head, {name: port.shape for name, port in results.items()})
+            check_shapes(head, shapes, manifest.input.size)
         except Rejected as error:
             raise Rejected(f"{title}: {error.what}", hint=error.hint) from error
 

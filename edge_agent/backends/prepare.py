@@ -355,7 +355,7 @@ def golden(session: Session, folder: Path, manifest: Manifest, variant: VariantS
             )
         bound.reset_state()
         bound.input_pixels[...] = sample.fed
-        gap = widest_gap(sample, bound.run(), variant)
+        gap = widest_gap(sample, bound.run(), variant, manifest.heads)
         worst = max(worst, gap, key=lambda one: one.difference / one.tolerance)
     if not worst.within:
         raise Rejected(

@@ -79,7 +79,7 @@ def _tried(check: str, order: Order, variant: VariantSpec) -> Iterator[Line]:
         yield Line(check=check, status="begun", what="reading its golden samples")
         samples = read_golden(Path(order.folder) / variant.golden)
         yield Line(check=check, status="begun", what="running its golden samples")
-        gaps = [_compared(bound, sample, number, variant) for number, sample in enumerate(samples)]
+        gaps = [_compared(bound, sample, number, one) for number, sample in enumerate(samples)]
     except EdgeAgentError as wrong:
         yield Line(check=check, status="fail", what=wrong.what, fix=wrong.hint)
         return
@@ -111,7 +111,7 @@ def read_golden(path: Path) -> list[Sample]:
         raise Rejected(f"{title}: {error}", hint="pack the model again") from error
 
 
-def _compared(bound: Bound, sample: Sample, number: int, variant: VariantSpec) -> Gap:
+def _compared(bound: Bound, sample: Sample, number: int, manifest: Manifest) -> Gap:
     """Raises: Rejected, BadFrame."""
     wanted = bound.input_pixels.shape
     if sample.fed.shape != wanted:
@@ -121,7 +121,7 @@ def _compared(bound: Bound, sample: Sample, number: int, variant: VariantSpec) -
         )
     bound.reset_state()
     bound.input_pixels[...] = sample.fed
-    return golden.widest_gap(sample, bound.run(), variant)
+    return golden.widest_gap(sample, bound.run(), manifest.variants[0], manifest.heads)
 
 
 def _verdict(check: str, gaps: list[Gap]) -> Line:

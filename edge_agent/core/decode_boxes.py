@@ -1,4 +1,4 @@
-"""Boxes out of detectors: `boxes`, `yolo`, `detr`.
+"""Boxes out of detectors: `boxes`, `detr`, `nms` and the family of `yolo`.
 
 All give the same: boxes in input pixels with score and class, best first, at most `MAX_OBJECTS`.
 Numbers are checked where they are read: every score, and what belongs to the candidates.
@@ -6,23 +6,36 @@ Numbers are checked where they are read: every score, and what belongs to the ca
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.core.decode import (
+    STRIDES,
+    STRIDES_P6,
     Outputs,
-    classes_named,
+    cells,
+    columns_of,
+    features_first,
+    grid_fault,
     label_keys,
+    refuse_improbable,
     refuse_non_finite,
+    rows_of,
     sigmoid,
     take_unchecked,
+    whole_classes,
 )
+from edge_agent.core.errors import BadFrame
 from edge_agent.core.frames import MAX_OBJECTS
 from edge_agent.core.manifest import HeadSpec
 from edge_agent.core.vision import Floats, best_first, overlap, suppress
 
+# A set is free of doubles by itself: suppression would only remove real neighbours.
+SETS = ("detr", "yolo_e2e", "nms")
+MOST_LOG = 7.0  # of a side in cells: 1096 cells of at least 8 px are wider than any input
 FEW = 24  # up to so many candidates are compared one by one: arrays would take longer
 
 
@@ -41,7 +54,7 @@ class Candidates(NamedTuple):
 def decode_boxes(
     head: HeadSpec, outputs: Outputs, *, size: tuple[int, int], threshold: float
 ) -> Candidates:
-    """Reads the outputs of a `boxes`, `yolo` or `detr` head; `size` is [w, h] px of the input.
+    """Reads the outputs of a head that gives boxes; `size` is [w, h] px of the input.
 
     Raises: BadFrame.
     """
@@ -50,8 +63,14 @@ def decode_boxes(
         found = _boxes(head, arrays, threshold)
     elif head.decoder == "yolo":
         found = _yolo(head, arrays[0], threshold)
-    else:
+    elif head.decoder in {"yolo_objectness", "yolox"}:
+        found = _objectness(head, arrays[0], size, threshold)
+    elif head.decoder == "detr":
         found = _detr(head, arrays, size, threshold)
+    else:
+        found = _rows(head, arrays[0], threshold)
+    if head.box_unit == "relative":
+        found = found._replace(boxes=found.boxes * np.asarray((*size, *size), dtype=np.float32))
     if len(found.scores) <= FEW:
         return _best_of_few(head, found)
     return _best(head, _named(head, found))
@@ -64,20 +83,21 @@ def _boxes(head: HeadSpec, arrays: list[NDArray[Any]], threshold: float) -> Cand
     over = np.flatnonzero(scores >= threshold)
     corners, chosen = boxes[over], classes[over]
     refuse_non_finite(head.outputs[0], corners)
-    refuse_non_finite(head.outputs[2], chosen)
+    refuse_improbable(head, head.outputs[1], scores[over])
     return Candidates(
         corners.astype(np.float32, copy=False),
         scores[over].astype(np.float32, copy=False),
-        chosen.astype(np.int64, copy=False),
+        whole_classes(head, head.outputs[2], chosen),
     )
 
 
 def _yolo(head: HeadSpec, array: NDArray[Any], threshold: float) -> Candidates:
     """[1, 4 + C, N] or [1, N, 4 + C]: centre, size in input px, class scores already 0..1."""
-    rows = array[0] if _features_first(head, array.shape) else array[0].T
+    rows = _features(head, array)
     best = rows[4:].max(axis=0)  # nan goes through
     refuse_non_finite(head.outputs[0], best)
     over = np.flatnonzero(best >= threshold)
+    refuse_improbable(head, head.outputs[0], best[over])
     chosen = rows[:, over].astype(np.float32, copy=False)
     refuse_non_finite(head.outputs[0], chosen)
     return Candidates(
@@ -85,12 +105,101 @@ def _yolo(head: HeadSpec, array: NDArray[Any], threshold: float) -> Candidates:
     )
 
 
-def _features_first(head: HeadSpec, shape: tuple[int, ...]) -> bool:
-    """The axis of 4 + C is the one that fits the labels exactly, else the shorter one."""
-    exact = 4 + classes_named(head)
-    if (shape[1] == exact) != (shape[2] == exact):
-        return shape[1] == exact
-    return shape[2] < exact or exact <= shape[1] <= shape[2]
+def _features(head: HeadSpec, array: NDArray[Any]) -> NDArray[Any]:
+    """[F, N], whichever of the two comes first."""
+    rows: NDArray[Any] = array[0] if features_first(head, array.shape) else array[0].T
+    return rows
+
+
+def _objectness(
+    head: HeadSpec, array: NDArray[Any], size: tuple[int, int], threshold: float
+) -> Candidates:
+    """[1, N, 5 + C] or [1, 5 + C, N]: centre, size, objectness, class scores already 0..1.
+
+    Of `yolox` centre and size are in cells of its grids, else in px of the input.
+    """
+    name = head.outputs[0]
+    rows = _features(head, array)
+    refuse_non_finite(name, rows[4])
+    over = np.flatnonzero(rows[4] >= threshold)  # no class score takes it above its objectness
+    chosen = rows[:, over].astype(np.float32, copy=False)
+    refuse_non_finite(name, chosen)
+    refuse_improbable(head, name, chosen[4:])
+    scores = chosen[4] * chosen[5:].max(axis=0)
+    sure = scores >= threshold
+    chosen, scores = chosen[:, sure], scores[sure]
+    places = chosen[:4].T
+    if head.decoder == "yolox":
+        places = _from_grids(head, places, over[sure], rows.shape[1], size)
+    return Candidates(_corners(places), scores, chosen[5:].argmax(axis=0))
+
+
+def _from_grids(
+    head: HeadSpec,
+    places: Floats,
+    indices: NDArray[np.intp],
+    count: int,
+    size: tuple[int, int],
+) -> Floats:
+    """[N, 4] offsets in a cell and logarithms of sizes in cells, to px of the input.
+
+    indices: of these rows, among all `count`. Raises: BadFrame.
+    """
+    fault = grid_fault(head, count, size)
+    if fault:
+        raise BadFrame(f"decode frame: {fault}")
+    corners, strides = _grids(size, count)
+    if places.size and float(places[:, 2:].max()) > MOST_LOG:
+        raise BadFrame(
+            f"decode frame: output {head.outputs[0]}: decoder yolox of head {head.name} expects "
+            f"logarithms of sizes in cells, got {float(places[:, 2:].max()):.4g}",
+            hint="where the graph gives boxes in px already, its decoder is yolo_objectness",
+        )
+    step = strides[indices, None]
+    centres, sides = (places[:, :2] + corners[indices]) * step, np.exp(places[:, 2:]) * step
+    return np.concatenate((centres, sides), axis=1)
+
+
+@lru_cache(maxsize=16)
+def _grids(size: tuple[int, int], count: int) -> tuple[Floats, Floats]:
+    """Column and row of each cell [N, 2], and its stride in px [N], in the order of a `yolox`."""
+    steps = STRIDES if count == cells(size, STRIDES) else STRIDES_P6
+    corners, strides = [], []
+    for step in steps:
+        wide, high = size[0] // step, size[1] // step
+        index = np.arange(wide * high)
+        corners.append(np.stack((index % wide, index // wide), axis=1))
+        strides.append(np.full(wide * high, step))
+    return np.concatenate(corners).astype(np.float32), np.concatenate(strides).astype(np.float32)
+
+
+def _rows(head: HeadSpec, array: NDArray[Any], threshold: float) -> Candidates:
+    """`yolo_e2e` and `nms`: rows of corners in px, score and class, suppressed by the model.
+
+    Rows below the threshold are filling, whatever else they hold; so are those of no picture.
+    """
+    name, columns = head.outputs[0], columns_of(head)
+    table = rows_of(head, array)
+    scores = table[:, columns.index("score")]
+    refuse_non_finite(name, scores)
+    chosen = table[scores >= threshold].astype(np.float32, copy=False)
+    refuse_non_finite(name, chosen)
+    if "batch" in columns:
+        pictures = chosen[:, columns.index("batch")]
+        if (pictures > 0).any():
+            raise BadFrame(
+                f"decode frame: output {name}: decoder {head.decoder} of head {head.name} expects "
+                f"rows of picture 0, got {float(pictures.max()):.6g}",
+                hint="export the model for a batch of 1, or correct columns under [[heads]]",
+            )
+        chosen = chosen[pictures == 0]
+    values = {one: chosen[:, index] for index, one in enumerate(columns)}
+    refuse_improbable(head, name, values["score"])
+    return Candidates(
+        np.stack([values[one] for one in ("x0", "y0", "x1", "y1")], axis=1),
+        values["score"],
+        whole_classes(head, name, values["class"]),
+    )
 
 
 def _detr(
@@ -135,7 +244,7 @@ def _best_of_few(head: HeadSpec, found: Candidates) -> Candidates:
         x0, y0, x1, y1 = box = boxes[index]
         if not (x1 > x0 and y1 > y0) or (keys and classes[index] not in keys):
             continue
-        if head.decoder == "detr" or not any(
+        if head.decoder in SETS or not any(
             classes[other] == classes[index] and overlap(boxes[other], box) > head.nms_iou
             for other in kept
         ):
@@ -146,8 +255,8 @@ def _best_of_few(head: HeadSpec, found: Candidates) -> Candidates:
 
 
 def _best(head: HeadSpec, found: Candidates) -> Candidates:
-    """Without doubles. A detr predicts a set: suppression would only remove real neighbours."""
-    if head.decoder == "detr":
+    """Without doubles."""
+    if head.decoder in SETS:
         order, cut = best_first(found.scores, MAX_OBJECTS), len(found.scores) > MAX_OBJECTS
     else:
         order, cut = suppress(*found[:3], iou=head.nms_iou, keep=MAX_OBJECTS)

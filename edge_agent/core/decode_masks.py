@@ -73,11 +73,18 @@ def _softmax_planes(head: HeadSpec, logits: NDArray[Any], threshold: float) -> l
 
 def _class_planes(head: HeadSpec, classes: NDArray[Any]) -> list[Plane]:
     """[H, W] of class indices, integer or whole numbers."""
-    lowest, highest = int(classes.min()), int(classes.max())
-    if lowest < 0 or highest >= MAX_LABELS:
+    lowest, highest = float(classes.min()), float(classes.max())
+    limit = head.classes or MAX_LABELS
+    if lowest < 0 or highest >= limit:
         raise BadFrame(
-            f"decode frame: head {head.name}: expected classes 0 to {MAX_LABELS - 1}, "
-            f"got {lowest} to {highest}"
+            f"decode frame: head {head.name}: expected classes 0 to {limit - 1}, "
+            f"got {lowest:.6g} to {highest:.6g}"
+        )
+    if classes.dtype.kind == "f" and (classes != np.floor(classes)).any():
+        raise BadFrame(
+            f"decode frame: head {head.name}: expected whole classes, got fractions between "
+            f"{lowest:.6g} and {highest:.6g}",
+            hint="the model gives values of a mask: mask_sigmoid or mask_softmax reads them",
         )
     return [
         Plane(label, (classes == index).view(np.uint8)) for index, label in _present(head, classes)

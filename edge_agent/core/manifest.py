@@ -7,7 +7,7 @@ canonical tar (names sorted, mtime and uid 0). Parsing is pure: bytes of TOML co
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -26,8 +26,21 @@ Ratio = Annotated[float, Meta(ge=0.0, le=1.0)]
 
 Task = Literal["detection", "segmentation", "classification", "keypoints"]
 Decoder = Literal[
-    "boxes", "yolo", "detr", "mask_sigmoid", "mask_softmax", "mask_argmax", "probs", "heatmaps"
+    "boxes",
+    "yolo",
+    "yolo_objectness",
+    "yolox",
+    "yolo_e2e",
+    "nms",
+    "detr",
+    "mask_sigmoid",
+    "mask_softmax",
+    "mask_argmax",
+    "probs",
+    "heatmaps",
 ]
+Column = Literal["batch", "x0", "y0", "x1", "y1", "score", "class"]
+UNIT_DECODERS = ("boxes", "yolo", "yolo_objectness", "yolo_e2e", "nms")  # may say `box_unit`
 
 
 class LabelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,12 +53,20 @@ class LabelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class HeadSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One task of the model: its outputs and the decoder that reads them (shapes: `decode`)."""
+    """One task of the model: its outputs and the decoder that reads them (shapes: `decode`).
+
+    classes: how many the outputs have, where the labels do not name all of them. columns: the order
+    of an `nms` row; empty: batch x0 y0 x1 y1 class score. box_unit: px of the input, or relative:
+    parts of its width and height, 0 to 1.
+    """
 
     name: Name
     task: Task
     decoder: Decoder
     outputs: tuple[str, ...]
+    classes: Annotated[int, Meta(ge=1, le=MAX_LABELS)] | None = None
+    columns: tuple[Column, ...] = ()
+    box_unit: Literal["px", "relative"] = "px"
     threshold: Ratio = 0.5
     nms_iou: Ratio = 0.5
     min_area_px: Annotated[int, Meta(ge=0)] = 0  # of the captured frame; smaller is noise
@@ -125,9 +146,17 @@ def parse_manifest(fields: dict[str, Any], *, origin: str = "manifest.toml") -> 
     try:
         manifest = msgspec.convert(fields, Manifest)
     except msgspec.ValidationError as error:
-        raise Rejected(f"read manifest {origin}: {error}", hint="repack the model") from error
+        raise Rejected(f"read manifest {origin}: {error}", hint=_hint(str(error))) from error
     _check(manifest, origin)
     return manifest
+
+
+def _hint(error: str) -> str:
+    if ".decoder" in error:
+        return f"this agent reads {', '.join(get_args(Decoder))}: update it, or repack the model"
+    if "unknown field" in error:
+        return "update this agent if the package is made for a newer one, or repack the model"
+    return "repack the model"
 
 
 def _check(manifest: Manifest, origin: str) -> None:
@@ -143,6 +172,13 @@ def _check(manifest: Manifest, origin: str) -> None:
     ):
         if len(set(names)) != len(names):
             raise Rejected(f"read manifest {origin}: {kind} {names} are not unique")
+    for head in manifest.heads:
+        fault = _misfit(head)
+        if fault:
+            raise Rejected(
+                f"read manifest {origin}: head {head.name}: {fault}",
+                hint="correct that key of [[heads]]: docs/models.md has the keys of each decoder",
+            )
     for variant in manifest.variants:
         for file in (variant.file, variant.golden):
             if "/" in file or "\\" in file or file.startswith("."):
@@ -151,3 +187,23 @@ def _check(manifest: Manifest, origin: str) -> None:
                     "expected a plain file name",
                     hint="files stand beside the manifest",
                 )
+
+
+def _misfit(head: HeadSpec) -> str:
+    """What is wrong with the keys of a head beside each other; "" when nothing is."""
+    least = max((label.id for label in head.labels), default=0) + 1
+    if head.classes is not None and head.classes < least:
+        return f"expected classes of at least {least} for its labels, got {head.classes}"
+    if head.box_unit != "px" and head.decoder not in UNIT_DECODERS:
+        return f"decoder {head.decoder} has a unit of its own: expected no box_unit"
+    if not head.columns:
+        return ""
+    if head.decoder != "nms":
+        return f"decoder {head.decoder} has an order of its own: expected no columns"
+    wanted = {"x0", "y0", "x1", "y1", "score", "class"}
+    if len(set(head.columns)) != len(head.columns) or set(head.columns) - {"batch"} != wanted:
+        return (
+            f"expected columns x0, y0, x1, y1, score and class, each once, and batch where there "
+            f"is one, got {list(head.columns)}"
+        )
+    return ""

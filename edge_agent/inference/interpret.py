@@ -30,7 +30,7 @@ from edge_agent.inference.contours import Blob, blobs, box_of, coarser, outline,
 # A record is at most 16 KiB of MessagePack; its provenance takes less than 1 KiB.
 BUDGET_BYTES = 15 << 10
 COARSER_PX = (1.0, 2.0, 4.0)  # tried one after the other when contours are too long
-BOX_DECODERS = ("boxes", "yolo", "detr")
+BOX_DECODERS = ("boxes", "yolo", "yolo_objectness", "yolox", "yolo_e2e", "nms", "detr")
 MASK_DECODERS = ("mask_sigmoid", "mask_softmax", "mask_argmax")
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -170,9 +170,16 @@ def _effective(head: HeadSpec, threshold: float | None, min_area_px: int | None)
 def _settings(heads: tuple[HeadSpec, ...], *, tracking: bool, contours: bool) -> str:
     """hex8: equal exactly when the same outputs give the same findings."""
     words = [
-        [head.name, head.decoder, head.threshold, head.nms_iou, head.min_area_px] for head in heads
+        [head.name, head.decoder, head.threshold, head.nms_iou, head.min_area_px, *_reading(head)]
+        for head in heads
     ]
     return xxhash.xxh32_hexdigest(_pack([words, tracking, contours]))
+
+
+def _reading(head: HeadSpec) -> list[Any]:
+    """What else changes how numbers are read, where it is said at all."""
+    said = (head.columns, head.classes, head.box_unit)
+    return [] if said == ((), None, "px") else list(said)
 
 
 def _see(head: HeadSpec, outputs: Mapping[str, NDArray[Any]], fit: Fit) -> tuple[list[_Seen], bool]:

@@ -53,8 +53,13 @@ def test_opposite_infinities_do_not_hide_each_other(tmp_path: Path) -> None:
         probs([np.inf, -np.inf], tmp_path)
 
 
-def test_huge_numbers_are_finite(tmp_path: Path) -> None:
-    assert probs([3e38, 3e38, 0.1], tmp_path) == [("a", 1.0), ("b", 1.0)]
+@pytest.mark.parametrize("wrong", [3e38, 7.2, 1.02])
+def test_what_is_above_one_is_no_probability_and_drops_the_frame(
+    wrong: float, tmp_path: Path
+) -> None:
+    with pytest.raises(BadFrame, match="expects scores of 0 to 1, got"):
+        probs([wrong, 3e38 if wrong > 9 else 0.2, 0.1], tmp_path)
+    assert probs([1.004, 0.2], tmp_path) == [("a", 1.0)], "half precision rounds to just above 1"
 
 
 def test_outputs_that_no_head_reads_may_hold_anything() -> None:

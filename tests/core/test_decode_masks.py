@@ -84,6 +84,11 @@ def test_a_class_out_of_range_drops_the_frame(wrong: int, tmp_path: Path) -> Non
         decode(tmp_path, "mask_argmax", np.asarray([[[0, wrong]]], np.int64))
 
 
+def test_fractions_are_no_classes_and_drop_the_frame(tmp_path: Path) -> None:
+    with pytest.raises(BadFrame, match=r"expected whole classes, got fractions between 0 and 0\.5"):
+        decode(tmp_path, "mask_argmax", np.asarray([[[0, 0.5]]], np.float32))
+
+
 @pytest.mark.parametrize("decoder", ["mask_sigmoid", "mask_softmax"])
 def test_a_mask_with_nan_drops_the_frame(decoder: str, tmp_path: Path) -> None:
     with pytest.raises(BadFrame, match="output y: expected finite numbers, got 8 of 8"):

@@ -26,7 +26,7 @@ def check_golden(folder: Path, manifest: Manifest, variant: str) -> None:
         session.reset_state()
         session.input_pixels[...] = sample.fed
         try:
-            gap = golden.widest_gap(sample, session.run(), spec)
+            gap = golden.widest_gap(sample, session.run(), spec, manifest.heads)
         except BadFrame as bad:
             raise Rejected(f"golden sample {index}: {bad.what}", hint=bad.hint) from bad
         if not gap.within:
