@@ -57,4 +57,5 @@ def one_conv(net: Net | None = None, *, out: str = "y", wide: int = 4) -> Net:
 
 
 MASK = '[input]\nfit = "stretch"\n' + SCALED + head("mask_sigmoid", "y", labels=foreign.ONE_LABEL)
+MASK += "classes = 4\n"
 OUT = [("y", TensorProto.FLOAT, [1, 4, 8, 12])]

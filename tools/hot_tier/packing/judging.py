@@ -12,16 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.core.decode import classes_named
 from edge_agent.core.errors import Rejected
 from edge_agent.core.frames import Object
-from edge_agent.core.manifest import HeadSpec, Manifest
+from edge_agent.core.manifest import Manifest
 from edge_agent.inference.interpret import Findings
+from tools.hot_tier.packing.arranging import class_count
 
-SLACK = 1e-3  # of a probability
 BINS = 10
-SMALL_PX = 2.0  # boxes that all are smaller than this are no pixels
-PROBABILITIES = ("boxes", "yolo", "probs")
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -41,42 +38,6 @@ def refuse_numbers(outputs: Arrays, title: str) -> None:
             )
 
 
-def refuse_meaning(manifest: Manifest, outputs: Arrays, title: str) -> None:
-    """Scores that are none, boxes in another unit.
-
-    Raises: Rejected.
-    """
-    for head in manifest.heads:
-        scores = _scores(head, outputs)
-        if scores is not None and scores.size:
-            low, high = float(scores.min()), float(scores.max())
-            if low < -SLACK or high > 1 + SLACK:
-                raise Rejected(
-                    f"{title}: head {head.name}: decoder {head.decoder} expects scores of 0 to 1, "
-                    f"got {low:.4g} to {high:.4g}",
-                    hint="put the sigmoid or softmax into the graph, or choose another decoder",
-                )
-        _refuse_boxes(manifest, head, outputs, title)
-
-
-def _scores(head: HeadSpec, outputs: Arrays) -> NDArray[Any] | None:
-    if head.decoder not in PROBABILITIES:
-        return None
-    if head.decoder == "yolo":
-        return _yolo_rows(head, outputs)[4:]
-    return outputs[head.outputs[1 if head.decoder == "boxes" else 0]]
-
-
-def _yolo_rows(head: HeadSpec, outputs: Arrays) -> NDArray[Any]:
-    """[4 + C, N], with the same rule as the decoder's."""
-    array = outputs[head.outputs[0]][0]
-    exact = 4 + classes_named(head)
-    rows, columns = array.shape
-    first = rows == exact if (rows == exact) != (columns == exact) else rows <= columns
-    turned: NDArray[Any] = array if first else array.T
-    return turned
-
-
 def refuse_squashed(manifest: Manifest, ranges: Mapping[str, tuple[float, float]]) -> None:
     """Masks of probabilities for a decoder that takes logits. ranges: of all frames, by output.
 
@@ -90,28 +51,6 @@ def refuse_squashed(manifest: Manifest, ranges: Mapping[str, tuple[float, float]
                 f"got {low:.4g} to {high:.4g} on all frames, as of probabilities",
                 hint="export the model without its last sigmoid or softmax",
             )
-
-
-def _refuse_boxes(manifest: Manifest, head: HeadSpec, outputs: Arrays, title: str) -> None:
-    """Raises: Rejected."""
-    if head.decoder == "detr":
-        boxes = outputs[head.outputs[1]]
-        wrong = boxes.size and float(np.abs(boxes).max()) > 2 * SMALL_PX
-        unit, got = "parts of the picture, 0 to 1", "px"
-    elif head.decoder in {"boxes", "yolo"}:
-        rows = _yolo_rows(head, outputs)[:4] if head.decoder == "yolo" else outputs[head.outputs[0]]
-        boxes = rows
-        large = min(manifest.input.size) > 8 * SMALL_PX
-        wrong = boxes.size and large and 0 < float(np.abs(boxes).max()) <= SMALL_PX
-        unit, got = "px of the input", "parts of the picture"
-    else:
-        return
-    if wrong:
-        raise Rejected(
-            f"{title}: head {head.name}: decoder {head.decoder} expects boxes in {unit}, got "
-            f"numbers up to {float(np.abs(boxes).max()):.4g}, as of {got}",
-            hint="scale the boxes in the graph, or choose another decoder",
-        )
 
 
 class Sight:
@@ -189,7 +128,7 @@ def warnings_of(manifest: Manifest, shapes: Mapping[str, Sequence[int]], sight: 
     if sight.truncated:
         told.append(f"{sight.truncated} frames had more findings than a record holds")
     for head in manifest.heads:
-        has, named = _classes(head, shapes), len(head.labels)
+        has, named = class_count(head, shapes), len(head.labels)
         if head.labels and has > named:
             told.append(
                 f"head {head.name}: the model has {has} classes, {named} are named; findings of "
@@ -199,13 +138,3 @@ def warnings_of(manifest: Manifest, shapes: Mapping[str, Sequence[int]], sight: 
         if sight.found and missing and head.decoder != "heatmaps":
             told.append(f"head {head.name}: never found on the frames: {', '.join(missing[:20])}")
     return told
-
-
-def _classes(head: HeadSpec, shapes: Mapping[str, Sequence[int]]) -> int:
-    """How many classes the outputs have; 0 where their shape does not tell."""
-    shape = shapes[head.outputs[0]]
-    if head.decoder == "yolo":
-        return int(min(shape[1:])) - 4
-    if head.decoder == "detr":
-        return int(shape[2])
-    return int(shape[1]) if head.decoder in {"mask_sigmoid", "probs", "heatmaps"} else 0

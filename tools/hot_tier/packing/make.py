@@ -17,6 +17,7 @@ from edge_agent.core.manifest import Manifest
 from edge_agent.core.package import MANIFEST
 from edge_agent.stores.models import Models
 from tools.hot_tier.packing import judging, sessions
+from tools.hot_tier.packing.arranging import plan_outputs, put_behind
 from tools.hot_tier.packing.frames import frames_of, how_many, spread
 from tools.hot_tier.packing.halving import halve
 from tools.hot_tier.packing.opset import limit_ir, lower
@@ -46,7 +47,9 @@ def pack(options: Options) -> Packed:
     limit_ir(model, did)
     picture = settle(model, asked.wish, did)
     keep_outputs(model, asked.wish, did)
-    unsquash(model, asked.wish, did)
+    plans = plan_outputs(model, asked.wish, picture)
+    unsquash(model, asked.wish, plans, did)
+    put_behind(model, plans, did)
     foreign = model.SerializeToString()
     model = lower(model, did)
     wrap(model, picture, asked.wish.foreign, did)
@@ -100,6 +103,8 @@ class _Job:
         self._each(lambda i, frame, roi: prover.see(frame, roi, golden=i in chosen))
         self._proof = prover.proof
         judging.refuse_squashed(manifest, self._proof.ranges)
+        for meaning in prover.meanings:
+            meaning.judge()
         gaps = self._proof.gaps
         self._variants = [
             msgspec.structs.replace(
@@ -140,7 +145,7 @@ class _Job:
         self._variants = [half, *self._variants]
         manifest = self._manifest()
         single, other = (sessions.bound(self._folder, manifest, n) for n in (self._main, "fp16"))
-        reader, gaps, shared = interpreter(manifest), Gaps(), []
+        reader, gaps, shared = interpreter(manifest), Gaps(manifest.heads), []
 
         def see(index: int, frame: Frame, roi: tuple[int, int, int, int]) -> None:
             title = f"run the fp16 variant on frame {frame.number}"

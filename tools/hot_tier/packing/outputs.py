@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from edge_agent.core.errors import Rejected
+from tools.hot_tier.packing.arranging import Plan
 from tools.hot_tier.packing.shaping import rename
 from tools.hot_tier.packing.wish import Wish
 
@@ -66,7 +68,7 @@ def replace(field: Any, kept: list[Any]) -> None:
     field.extend(kept)
 
 
-def unsquash(model: Any, wish: Wish, did: list[str]) -> None:
+def unsquash(model: Any, wish: Wish, plans: Mapping[str, Plan], did: list[str]) -> None:
     """A last sigmoid or softmax goes where the decoder takes it by itself: logits come out."""
     graph = model.graph
     for head in wish.heads:
@@ -77,7 +79,7 @@ def unsquash(model: Any, wish: Wish, did: list[str]) -> None:
             continue
         (node,) = found
         inner = node.input[0]
-        if not _over_classes(node) or inner in {one.name for one in graph.input}:
+        if not _over_classes(node, plans[name]) or inner in {one.name for one in graph.input}:
             continue
         replace(graph.node, [one for one in graph.node if one is not node])
         rename(model, inner, name)
@@ -88,7 +90,9 @@ def _feeds(wish: Wish, name: str) -> bool:
     return any(state.output == name for state in wish.states)
 
 
-def _over_classes(node: Any) -> bool:
+def _over_classes(node: Any, plan: Plan) -> bool:
     """A softmax over anything else is no probability of classes."""
     axis = next((one.i for one in node.attribute if one.name == "axis"), -1)
-    return node.op_type != "Softmax" or axis in {1, -3}
+    rank = len(plan.before)
+    channels = rank - 1 if plan.is_last else rank - 3
+    return node.op_type != "Softmax" or axis % rank == channels

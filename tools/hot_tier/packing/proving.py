@@ -7,6 +7,7 @@ it has on the frames.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from numpy.typing import NDArray
 from edge_agent.core.agreement import agreement
 from edge_agent.core.errors import BadFrame, Rejected
 from edge_agent.core.frames import Frame
-from edge_agent.core.golden import difference
-from edge_agent.core.manifest import Manifest
+from edge_agent.core.golden import apart, row_sets
+from edge_agent.core.manifest import HeadSpec, Manifest
 from edge_agent.inference.interpret import Findings, Interpreter
 from edge_agent.ports import Bound
 from tools.hot_tier.packing import judging, sessions
+from tools.hot_tier.packing.meaning import Meaning
 from tools.hot_tier.packing.sessions import Arrays
 from tools.hot_tier.packing.shaping import Picture
 from tools.hot_tier.packing.wish import Foreign
@@ -38,17 +40,18 @@ LEVELS = (("ORT_DISABLE_ALL", 1), ("ORT_ENABLE_ALL", 2))
 
 
 class Gaps:
-    """Largest difference and span of each output."""
+    """Largest difference and span of each output. heads: some read an output as a set of rows."""
 
-    def __init__(self) -> None:
+    def __init__(self, heads: Iterable[HeadSpec]) -> None:
+        self._sets = row_sets(heads)
         self.largest: dict[str, float] = {}
         self.span: dict[str, float] = {}
         self.whole: set[str] = set()
 
     def book(self, wanted: Arrays, got: Arrays) -> None:
         for name, array in wanted.items():
-            apart = difference(array, got[name])
-            self.largest[name] = max(self.largest.get(name, 0.0), apart)
+            gap = apart(self._sets.get(name), array, got[name])
+            self.largest[name] = max(self.largest.get(name, 0.0), gap)
             if array.dtype.kind in "iub":
                 self.whole.add(name)
                 self.span[name] = 1.0
@@ -119,10 +122,16 @@ class Prover:
             for level, threads in LEVELS
         ]
         self._interpreter = interpreter(manifest)
+        self.meanings = [Meaning(head, manifest.input.size) for head in manifest.heads]
         self._kept = {name for head in manifest.heads for name in head.outputs}
         self._kept |= {state.output for state in manifest.states}
         self.proof = Proof(
-            gaps=Gaps(), sight=judging.Sight(), shapes={}, ranges={}, golden={}, findings=[]
+            gaps=Gaps(manifest.heads),
+            sight=judging.Sight(),
+            shapes={},
+            ranges={},
+            golden={},
+            findings=[],
         )
 
     def see(self, frame: Frame, roi: tuple[int, int, int, int], *, golden: bool) -> None:
@@ -143,7 +152,8 @@ class Prover:
         )
         self.proof.gaps.book({name: hand[name] for name in self._kept}, said)
         self._refuse_unlike(title)
-        judging.refuse_meaning(self._manifest, said, title)
+        for meaning in self.meanings:
+            meaning.see(said, title)
         findings = look(self._interpreter, said, frame, roi)
         self.proof.findings.append(findings)
         self.proof.sight.add(findings, frame.size, pixels)

@@ -1,0 +1,341 @@
+"""What the numbers of a detector mean, held against what its decoder takes them for.
+
+A shape fits more than one decoder; the numbers on the frames seldom do. What contradicts the
+decoder is refused: on the frame where a number cannot be what it is read as, and after the last one
+where all of them together are something else. Nothing here looks at a picture or runs a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.core.decode import BESIDE, classes_named, columns_of, features_first, rows_of
+from edge_agent.core.decode_boxes import MOST_LOG
+from edge_agent.core.errors import Rejected
+from edge_agent.core.manifest import MAX_LABELS, HeadSpec
+from tools.hot_tier.packing import ways_out
+
+SLACK = 1e-3  # of a probability
+FILLING = -1.0  # in place of a score, where there is no row
+RELATIVE = 2.0  # boxes that are all smaller than this are no px
+LARGEST_OFFSET = 8.0  # in cells, and of a logarithm of sides: px are larger somewhere
+MANY = 16  # boxes from which their form is no chance
+CORNERS = 0.95  # of the boxes that are sure, where corners are read
+LEAST_SCORE = 0.05  # rows that are less sure may hold anything
+TABLES = (*BESIDE, "yolo_e2e", "nms")
+DETECTORS = (*TABLES, "boxes", "detr")
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class Parts(NamedTuple):
+    """The outputs of a detector, taken apart as its decoder does.
+
+    boxes: [N, 4] as they stand. scores: of each row the best, or None where they are logits.
+    classes: [N] indices, None where each class has a column.
+    """
+
+    boxes: NDArray[Any]
+    scores: NDArray[Any] | None
+    classes: NDArray[Any] | None
+    every: NDArray[Any]  # all that should be scores
+    pictures: NDArray[Any] | None = None
+
+
+def apart(head: HeadSpec, outputs: Arrays) -> Parts:
+    """By the same rules as the decoder's."""
+    first = outputs[head.outputs[0]]
+    if head.decoder == "boxes":
+        scores = outputs[head.outputs[1]][0]
+        return Parts(first[0], scores, outputs[head.outputs[2]][0], scores)
+    if head.decoder == "detr":
+        return Parts(outputs[head.outputs[1]][0], None, None, np.zeros(0))
+    if head.decoder in BESIDE:
+        table = table_of(head, first)
+        wide = BESIDE[head.decoder]
+        best = table[:, wide:].max(axis=1, initial=0.0)
+        scores = best if wide == 4 else best * table[:, 4]
+        return Parts(table[:, :4], scores, None, table[:, 4:])
+    table, names = rows_of(head, first), columns_of(head)
+    boxes = np.stack([table[:, names.index(one)] for one in ("x0", "y0", "x1", "y1")], axis=1)
+    scores = table[:, names.index("score")]
+    pictures = table[:, names.index("batch")] if "batch" in names else None
+    return Parts(boxes, scores, table[:, names.index("class")], scores, pictures)
+
+
+def table_of(head: HeadSpec, array: NDArray[Any]) -> NDArray[Any]:
+    """[N, K], whichever axis comes first."""
+    if head.decoder not in BESIDE:
+        return rows_of(head, array)
+    table: NDArray[Any] = array[0].T if features_first(head, array.shape) else array[0]
+    return table
+
+
+class Meaning:
+    """The numbers of one head over all frames. size: [w, h] px of the input."""
+
+    def __init__(self, head: HeadSpec, size: tuple[int, int]) -> None:
+        self._head, self._size = head, size
+        self._rows = 0
+        self._columns: _Columns | None = None
+        self._boxes = _Boxes()
+        self._sure = _Boxes()  # of rows that may become a finding
+        self._values = (np.inf, -np.inf)  # of the first output
+
+    def see(self, outputs: Arrays, title: str) -> None:
+        """Raises: Rejected: a number that cannot be what it is read as."""
+        head = self._head
+        first = outputs[head.outputs[0]]
+        if first.size:
+            low, high = self._values
+            self._values = min(low, float(first.min())), max(high, float(first.max()))
+        if head.decoder in {"probs", "mask_argmax"}:
+            self._see_values(first, title)
+        if head.decoder not in DETECTORS:
+            return
+        parts = apart(head, outputs)
+        self._rows = max(self._rows, len(parts.boxes))
+        if head.decoder in TABLES:
+            table = table_of(head, first).astype(np.float64)
+            if self._columns is None:
+                self._columns = _Columns(table.shape[1])
+            self._columns.add(table)
+        self._boxes.add(parts.boxes)
+        if head.decoder == "yolox" and self._boxes.largest_side > MOST_LOG:
+            raise self._refusal(
+                title,
+                f"logarithms of sizes in cells, got numbers up to {self._boxes.largest_side:.4g}",
+                'boxes in px are decoder = "yolo_objectness"',
+            )
+        if parts.scores is not None:
+            self._sure.add(parts.boxes[parts.scores >= self._least])
+        self._refuse_scores(parts, title)
+        self._refuse_classes(parts, title)
+
+    @property
+    def _least(self) -> float:
+        return max(LEAST_SCORE, self._head.threshold / 2)
+
+    def _see_values(self, array: NDArray[Any], title: str) -> None:
+        """Raises: Rejected."""
+        if self._head.decoder == "probs":
+            self._refuse_range(array, title)
+        elif array.size:
+            self._refuse_indices(array.reshape(-1), title)
+
+    def _refuse_scores(self, parts: Parts, title: str) -> None:
+        """Raises: Rejected."""
+        scores = parts.every
+        if parts.classes is not None:
+            scores = scores[scores != FILLING]
+        self._refuse_range(scores, title)
+        if parts.pictures is not None and parts.pictures.size:
+            other = float(parts.pictures.max())
+            if other > 0:
+                raise self._refusal(title, f"rows of picture 0, got {other:.6g} as its number")
+
+    def _refuse_range(self, scores: NDArray[Any], title: str) -> None:
+        """Raises: Rejected."""
+        low, high = (float(scores.min()), float(scores.max())) if scores.size else (0.0, 0.0)
+        if low < -SLACK or high > 1 + SLACK:
+            raise self._refusal(
+                title,
+                f"scores of 0 to 1, got {low:.4g} to {high:.4g}",
+                "put the sigmoid or softmax into the graph, or choose another decoder",
+            )
+
+    def _refuse_classes(self, parts: Parts, title: str) -> None:
+        """Raises: Rejected."""
+        if parts.classes is None or parts.scores is None:
+            return
+        classes = parts.classes[parts.scores >= self._least]
+        self._refuse_indices(classes, title)
+
+    def _refuse_indices(self, classes: NDArray[Any], title: str) -> None:
+        """Raises: Rejected: class indices that are none, or that no label names."""
+        head = self._head
+        known = bool(head.labels) or head.classes is not None
+        limit = classes_named(head) if known else MAX_LABELS
+        numbers = classes.astype(np.float64)
+        wrong = (numbers != np.floor(numbers)) | (numbers < 0)
+        if wrong.any():
+            raise self._refusal(title, f"whole classes, got {numbers[wrong][0]:.6g}")
+        if numbers.size and numbers.max() >= limit:
+            highest = int(numbers.max())
+            raise self._refusal(
+                title,
+                f"classes of 0 to {limit - 1}, got {highest}",
+                f"if it has more classes than labels, write classes = {highest + 1} or more under "
+                "[[heads]]; else correct the labels",
+            )
+
+    # ── after the last frame ──────────────────────────────────────────────────────────────────
+
+    def judge(self) -> None:
+        """Raises: Rejected: all numbers together are something else."""
+        head, title = self._head, "look at the outputs"
+        low, high = self._values
+        if head.decoder == "detr" and 0 <= low < high <= 1:
+            raise self._refusal(
+                title,
+                f"logits, got {low:.4g} to {high:.4g} on all frames, as of probabilities",
+                "export the model without its last sigmoid or softmax",
+            )
+        if head.decoder not in DETECTORS:
+            return
+        if head.decoder in TABLES:
+            self._judge_columns(title)
+        self._judge_unit(title)
+        self._judge_form(title)
+
+    def _judge_columns(self, title: str) -> None:
+        """Raises: Rejected."""
+        head, columns = self._head, self._columns
+        if columns is None or head.decoder not in BESIDE:
+            return
+        anchors = ways_out.grids(self._size).get(self._rows, 0)
+        wide = len(columns.whole)
+        if (
+            wide == 6
+            and columns.whole[5]
+            and (columns.high[5] > 0 or columns.falls[4] or not anchors)
+        ):
+            raise self._refusal(
+                title,
+                "scores of classes in each column, got only whole numbers in the last one, as of a "
+                "class index",
+                ways_out.END_TO_END,
+            )
+        if head.decoder == "yolo" and anchors == 3 and wide > 5:
+            raise self._refusal(
+                title,
+                f"one row per cell, got {self._rows}, which is three per cell",
+                ways_out.THREE_ANCHORS,
+            )
+
+    def _judge_unit(self, title: str) -> None:
+        """Raises: Rejected."""
+        head, boxes = self._head, self._boxes
+        largest = boxes.largest
+        relative = head.decoder == "detr" or head.box_unit == "relative"
+        if relative and largest > 2 * RELATIVE:
+            raise self._refusal(
+                title,
+                f"boxes in parts of the picture, 0 to 1, got numbers up to {largest:.4g}, as of px",
+                'leave box_unit = "relative" out'
+                if head.decoder != "detr"
+                else "divide the boxes by the size of the input in the graph",
+            )
+        if relative or head.decoder == "yolox" or min(self._size) <= 8 * RELATIVE:
+            return
+        self._judge_px(title)
+
+    def _judge_px(self, title: str) -> None:
+        """Raises: Rejected: the boxes should be in px of the input."""
+        head, boxes = self._head, self._boxes
+        anchors = ways_out.grids(self._size).get(self._rows, 0)
+        rows = "px of the input, got numbers"
+        if head.decoder in {"yolo", "yolo_objectness"} and boxes.lowest_side < 0:
+            raise self._refusal(
+                title,
+                f"sizes of boxes in {rows} down to {boxes.lowest_side:.4g}",
+                ways_out.RAW_GRIDS
+                if head.decoder != "yolo" or anchors
+                else ways_out.EXPORTS[head.decoder],
+            )
+        if 0 < boxes.largest <= RELATIVE:
+            raise self._refusal(
+                title,
+                f"boxes in {rows} up to {boxes.largest:.4g}, as of parts of the picture",
+                f"{ways_out.RELATIVE}; {ways_out.RAW_GRIDS}"
+                if head.decoder == "yolo_objectness"
+                else ways_out.RELATIVE,
+            )
+        if head.decoder in BESIDE and anchors and 0 < boxes.largest <= LARGEST_OFFSET:
+            raise self._refusal(
+                title,
+                f"boxes in {rows} up to {boxes.largest:.4g}, as of offsets in cells",
+                ways_out.RAW_GRIDS,
+            )
+
+    def _judge_form(self, title: str) -> None:
+        """Raises: Rejected: corners where centre and size are read, or the other way round."""
+        head, boxes, sure = self._head, self._boxes, self._sure
+        if head.decoder in {"yolo", "yolo_objectness", "detr"}:
+            if boxes.count >= MANY and boxes.corners == boxes.count:
+                raise self._refusal(
+                    title,
+                    f"centre and size, got {boxes.count} boxes whose third and fourth number are "
+                    "never below the first and second, as of corners x0 y0 x1 y1",
+                    "turn corners into centre and size in the graph, or give boxes, scores and "
+                    'classes to decoder = "boxes"',
+                )
+        elif head.decoder != "yolox" and sure.corners < CORNERS * sure.count:
+            raise self._refusal(
+                title,
+                f"corners x0 y0 x1 y1, got {sure.count - sure.corners} of {sure.count} boxes that "
+                "end before they begin, as of centre and size",
+                "turn centre and size into corners in the graph",
+            )
+
+    def _refusal(self, title: str, words: str, hint: str = "") -> Rejected:
+        """With the order of columns that the numbers seem to have, where there is one."""
+        head = self._head
+        told = [hint or ways_out.EXPORTS[head.decoder]]
+        if self._columns is not None:
+            other = self._columns.order()
+            if other:
+                told.insert(0, other)
+        return Rejected(
+            f"{title}: head {head.name}: decoder {head.decoder} expects {words}",
+            hint="; ".join(dict.fromkeys(told)),
+        )
+
+
+class _Columns:
+    """What all numbers of a column have in common, over all frames."""
+
+    def __init__(self, count: int) -> None:
+        self.whole = np.ones(count, bool)
+        self.low, self.high = np.full(count, np.inf), np.full(count, -np.inf)
+        self.falls = np.ones(count, bool)  # best first, as after a suppression
+
+    def add(self, table: NDArray[np.float64]) -> None:
+        if not len(table):
+            return
+        self.whole &= (table == np.floor(table)).all(axis=0)
+        self.falls &= (np.diff(table, axis=0) <= 0).all(axis=0) & (table[0] > table[-1])
+        self.low = np.minimum(self.low, table.min(axis=0))
+        self.high = np.maximum(self.high, table.max(axis=0))
+
+    def order(self) -> str:
+        """Of rows of a suppression, in words; "" when it is none."""
+        if len(self.whole) not in {6, 7}:
+            return ""
+        probable = ~self.whole & (self.low >= FILLING) & (self.high <= 1 + SLACK)
+        return ways_out.orders(self.whole.tolist(), probable.tolist())
+
+
+class _Boxes:
+    """The form of boxes, as four numbers each; those that are all 0 or filling are left out."""
+
+    def __init__(self) -> None:
+        self.count = self.corners = 0
+        self.largest = 0.0
+        self.largest_side = -np.inf
+        self.lowest_side = np.inf
+
+    def add(self, boxes: NDArray[Any]) -> None:
+        numbers = boxes.astype(np.float64)
+        numbers = numbers[(numbers != 0).any(axis=1) & (numbers != FILLING).any(axis=1)]
+        if not len(numbers):
+            return
+        self.count += len(numbers)
+        self.corners += int((numbers[:, 2:] > numbers[:, :2]).all(axis=1).sum())
+        self.largest = max(self.largest, float(np.abs(numbers).max()))
+        self.largest_side = max(self.largest_side, float(numbers[:, 2:].max()))
+        self.lowest_side = min(self.lowest_side, float(numbers[:, 2:].min()))
