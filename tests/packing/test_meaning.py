@@ -69,7 +69,7 @@ def open_rows(made: Any) -> Any:
     return made
 
 
-RELATIVE = np.array([SIDE] * 4 + [1] * 2, np.float32)
+SCALES = np.array([SIDE] * 4 + [1] * 2, np.float32)
 OF_80 = manifest("yolo", more="classes = 80\n")
 DECODED = exports.objectness(TWO, 2, exports.CELLS)
 UNIT = 'box_unit = "relative"\n'
@@ -96,7 +96,7 @@ READ: dict[str, tuple[Any, str, tuple[Found, ...]]] = {
     "v10 in half": (model(half(exports.end_to_end(TWO))), manifest("yolo_e2e"), TWO),
     "v10 turned": (model(turned(exports.end_to_end(TWO))), manifest("yolo_e2e"), TWO),
     "v10 filled with -1": (model(exports.end_to_end(TWO, filling=-1)), manifest("yolo_e2e"), TWO),
-    "v10 relative": (model(exports.end_to_end(TWO) / RELATIVE), E2E_UNIT, TWO),
+    "v10 relative": (model(exports.end_to_end(TWO) / SCALES), E2E_UNIT, TWO),
     "v7 suppressed": (open_rows(model(exports.suppressed(TWO))), manifest("nms"), TWO),
     "paddle": (open_rows(model(exports.suppressed(TWO, "paddle"))), PADDLE, TWO),
 }  # fmt: skip
@@ -140,7 +140,7 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         exports.end_to_end((*TWO, Found((9, 9, 50, 50), 0.6, 4))), manifest("yolo_e2e"),
         "classes of 0 to 1, got 4", "write classes = 5"),
     "v10 of 0 to 1": (
-        exports.end_to_end(TWO) / RELATIVE, manifest("yolo_e2e"), "boxes in px", UNIT.strip()),
+        exports.end_to_end(TWO) / SCALES, manifest("yolo_e2e"), "boxes in px", UNIT.strip()),
     "v10 in px, said to be relative": (
         exports.end_to_end(TWO), manifest("yolo_e2e", more=UNIT), "as of px", "leave box_unit"),
     "class before score, as v10": (
@@ -187,8 +187,17 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
     "paddle as v7": (
         exports.suppressed(TWO, "paddle"), manifest("nms"), "with K = 7", "columns"),
     "rt-detr": (
-        turned(exports.yolo(TWO, 2, rows=300)) / np.array([SIDE] * 4 + [1] * 2, np.float32),
+        turned(exports.yolo(TWO, 2, rows=300)) / SCALES,
         manifest("yolo"), "as of parts of the picture", UNIT.strip()),
+    "rt-detr, larger than the picture": (
+        turned(exports.yolo((Found((-300, -40, 460, 360), 0.8, 0),), 2, rows=300)) / SCALES,
+        manifest("yolo"), "as of parts of the picture", UNIT.strip()),
+    "a yolo that segments": (
+        exports.yolo(TWO, 34), manifest("yolo"), "reads 34 classes", "export the detection model"),
+    "v8 as v10, dense": (
+        turned(exports.yolo(ONE, 2)), manifest("yolo_e2e"), "whole classes", 'decoder = "yolo"'),
+    "yolox as v10": (
+        exports.yolox(ONE, 1), manifest("yolo_e2e", 1), "decoder yolo_e2e expects", '"yolox"'),
     "a picture of a batch": (
         exports.suppressed(TWO) + np.array([1] + [0] * 6, np.float32), manifest("nms"),
         "rows of picture 0, got 1", "columns"),

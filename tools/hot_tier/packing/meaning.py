@@ -24,6 +24,7 @@ FILLING = -1.0  # in place of a score, where there is no row
 RELATIVE = 2.0  # boxes that are all smaller than this are no px
 LARGEST_OFFSET = 8.0  # in cells, and of a logarithm of sides: px are larger somewhere
 MANY = 16  # boxes from which their form is no chance
+NEGATIVE = 0.01  # of the boxes may have a size below 0: nobody is sure of those
 CORNERS = 0.95  # of the boxes that are sure, where corners are read
 LEAST_SCORE = 0.05  # rows that are less sure may hold anything
 TABLES = (*BESIDE, "yolo_e2e", "nms")
@@ -239,28 +240,23 @@ class Meaning:
         head, boxes = self._head, self._boxes
         anchors = ways_out.grids(self._size).get(self._rows, 0)
         rows = "px of the input, got numbers"
-        if head.decoder in {"yolo", "yolo_objectness"} and boxes.lowest_side < 0:
+        if head.decoder in {"yolo", "yolo_objectness"} and boxes.negative > NEGATIVE * boxes.count:
             raise self._refusal(
                 title,
                 f"sizes of boxes in {rows} down to {boxes.lowest_side:.4g}",
-                ways_out.RAW_GRIDS
-                if head.decoder != "yolo" or anchors
-                else ways_out.EXPORTS[head.decoder],
+                ways_out.RAW_GRIDS if anchors else ways_out.EXPORTS[head.decoder],
             )
-        if 0 < boxes.largest <= RELATIVE:
-            raise self._refusal(
-                title,
-                f"boxes in {rows} up to {boxes.largest:.4g}, as of parts of the picture",
-                f"{ways_out.RELATIVE}; {ways_out.RAW_GRIDS}"
-                if head.decoder == "yolo_objectness"
-                else ways_out.RELATIVE,
-            )
-        if head.decoder in BESIDE and anchors and 0 < boxes.largest <= LARGEST_OFFSET:
-            raise self._refusal(
-                title,
-                f"boxes in {rows} up to {boxes.largest:.4g}, as of offsets in cells",
-                ways_out.RAW_GRIDS,
-            )
+        largest = min(boxes.largest, self._sure.largest or boxes.largest)
+        if not 0 < largest <= max(RELATIVE, min(LARGEST_OFFSET, min(self._size) / 16)):
+            return
+        is_grid = head.decoder in BESIDE and anchors == 1
+        seems = "offsets in cells" if is_grid and largest > RELATIVE else "parts of the picture"
+        told = [ways_out.RELATIVE, ways_out.RAW_GRIDS] if is_grid else [ways_out.RELATIVE]
+        raise self._refusal(
+            title,
+            f"boxes in {rows} up to {largest:.4g}, as of {seems}",
+            "; ".join(told[::-1] if seems.startswith("offsets") else told),
+        )
 
     def _judge_form(self, title: str) -> None:
         """Raises: Rejected: corners where centre and size are read, or the other way round."""
@@ -288,8 +284,9 @@ class Meaning:
         told = [hint or ways_out.EXPORTS[head.decoder]]
         if self._columns is not None:
             other = self._columns.order()
-            if other:
-                told.insert(0, other)
+            columns = len(self._columns.whole)
+            grid = ways_out.of_grid(head, self._rows, columns, self._size)
+            told = [*([other] if other else []), *([] if other else grid), *told]
         return Rejected(
             f"{title}: head {head.name}: decoder {head.decoder} expects {words}",
             hint="; ".join(dict.fromkeys(told)),
@@ -324,7 +321,7 @@ class _Boxes:
     """The form of boxes, as four numbers each; those that are all 0 or filling are left out."""
 
     def __init__(self) -> None:
-        self.count = self.corners = 0
+        self.count = self.corners = self.negative = 0
         self.largest = 0.0
         self.largest_side = -np.inf
         self.lowest_side = np.inf
@@ -337,5 +334,6 @@ class _Boxes:
         self.count += len(numbers)
         self.corners += int((numbers[:, 2:] > numbers[:, :2]).all(axis=1).sum())
         self.largest = max(self.largest, float(np.abs(numbers).max()))
+        self.negative += int((numbers[:, 2:] < 0).any(axis=1).sum())
         self.largest_side = max(self.largest_side, float(numbers[:, 2:].max()))
         self.lowest_side = min(self.lowest_side, float(numbers[:, 2:].min()))

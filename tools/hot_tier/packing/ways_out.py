@@ -13,6 +13,7 @@ from edge_agent.core.decode import BESIDE, STRIDES, STRIDES_P6, cells, classes_n
 from edge_agent.core.manifest import HeadSpec
 
 Size = tuple[int, int]
+MASK_PARTS = 32  # coefficients of a YOLO's masks, behind its classes
 MOST_CLASSES = 1500  # that a person may have meant; more are rows
 
 EXPORTS = {
@@ -100,13 +101,21 @@ def _tables(head: HeadSpec, shape: Sequence[int], size: Size) -> list[str]:
         told.append(END_TO_END)
     if columns == 7 and head.decoder != "nms" and not anchors:
         told.append('rows of batch x0 y0 x1 y1 class score are decoder = "nms"')
+    return [*told, *of_grid(head, rows, columns, size)]
+
+
+def of_grid(head: HeadSpec, rows: int, columns: int, size: Size) -> list[str]:
+    """Other decoders for a row per cell, or three."""
+    anchors, named = grids(size).get(rows, 0), classes_named(head)
+    told = []
     if head.decoder != "yolo_objectness" and anchors == 3:
         told.append(THREE_ANCHORS)
-    named = classes_named(head)
-    if head.decoder in {"yolo", "yolo_e2e", "nms"} and anchors == 1 and columns == named + 5:
+    if head.decoder not in {"yolo_objectness", "yolox"} and (anchors, columns) == (1, named + 5):
         told.append(f'with an objectness column: decoder = "yolo_objectness"; {RAW_GRIDS}')
-    if head.decoder in {"yolo_objectness", "yolox"} and columns == named + 4:
+    if head.decoder != "yolo" and anchors < 3 and columns == named + 4:
         told.append('without an objectness column: decoder = "yolo"')
+    if head.decoder == "yolo" and columns == named + 4 + MASK_PARTS:
+        told.append("32 columns too many are those of a segmentation: export the detection model")
     return told
 
 
@@ -119,6 +128,10 @@ def of_classes(head: HeadSpec, count: int, shapes: Sequence[Sequence[int]], size
         told.append(
             f"if it does have {count} classes and no others are wanted, write classes = {count} "
             "under [[heads]]"
+        )
+    if head.decoder == "detr":
+        told.append(
+            'a class "no object" under a softmax has to leave the graph: docs/models.md, A DETR'
         )
     told.append("else correct the labels, or choose the decoder that fits (docs/models.md)")
     return "; ".join(told)
