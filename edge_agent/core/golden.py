@@ -56,7 +56,7 @@ def difference(wanted: NDArray[Any], got: NDArray[Any]) -> float:
     return float(apart) if np.isfinite(apart) else math.inf
 
 
-def rows_apart(head: HeadSpec, wanted: NDArray[Any], got: NDArray[Any]) -> float:
+def rows_distance(head: HeadSpec, wanted: NDArray[Any], got: NDArray[Any]) -> float:
     """Largest difference between two sets of rows of a `yolo_e2e` or `nms` head.
 
     Their order and their tail mean nothing: rows of nearly equal scores change places, or come and
@@ -115,9 +115,9 @@ def row_sets(heads: Iterable[HeadSpec]) -> dict[str, HeadSpec]:
     return {one.outputs[0]: one for one in heads if one.decoder in {"yolo_e2e", "nms"}}
 
 
-def apart(head: HeadSpec | None, wanted: NDArray[Any], got: NDArray[Any]) -> float:
-    """`difference`, or `rows_apart` where a head reads the output as a set of rows."""
-    return difference(wanted, got) if head is None else rows_apart(head, wanted, got)
+def distance(head: HeadSpec | None, wanted: NDArray[Any], got: NDArray[Any]) -> float:
+    """`difference`, or `rows_distance` where a head reads the output as a set of rows."""
+    return difference(wanted, got) if head is None else rows_distance(head, wanted, got)
 
 
 def widest_gap(
@@ -129,7 +129,7 @@ def widest_gap(
     """An output that is missing is infinitely far. heads: of the manifest."""
     sets = row_sets(heads)
     gaps = [
-        Gap(name, apart(sets.get(name), wanted, got[name]) if name in got else math.inf, allowed)
+        Gap(name, distance(sets.get(name), wanted, got[name]) if name in got else math.inf, allowed)
         for name, wanted in sample.outputs.items()
         for allowed in (variant.tolerance_of(name),)
     ]

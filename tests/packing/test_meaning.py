@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from onnx import helper
 
 from edge_agent.backends.onnx import OnnxBackend
 from edge_agent.core.frames import Frame
@@ -261,6 +262,16 @@ def test_masks_with_channels_last_are_turned(
     top = next(one for one in findings.objects if one.label == f"k{channels - 1}")
     assert top.mask
     assert (top.mask.area_px, top.mask.box) == (48 * SIDE, (0, 0, SIDE, 48))
+
+
+def test_a_last_softmax_over_the_last_axis_leaves_the_graph_too(bench: Desk) -> None:
+    made = model(strip(2), names=("logits",))
+    made.graph.node.append(helper.make_node("Softmax", ["logits"], ["y"], axis=-1))
+    made.graph.output[0].name = "y"
+    findings = seen(bench, made, manifest("mask_softmax", 2))
+    areas = {one.label: one.mask.area_px for one in findings.objects if one.mask}
+    assert areas == {"k0": (SIDE - 48) * SIDE, "k1": 48 * SIDE}
+    assert max(one.score for one in findings.objects) > 0.999, "else it was squashed twice"
 
 
 @pytest.mark.parametrize("shape", [(80, 80), (1, 80, 80), (1, 80, 80, 1), (1, 1, 80, 80)])

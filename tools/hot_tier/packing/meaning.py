@@ -47,7 +47,7 @@ class Parts(NamedTuple):
     pictures: NDArray[Any] | None = None
 
 
-def apart(head: HeadSpec, outputs: Arrays) -> Parts:
+def parts_of(head: HeadSpec, outputs: Arrays) -> Parts:
     """By the same rules as the decoder's."""
     first = outputs[head.outputs[0]]
     if head.decoder == "boxes":
@@ -98,7 +98,7 @@ class Meaning:
             self._see_values(first, title)
         if head.decoder not in DETECTORS:
             return
-        parts = apart(head, outputs)
+        parts = parts_of(head, outputs)
         self._rows = max(self._rows, len(parts.boxes))
         if head.decoder in TABLES:
             table = table_of(head, first).astype(np.float64)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edge_agent.core.agreement import agreement
 from edge_agent.core.errors import BadFrame, Rejected
 from edge_agent.core.frames import Frame
-from edge_agent.core.golden import apart, row_sets
+from edge_agent.core.golden import distance, row_sets
 from edge_agent.core.manifest import HeadSpec, Manifest
 from edge_agent.inference.interpret import Findings, Interpreter
 from edge_agent.ports import Bound
@@ -50,7 +50,7 @@ class Gaps:
 
     def book(self, wanted: Arrays, got: Arrays) -> None:
         for name, array in wanted.items():
-            gap = apart(self._sets.get(name), array, got[name])
+            gap = distance(self._sets.get(name), array, got[name])
             self.largest[name] = max(self.largest.get(name, 0.0), gap)
             if array.dtype.kind in "iub":
                 self.whole.add(name)
