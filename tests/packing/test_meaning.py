@@ -169,6 +169,9 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
     "v8 of corners": (
         exports.yolo(TWO, 2) + np.array([0, 0, SIDE, SIDE, 0, 0], np.float32)[None, :, None],
         manifest("yolo"), "as of corners", '"boxes"'),
+    "v8 of corners, two of them": (
+        exports.end_to_end(TWO, rows=exports.CELLS)[..., :5].copy(), manifest("yolo", 1),
+        "got 2 boxes whose third and fourth number", '"boxes"'),
     "yolox as yolo": (
         exports.yolox(ONE, 1), manifest("yolo", 1), "reads 2 classes", '"yolox"'),
     "yolox as yolo, a label too many": (
@@ -197,6 +200,9 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         exports.yolo(TWO, 34), manifest("yolo"), "reads 34 classes", "export the detection model"),
     "v8 as v10, dense": (
         turned(exports.yolo(ONE, 2)), manifest("yolo_e2e"), "whole classes", 'decoder = "yolo"'),
+    "v8 that finds nothing, as v10": (
+        turned(exports.yolo((), 2)), manifest("yolo_e2e"), "whole classes in every row",
+        'decoder = "yolo"'),
     "yolox as v10": (
         exports.yolox(ONE, 1), manifest("yolo_e2e", 1), "decoder yolo_e2e expects", '"yolox"'),
     "a picture of a batch": (
@@ -293,6 +299,11 @@ def test_masks_of_one_channel_come_with_any_axes(
 def test_masks_out_of_proportion_are_refused(shape: tuple[int, ...], bench: Desk) -> None:
     said = bench.refuse(model(np.zeros(shape, np.float32)), manifest("mask_sigmoid", 1))
     assert "H and W in proportion to the input's 320 and 320" in said.what
+
+
+def test_axes_that_nobody_can_tell_apart_are_refused(bench: Desk) -> None:
+    said = bench.refuse(model(np.zeros((1, 8, 8, 8), np.float32)), manifest("mask_sigmoid", 8))
+    assert "each axis may be that of the 8 classes" in said.what
 
 
 def test_fractions_for_classes_of_pixels_are_refused(bench: Desk) -> None:

@@ -141,8 +141,14 @@ def _raster(head: HeadSpec, name: str, shape: Shape, rank: int, size: tuple[int,
     fits = [_in_proportion(one, size) for one in (first, last)]
     if all(fits):
         wanted = 1 if head.decoder == "mask_argmax" else classes_named(head)
-        fits = [True, given[1] != wanted and given[3] == wanted]
-    if not fits[1] or (fits[0] and given[1] == given[3]):
+        if given[1] == given[3] == wanted > 1:
+            raise Rejected(
+                f"look at the outputs: head {head.name}: output {name} {list(shape)}: each axis "
+                f"may be that of the {wanted} classes",
+                hint="export or resize it to another H and W, so that the classes are told apart",
+            )
+        fits[1] = given[1] != wanted and given[3] == wanted
+    if not fits[1]:
         return Plan(shape, given)
     return Plan(shape, (given[0], given[3], given[1], given[2]), is_last=True)
 

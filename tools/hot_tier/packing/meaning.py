@@ -23,7 +23,7 @@ SLACK = 1e-3  # of a probability
 FILLING = -1.0  # in place of a score, where there is no row
 RELATIVE = 2.0  # boxes that are all smaller than this are no px
 LARGEST_OFFSET = 8.0  # in cells, and of a logarithm of sides: px are larger somewhere
-MANY = 16  # boxes from which their form is no chance
+MANY = 2  # boxes on a frame from which it is no chance that all look like corners
 NEGATIVE = 0.01  # of the boxes may have a size below 0: nobody is sure of those
 CORNERS = 0.95  # of the boxes that are sure, where corners are read
 LEAST_SCORE = 0.05  # rows that are less sure may hold anything
@@ -196,7 +196,11 @@ class Meaning:
     def _judge_columns(self, title: str) -> None:
         """Raises: Rejected."""
         head, columns = self._head, self._columns
-        if columns is None or head.decoder not in BESIDE:
+        if columns is None:
+            return
+        if head.decoder not in BESIDE:
+            if not columns.whole[columns_of(head).index("class")]:
+                raise self._refusal(title, "whole classes in every row, got fractions")
             return
         anchors = ways_out.grids(self._size).get(self._rows, 0)
         wide = len(columns.whole)
@@ -262,7 +266,7 @@ class Meaning:
         """Raises: Rejected: corners where centre and size are read, or the other way round."""
         head, boxes, sure = self._head, self._boxes, self._sure
         if head.decoder in {"yolo", "yolo_objectness", "detr"}:
-            if boxes.count >= MANY and boxes.corners == boxes.count:
+            if boxes.most >= MANY and boxes.corners == boxes.count:
                 raise self._refusal(
                     title,
                     f"centre and size, got {boxes.count} boxes whose third and fourth number are "
@@ -321,7 +325,7 @@ class _Boxes:
     """The form of boxes, as four numbers each; those that are all 0 or filling are left out."""
 
     def __init__(self) -> None:
-        self.count = self.corners = self.negative = 0
+        self.count = self.most = self.corners = self.negative = 0
         self.largest = 0.0
         self.largest_side = -np.inf
         self.lowest_side = np.inf
@@ -332,6 +336,7 @@ class _Boxes:
         if not len(numbers):
             return
         self.count += len(numbers)
+        self.most = max(self.most, len(numbers))
         self.corners += int((numbers[:, 2:] > numbers[:, :2]).all(axis=1).sum())
         self.largest = max(self.largest, float(np.abs(numbers).max()))
         self.negative += int((numbers[:, 2:] < 0).any(axis=1).sum())
