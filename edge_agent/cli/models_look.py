@@ -21,7 +21,7 @@ from edge_agent.cli.settings import config_of
 from edge_agent.cli.tables import Paint, fields, plain, size, table
 from edge_agent.config.structs import Config
 from edge_agent.core.errors import Damaged, EdgeAgentError, Overloaded, Rejected
-from edge_agent.core.manifest import HeadSpec, Manifest
+from edge_agent.core.manifest import HeadSpec, InputSpec, Manifest
 from edge_agent.stores import package
 from edge_agent.stores.models import Models, shipped_folder, version_key
 from edge_agent.stores.shelf import Pointers, Shelf
@@ -208,7 +208,7 @@ def describe(one: Found, paint: Paint, words: dict[str, Any]) -> list[str]:
         ("size", size(one.bytes)),
         ("needs agent", manifest.min_agent_version),
         ("latency budget", f"{manifest.latency_budget_ms:g} ms"),
-        ("input", f"{takes}; fitted by {spec.fit}, region {spec.region}"),
+        ("input", f"{takes}; fitted by {_fitted(spec)}, region {spec.region}"),
         *(("state", f"{state.output} -> {state.input}") for state in manifest.states),
         *(("head", _head(head)) for head in manifest.heads),
         *(("variant", f"{v.name}: {plain(v.file)}, {v.precision}, for {', '.join(v.backends)}")
@@ -217,6 +217,11 @@ def describe(one: Found, paint: Paint, words: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
     title = paint(f"{manifest.name} {manifest.version}", "bold")
     return [title, *fields(pairs, indent="  "), paint(NOT_MEDICAL, "dim")]
+
+
+def _fitted(spec: InputSpec) -> str:
+    where = f" {spec.place.replace('_', ' ')}, pad {spec.pad}" if spec.fit == "letterbox" else ""
+    return f"{spec.fit}{where}, {spec.resample}"
 
 
 def _head(head: HeadSpec) -> str:

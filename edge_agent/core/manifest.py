@@ -42,6 +42,9 @@ Decoder = Literal[
 Column = Literal["batch", "x0", "y0", "x1", "y1", "score", "class"]
 UNIT_DECODERS = ("boxes", "yolo", "yolo_objectness", "yolo_e2e", "nms")  # may say `box_unit`
 
+Place = Literal["centre", "top_left"]
+Resample = Literal["antialiased", "bilinear", "area"]
+
 
 class LabelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """id: the class index in the output. key: stable name in records. name: shown, any script."""
@@ -81,7 +84,11 @@ class StateSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class InputSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """size: [w, h] px. fit: how the region becomes the input. region: `auto` takes the ROI."""
+    """size: [w, h] px. fit: how the region becomes the input. region: `auto` takes the ROI.
+
+    pad, place: level of a letterbox's padding, and where in the input the region is put.
+    resample: how pixels are made smaller or larger, see `backends.fill`.
+    """
 
     name: str
     size: tuple[
@@ -92,6 +99,8 @@ class InputSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     layout: Literal["nchw", "nhwc"] = "nhwc"
     fit: Literal["stretch", "letterbox", "crop"] = "letterbox"
     pad: Annotated[int, Meta(ge=0, le=255)] = 0
+    place: Place = "centre"
+    resample: Resample = "antialiased"
     region: Literal["auto", "frame"] = "auto"
 
 

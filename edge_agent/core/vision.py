@@ -95,12 +95,16 @@ def _axis(source: int, target: int, scale: float, step: float) -> tuple[float, f
 
 
 def fit_region(
-    kind: Literal["stretch", "letterbox", "crop"], region: Rect, size: tuple[int, int]
+    kind: Literal["stretch", "letterbox", "crop"],
+    region: Rect,
+    size: tuple[int, int],
+    place: Literal["centre", "top_left"] = "centre",
 ) -> Fit:
     """Fits the region [x, y, w, h] px of a frame into an input of `size` [w, h] px.
 
-    stretch fills the input with the region; letterbox keeps its aspect and pads; crop keeps the
-    aspect of the input and takes the middle of the region.
+    stretch fills the input with the region; letterbox keeps its aspect and pads, on both sides or,
+    with place top_left, right or below alone; crop keeps the aspect of the input and takes the
+    middle of the region.
     """
     x, y, width, height = region
     to_width, to_height = size
@@ -113,6 +117,8 @@ def fit_region(
             min(to_height, max(1, round(height * scale))),
         )
         corner = ((to_width - used[0]) // 2, (to_height - used[1]) // 2)
+        if place == "top_left":
+            corner = (0, 0)
         return Fit(region, (*corner, *used), size)
     if kind == "crop":
         taken = (

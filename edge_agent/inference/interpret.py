@@ -107,7 +107,8 @@ class Interpreter:
             raise BadFrame(
                 f"interpret frame: region {list(roi)} is not within {list(frame_size)} px"
             )
-        fit = fit_region(self._input.fit, roi, self._input.size)
+        spec = self._input
+        fit = fit_region(spec.fit, roi, spec.size, spec.place)
         labels: list[Label] = []
         seen: list[_Seen] = []
         cut = False

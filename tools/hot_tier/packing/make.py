@@ -26,7 +26,7 @@ from tools.hot_tier.packing.proving import GOLDEN, Gaps, Proof, Prover, alike, i
 from tools.hot_tier.packing.proving import rounded as rounded_golden
 from tools.hot_tier.packing.reading import graphs, read_model
 from tools.hot_tier.packing.report import Options, Packed, Precision, Variant
-from tools.hot_tier.packing.shaping import Picture, settle
+from tools.hot_tier.packing.shaping import Picture, settle, written_input
 from tools.hot_tier.packing.storing import check_golden, write_folder, write_tar
 from tools.hot_tier.packing.wish import Asked, read_wish
 from tools.hot_tier.packing.wrapping import wrap
@@ -244,7 +244,7 @@ class _Job:
         """Writes the manifest as far as it is known, and reads it as an edge does."""
         wish = self._asked.wish
         written = {"schema": 1, **self._asked.fields}
-        written["input"] = msgspec.to_builtins(self._picture.spec)
+        written["input"] = written_input(self._picture.spec)
         written["variants"] = [
             {
                 "name": one.name,

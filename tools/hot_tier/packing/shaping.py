@@ -70,6 +70,8 @@ def settle(model: Any, wish: Wish, did: list[str]) -> Picture:
         layout=wish.input.layout,
         fit=wish.input.fit,
         pad=wish.input.pad,
+        place=wish.input.place,
+        resample=wish.input.resample,
         region=wish.input.region,
     )
     return Picture(
@@ -80,6 +82,15 @@ def settle(model: Any, wish: Wish, did: list[str]) -> Picture:
         layout=wish.foreign.layout,
         spec=spec,
     )
+
+
+def written_input(spec: InputSpec) -> dict[str, Any]:
+    """`[input]` of a package. What says nothing new to an older agent is left out."""
+    fields: dict[str, Any] = msgspec.to_builtins(spec)
+    for key in ("place", "resample"):
+        if fields[key] == getattr(InputSpec(name="x", size=(1, 1)), key):
+            del fields[key]
+    return fields
 
 
 def _own_inputs(model: Any) -> None:

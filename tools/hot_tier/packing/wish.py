@@ -23,7 +23,9 @@ from edge_agent.core.manifest import (
     MAX_SIDE_PX,
     HeadSpec,
     Name,
+    Place,
     Provenance,
+    Resample,
     StateSpec,
     Version,
 )
@@ -64,6 +66,8 @@ class WishedInput(Section, frozen=True, kw_only=True):
     layout: Layout = "nhwc"
     fit: Literal["stretch", "letterbox", "crop"] = "letterbox"
     pad: Annotated[int, Meta(ge=0, le=255)] = 0
+    place: Place = "centre"
+    resample: Resample = "antialiased"
     region: Literal["auto", "frame"] = "auto"
 
 
