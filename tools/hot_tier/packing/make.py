@@ -20,7 +20,7 @@ from tools.hot_tier.packing import judging, sessions
 from tools.hot_tier.packing.arranging import plan_outputs, put_behind
 from tools.hot_tier.packing.frames import frames_of, how_many, spread
 from tools.hot_tier.packing.halving import halve
-from tools.hot_tier.packing.opset import limit_ir, lower
+from tools.hot_tier.packing.opset import drop_notes, limit_ir, lower
 from tools.hot_tier.packing.outputs import keep_outputs, unsquash
 from tools.hot_tier.packing.proving import GOLDEN, Gaps, Proof, Prover, alike, interpreter, look
 from tools.hot_tier.packing.proving import rounded as rounded_golden
@@ -45,6 +45,7 @@ def pack(options: Options) -> Packed:
     model = read_model(options.model, options.limit_bytes)
     did: list[str] = []
     limit_ir(model, did)
+    drop_notes(model, did)
     picture = settle(model, asked.wish, did)
     keep_outputs(model, asked.wish, did)
     plans = plan_outputs(model, asked.wish, picture)

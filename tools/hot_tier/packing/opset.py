@@ -1,26 +1,28 @@
 """An opset and an IR version that the oldest runtime of the agent loads.
 
-`onnx.version_converter` does the work. It knows no way back for a few operators whose newer form
-says nothing new as most exporters write it; those are put into the older form here, and hidden
-from it.
+Above it each operator is said in its older form by a rule of its own, `older`; what no rule knows
+is refused with the ceiling and the way out. Below it `onnx.version_converter` does the work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import onnx
-from onnx import numpy_helper, version_converter
+from onnx import defs, helper, version_converter
 
 from edge_agent.core.errors import Rejected
+from tools.hot_tier.packing.known import Bench, Known
+from tools.hot_tier.packing.older import RULES, SAME
+from tools.hot_tier.packing.outputs import replace
 from tools.hot_tier.packing.reading import PLAIN, graphs, opset_of
 
 OLDEST, NEWEST = 7, 17
 LEAST_IR, MOST_IR = 8, 10
-HIDDEN = "as-it-is"
-HINT = f"export the model again with opset {NEWEST}"
+HINT = (
+    f"export the model again with opset {NEWEST}: torch.onnx.export(..., opset_version={NEWEST}, "
+    f"dynamo=False), with Ultralytics export(format='onnx', opset={NEWEST})"
+)
 
 
 def limit_ir(model: Any, did: list[str]) -> None:
@@ -31,11 +33,27 @@ def limit_ir(model: Any, did: list[str]) -> None:
         did.append(f"IR {had} -> {model.ir_version}")
 
 
+def drop_notes(model: Any, did: list[str]) -> None:
+    """Exporters note where each operator came from: paths and lines of the machine they ran on."""
+    noted = 0
+    for graph in graphs(model.graph):
+        values = [*graph.input, *graph.output, *graph.value_info, *graph.initializer]
+        for one in [graph, *graph.node, *values]:
+            noted += bool(one.doc_string or one.metadata_props)
+            one.ClearField("doc_string")
+            one.ClearField("metadata_props")
+    if noted:
+        did.append(f"notes of the exporter left out of {noted} places")
+
+
 def lower(model: Any, did: list[str]) -> Any:
     """Raises: Rejected with the operator that has no older form."""
     had, ir = opset_of(model), int(model.ir_version)
-    if not OLDEST <= had <= NEWEST:
-        model = _converted(model, had)
+    if had > NEWEST:
+        _said_older(model, had)
+        did.append(f"opset {had} -> {NEWEST}")
+    elif had < OLDEST:
+        model = _raised(model, had)
         did.append(f"opset {had} -> {NEWEST}")
     model.ir_version = ir
     plain = [one for one in model.opset_import if one.domain in PLAIN]
@@ -51,84 +69,105 @@ def lower(model: Any, did: list[str]) -> Any:
     return model
 
 
-def _converted(model: Any, had: int) -> Any:
+def _said_older(model: Any, had: int) -> None:
     """Raises: Rejected."""
-    shapes = {
-        one.name: [dim.dim_value for dim in one.type.tensor_type.shape.dim]
-        for one in [*model.graph.value_info, *model.graph.input]
-    }
-    if had > NEWEST:
-        for graph in graphs(model.graph):
-            for node in [node for node in graph.node if node.op_type in _OLDER]:
-                _OLDER[node.op_type](node, graph, shapes)
-                node.domain = HIDDEN
-        model.opset_import.append(onnx.helper.make_opsetid(HIDDEN, 1))
+    known = defs.onnx_opset_version()
+    if had > known:
+        raise _beyond(had, f"opsets above {known} are not known here")
+    taken = {name for graph in graphs(model.graph) for name in _names(graph)}
     try:
-        model = version_converter.convert_version(model, NEWEST)
+        _graph_older(model.graph, had, taken, None)
+    except Rejected as refused:
+        raise _beyond(had, refused.what) from refused
+    for one in model.opset_import:
+        if one.domain in PLAIN:
+            one.version = NEWEST
+    try:
+        onnx.shape_inference.infer_shapes(model, check_type=True)
+    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
+        raise _beyond(had, _brief(error)) from error
+
+
+def _beyond(had: int, why: str) -> Rejected:
+    return Rejected(
+        f"pack model: opset {had}: expected at most {NEWEST}, which the oldest runtime of an edge "
+        f"loads, or what can be said in it: {why}",
+        hint=HINT,
+    )
+
+
+def _names(graph: Any) -> set[str]:
+    made = {name for node in graph.node for name in [node.name, *node.output]}
+    return made | {one.name for one in [*graph.input, *graph.initializer]}
+
+
+def _graph_older(graph: Any, had: int, taken: set[str], outer: Known | None) -> None:
+    """Branches first: they stay inside their node. Raises: Rejected with the reason alone."""
+    known = Known(graph, had, outer)
+    nodes: list[Any] = []
+    for node in graph.node:
+        for one in node.attribute:
+            for inner in [one.g] if one.HasField("g") else one.graphs:
+                _graph_older(inner, had, taken, known)
+        bench = Bench(node, graph, known, taken)
+        _node_older(bench, had)
+        nodes += bench.nodes
+    replace(graph.node, nodes)
+
+
+def _node_older(bench: Bench, had: int) -> None:
+    """Raises: Rejected with the reason alone."""
+    node = bench.node
+    now = defs.get_schema(node.op_type, had)
+    then = defs.get_schema(node.op_type, NEWEST) if defs.has(node.op_type, NEWEST) else None
+    if then is not None and now.since_version == then.since_version:
+        bench.keep()
+        return
+    rule = RULES.get(node.op_type)
+    if rule is not None:
+        rule(bench)
+    elif node.op_type in SAME and then is not None:
+        _without_new(bench, now, then)
+    else:
+        raise bench.refuse(f"it came with opset {now.since_version}, and has no older form")
+
+
+def _without_new(bench: Bench, now: Any, then: Any) -> None:
+    """Attributes that are new go where they say no more than their default.
+
+    Raises: Rejected.
+    """
+    for one in list(bench.node.attribute):
+        if one.name in then.attributes:
+            continue
+        known = now.attributes.get(one.name)
+        default = helper.get_attribute_value(known.default_value) if _has(known) else None
+        value = helper.get_attribute_value(one)
+        if value != default and value not in (0, b""):
+            raise bench.refuse(f"{one.name} = {value!r:.40} is of opset {now.since_version}")
+        bench.unsay(one.name)
+    if len(bench.node.input) > then.max_input:
+        raise bench.refuse(f"it has inputs of opset {now.since_version}")
+    bench.keep()
+
+
+def _has(attribute: Any) -> bool:
+    return attribute is not None and attribute.default_value.type != 0
+
+
+def _raised(model: Any, had: int) -> Any:
+    """Raises: Rejected."""
+    try:
+        return version_converter.convert_version(model, NEWEST)
     except (RuntimeError, ValueError, version_converter.ConvertError) as error:
         raise Rejected(
-            f"pack model: opset {had}: expected at most {NEWEST}, and there is no way back: "
+            f"pack model: opset {had}: expected at least {OLDEST}, and there is no way up: "
             f"{_brief(error)}",
             hint=HINT,
         ) from error
-    for graph in graphs(model.graph):
-        for node in graph.node:
-            if node.domain == HIDDEN:
-                node.domain = ""
-    return model
 
 
 def _brief(error: Exception) -> str:
     """What the vendor says, without the place in its source."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0].rpartition("failed: ")[2][:200]
-
-
-def _split(node: Any, graph: Any, shapes: dict[str, list[int]]) -> None:
-    """18: `num_outputs`, the last part may be smaller. 13: equal parts, or their sizes."""
-    if len(node.input) > 1 and node.input[1]:
-        return
-    axis = next((one.i for one in node.attribute if one.name == "axis"), 0)
-    sizes_known = shapes.get(node.input[0], [])
-    size = sizes_known[axis] if -len(sizes_known) <= axis < len(sizes_known) else 0
-    parts = len(node.output)
-    kept = [one for one in node.attribute if one.name != "num_outputs"]
-    del node.attribute[:]
-    node.attribute.extend(kept)
-    if size <= 0:
-        raise Rejected(f"pack model: Split {node.output[0]}: its size is not known", hint=HINT)
-    if size % parts:
-        step = -(-size // parts)
-        sizes = [min(step, size - step * index) for index in range(parts)]
-        name = f"{node.output[0]}_sizes"
-        graph.initializer.append(numpy_helper.from_array(np.array(sizes, np.int64), name))
-        del node.input[1:]
-        node.input.append(name)
-
-
-def _pad(node: Any, _graph: Any, _shapes: dict[str, list[int]]) -> None:
-    """18 may name axes, 19 may wrap; else as 13."""
-    mode = next((one.s for one in node.attribute if one.name == "mode"), b"constant")
-    if (len(node.input) > 3 and node.input[3]) or mode == b"wrap":
-        raise Rejected(
-            f"pack model: Pad {node.output[0]}: its axes or mode are of opset 18", hint=HINT
-        )
-
-
-def _grid_sample(node: Any, _graph: Any, shapes: dict[str, list[int]]) -> None:
-    """20 has other words for the same modes, and more axes."""
-    if len(shapes.get(node.input[0], [0] * 4)) != 4:
-        raise Rejected(f"pack model: GridSample {node.output[0]}: expected 4 axes", hint=HINT)
-    words = {b"linear": b"bilinear", b"cubic": b"bicubic"}
-    for attribute in node.attribute:
-        if attribute.name == "mode":
-            attribute.s = words.get(attribute.s, attribute.s)
-            return
-    node.attribute.append(onnx.helper.make_attribute("mode", "bilinear"))
-
-
-_OLDER: dict[str, Callable[[Any, Any, dict[str, list[int]]], None]] = {
-    "Split": _split,
-    "Pad": _pad,
-    "GridSample": _grid_sample,
-}

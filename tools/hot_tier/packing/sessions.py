@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.backends.onnx import PROVIDERS, OnnxBackend, runtime, vendor_errors
+from edge_agent.backends.onnx import EXPORT_HINT, PROVIDERS, OnnxBackend, runtime, vendor_errors
 from edge_agent.backends.onnx_fit import DTYPES
 from edge_agent.core.errors import BadFrame, Rejected
 from edge_agent.core.manifest import Manifest, StateSpec
@@ -66,7 +66,7 @@ class Plain:
         except self._errors as error:
             raise Rejected(
                 f"pack model: ONNX Runtime {vendor.__version__} does not load it: {_brief(error)}",
-                hint=SIZES_HINT if "imension" in str(error) else "export it again with opset 17",
+                hint=SIZES_HINT if "imension" in str(error) else EXPORT_HINT,
             ) from error
         self._specs = states
         self._kinds = {one.name: one for one in self._session.get_inputs()}
