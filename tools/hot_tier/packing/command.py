@@ -12,7 +12,7 @@ import msgspec
 from edge_agent.cli.exits import ERROR, OK, REFUSED
 from edge_agent.core.errors import EdgeAgentError, Rejected
 from tools.hot_tier.packing.apart import pack_apart
-from tools.hot_tier.packing.report import HALF_LIMIT, Options, Packed
+from tools.hot_tier.packing.report import HALF_LIMIT, METRICS, Options, Packed
 from tools.hot_tier.packing.wish import read_wish
 
 BYTES = "B", "kB", "MB", "GB"
@@ -32,6 +32,14 @@ def add(parser: argparse.ArgumentParser) -> None:
     more("--sequence", action="store_true", help="the frames follow one another: measure flicker")
     more("--max-frames", type=int, default=500, metavar="N", help="look at so many (500)")
     more("--limit-mb", type=int, default=1024, metavar="N", help="refuse larger models (1024)")
+    more("--labels", type=Path, metavar="DIR", help="what is on the frames: YOLO's .txt, PNG masks "
+         "or labels.csv; the package gets the figures")  # fmt: skip
+    more("--at-least", type=_least, action="append", default=[], metavar="METRIC=SHARE",
+         help=f"refuse a model below it on any label: {', '.join(METRICS)}")  # fmt: skip
+    picture = parser.add_mutually_exclusive_group()
+    picture.add_argument("--picture", type=Path, metavar="FILE.png",
+         help="frames with what was found on them (default: beside OUT.eam)")  # fmt: skip
+    picture.add_argument("--no-picture", action="store_true", help="draw none")
     half = parser.add_mutually_exclusive_group()
     half.add_argument("--require-fp16", action="store_true", help="refuse a model that fp16 spoils")
     half.add_argument("--no-fp16", action="store_true", help="make no fp16 variant")
@@ -46,6 +54,20 @@ def _roi(given: str) -> tuple[int, int, int, int]:
         raise argparse.ArgumentTypeError(f"expected X,Y,W,H in px, got {given}")
     x, y, width, height = map(int, parts)
     return x, y, width, height
+
+
+def _least(given: str) -> tuple[str, float]:
+    metric, _, share = given.partition("=")
+    try:
+        value = float(share)
+    except ValueError:
+        value = -1.0
+    if metric not in METRICS or not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(
+            f"expected one of {', '.join(METRICS)} and a share of 0 to 1, as recall=0.8, got "
+            f"{given}"
+        )
+    return metric, value
 
 
 def run(options: argparse.Namespace) -> int:
@@ -93,7 +115,19 @@ def _asked(options: argparse.Namespace) -> Options:
         half_limit=options.fp16_limit,
         most_frames=max(1, options.max_frames),
         limit_bytes=options.limit_mb << 20,
+        labels=options.labels,
+        least=dict(options.at_least),
+        picture=_picture(options, out),
     )
+
+
+def _picture(options: argparse.Namespace, out: Path | None) -> Path | None:
+    """Raises: Rejected."""
+    if options.at_least and options.labels is None:
+        raise Rejected("score the model: --at-least needs labels", hint="give --labels DIR")
+    if options.picture is not None or options.no_picture or out is None:
+        return None if options.no_picture else options.picture
+    return out.with_suffix(".png")
 
 
 def lines(packed: Packed) -> list[str]:
@@ -121,6 +155,9 @@ def lines(packed: Packed) -> list[str]:
     told += [f"  {label}: {count}" for label, count in packed.found_by_label.items()]
     if "flicker" in figures:
         told.append(f"  flicker: {figures['flicker']:.1%} of neighbouring frames")
+    told += [f"  {key}: {value:g}" for key, value in packed.figures.items()]
+    if packed.picture:
+        told.append(f"  picture: {packed.picture}")
     told += [f"warning: {one}" for one in packed.warnings]
     places = " and ".join(place for place in (packed.out, packed.folder) if place)
     return [*told, f"{places}: {_size(packed.bytes)}, sha256 {packed.sha256}"]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from edge_agent.config.structs import ImagesSource
 from edge_agent.core.errors import BadFrame, Rejected, SourceEnded, SourceLost
 from edge_agent.core.frames import Frame
 from edge_agent.host import SystemClock
-from edge_agent.sources.images import ImageFrames
+from edge_agent.sources.images import MAX_IMAGES, SUFFIXES, ImageFrames, natural
 
 MAX_FRAMES = 10_000
 
@@ -33,6 +35,24 @@ def frames_of(folder: Path, most: int) -> Iterator[Frame]:
         raise Rejected(f"read frames: {error.what}", hint=error.hint or hint) from error
     finally:
         source.close()
+
+
+def named(folder: Path, most: int) -> list[Path]:
+    """The files of `frames_of`, in its order.
+
+    Raises: Rejected.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            names = [one.name for one in islice(entries, MAX_IMAGES) if _is_image(one)]
+    except OSError as error:
+        raise Rejected(f"read frames: {error.strerror}", hint="check --frames") from error
+    return [folder / name for name in sorted(names, key=natural)[:most]]
+
+
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    plain = not entry.name.startswith(".") and entry.is_file()
+    return plain and entry.name.lower().endswith(SUFFIXES)
 
 
 def how_many(folder: Path, most: int) -> int:

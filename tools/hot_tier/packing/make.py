@@ -26,6 +26,7 @@ from tools.hot_tier.packing.proving import GOLDEN, Gaps, Proof, Prover, alike, i
 from tools.hot_tier.packing.proving import rounded as rounded_golden
 from tools.hot_tier.packing.reading import graphs, read_model
 from tools.hot_tier.packing.report import Options, Packed, Precision, Variant
+from tools.hot_tier.packing.review import review
 from tools.hot_tier.packing.shaping import Picture, settle, written_input
 from tools.hot_tier.packing.storing import check_golden, write_folder, write_tar
 from tools.hot_tier.packing.wish import Asked, read_wish
@@ -61,6 +62,7 @@ def pack(options: Options) -> Packed:
         job.write_golden()
         if options.half != "no":
             job.add_half(model)
+        job.review()
         return job.finish()
 
 
@@ -78,6 +80,7 @@ class _Job:
         self._proof: Proof
         self._main: Precision = "fp32"
         self._samples = 0
+        self._figures: dict[str, float] = {}
         self.did: list[str] = []
         self._warnings: list[str] = []
 
@@ -202,6 +205,16 @@ class _Job:
         rounded = rounded_golden(left, self._variants[-1].tolerances)
         np.savez_compressed(self._folder / GOLDEN_FILE, **cast("Any", rounded))
 
+    def review(self) -> None:
+        """Draws and scores what was found. Raises: Rejected."""
+        if self._options.labels is None and self._options.picture is None:
+            return
+        manifest = self._manifest()
+        session = sessions.bound(self._folder, manifest, self._main)
+        seen = review(self._options, session, manifest, self._proof.findings, self._each)
+        self._figures = seen.figures
+        self._warnings += seen.warnings
+
     def finish(self) -> Packed:
         """Checks the package as an edge will, then writes it where it was asked for.
 
@@ -234,6 +247,8 @@ class _Job:
             objects=sight.objects,
             found_by_label=dict(sorted(sight.labels.items())),
             reference=manifest.reference,
+            figures=self._figures,
+            picture=str(self._options.picture or ""),
         )
 
     def _store(self, file: str, model: Any) -> int:
@@ -260,6 +275,9 @@ class _Job:
         if last:
             sequence = self._options.sequence or bool(wish.states)
             written["reference"] = self._proof.sight.reference(sequence=sequence)
+        if last and self._figures:
+            metrics = wish.provenance.metrics | self._figures
+            written["provenance"] = {**written.get("provenance", {}), "metrics": metrics}
         write_manifest(self._folder / MANIFEST, written)
         return Models([self._root], shipped=False).manifest(self._folder)
 

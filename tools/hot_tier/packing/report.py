@@ -10,11 +10,17 @@ import msgspec
 MAX_FILE_BYTES = 1 << 30  # as the agent's backend has it
 HALF_LIMIT = 0.02  # of an output's span
 
+METRICS = ("precision", "recall", "iou", "dice", "accuracy")  # of labelled frames
+
 Precision = Literal["fp32", "fp16", "int8"]
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """out, folder: at least one. roi: x, y, w, h px of the frames. half: the FP16 variant."""
+    """out, folder: at least one. roi: x, y, w, h px of the frames. half: the FP16 variant.
+
+    labels: a folder of what is on the frames. least: by metric, what each label has to reach.
+    picture: where the sheet of frames is written.
+    """
 
     model: Path
     manifest: Path
@@ -27,6 +33,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     half_limit: float = HALF_LIMIT
     most_frames: int = 500
     limit_bytes: int = MAX_FILE_BYTES
+    labels: Path | None = None
+    least: dict[str, float] = {}
+    picture: Path | None = None
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,3 +69,5 @@ class Packed(msgspec.Struct, frozen=True, kw_only=True):
     objects: int
     found_by_label: dict[str, int]
     reference: dict[str, Any]
+    figures: dict[str, float] = {}
+    picture: str = ""
