@@ -17,25 +17,47 @@ from typing import Any
 import msgspec
 
 from edge_agent.core.errors import EdgeAgentError, Rejected
-from tools.hot_tier.packing.report import Options, Packed
+from tools.hot_tier.packing.report import Options, Packed, Proposed, Wanted
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
+class Order(msgspec.Struct, kw_only=True):
+    """Exactly one of both is there."""
+
+    pack: Options | None = None
+    propose: Wanted | None = None
+
+
 class Answer(msgspec.Struct, kw_only=True):
-    """Exactly one of both is there; refused: what, hint."""
+    """Exactly one of them is there; refused: what, hint."""
 
     packed: Packed | None = None
+    proposed: Proposed | None = None
     refused: tuple[str, str] | None = None
 
 
 def pack_apart(options: Options) -> Packed:
     """Raises: Rejected; EdgeAgentError where the child failed by itself."""
+    packed = _answer(Order(pack=options), options.model).packed
+    assert packed is not None
+    return packed
+
+
+def propose_apart(wanted: Wanted) -> Proposed:
+    """Raises: Rejected; EdgeAgentError where the child failed by itself."""
+    proposed = _answer(Order(propose=wanted), wanted.model).proposed
+    assert proposed is not None
+    return proposed
+
+
+def _answer(order: Order, model: Path) -> Answer:
+    """Raises: Rejected, EdgeAgentError."""
     with tempfile.TemporaryDirectory(prefix="pack-") as scratch:
         paths = os.pathsep.join([str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
         ended = subprocess.run(
             [sys.executable, "-m", "tools.hot_tier.packing.apart"],
-            input=msgspec.json.encode(options, enc_hook=str),
+            input=msgspec.json.encode(order, enc_hook=str),
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": paths.rstrip(os.pathsep), "TMPDIR": scratch},
             check=False,
@@ -43,7 +65,7 @@ def pack_apart(options: Options) -> Packed:
     if ended.returncode < 0:
         name = signal.Signals(-ended.returncode).name
         raise Rejected(
-            f"pack model: reading or running {options.model.name} ended the process with {name}",
+            f"pack model: reading or running {model.name} ended the process with {name}",
             hint="the file is damaged, or too large for this machine: export it again",
         )
     if ended.returncode:
@@ -51,17 +73,21 @@ def pack_apart(options: Options) -> Packed:
     answer = msgspec.json.decode(ended.stdout, type=Answer)
     if answer.refused is not None:
         raise Rejected(answer.refused[0], hint=answer.refused[1])
-    assert answer.packed is not None
-    return answer.packed
+    return answer
 
 
 def main() -> None:
-    """The child: options in, an answer out."""
+    """The child: an order in, an answer out."""
     from tools.hot_tier.packing.make import pack  # noqa: PLC0415 - needs onnx
+    from tools.hot_tier.packing.proposing import propose  # noqa: PLC0415 - needs onnx
 
-    options = msgspec.json.decode(sys.stdin.buffer.read(), type=Options, dec_hook=_path)
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order, dec_hook=_path)
     try:
-        answer = Answer(packed=pack(options))
+        if order.propose is not None:
+            answer = Answer(proposed=propose(order.propose))
+        else:
+            assert order.pack is not None
+            answer = Answer(packed=pack(order.pack))
     except Rejected as error:
         answer = Answer(refused=(error.what, error.hint))
     sys.stdout.buffer.write(msgspec.json.encode(answer))

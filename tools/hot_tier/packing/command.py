@@ -11,19 +11,22 @@ import msgspec
 
 from edge_agent.cli.exits import ERROR, OK, REFUSED
 from edge_agent.core.errors import EdgeAgentError, Rejected
-from tools.hot_tier.packing.apart import pack_apart
-from tools.hot_tier.packing.report import HALF_LIMIT, METRICS, Options, Packed
+from tools.hot_tier.packing.apart import pack_apart, propose_apart
+from tools.hot_tier.packing.report import HALF_LIMIT, METRICS, Options, Packed, Proposed, Wanted
 from tools.hot_tier.packing.wish import read_wish
 
 BYTES = "B", "kB", "MB", "GB"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, wrong_usage=parser.error)
     more = parser.add_argument
     more("model", type=Path, metavar="MODEL.onnx")
-    more("--manifest", type=Path, required=True, metavar="M.toml", help="the pack manifest")
-    more("--frames", type=Path, required=True, metavar="DIR", help="images as the edge sees them")
+    made = parser.add_mutually_exclusive_group(required=True)
+    made.add_argument("--manifest", type=Path, metavar="M.toml", help="the pack manifest")
+    made.add_argument("--propose", type=Path, metavar="M.toml",
+         help="pack nothing: write a manifest of what the file says, to finish")  # fmt: skip
+    more("--frames", type=Path, metavar="DIR", help="images as the edge sees them")
     more(
         "-o", "--out", type=Path, metavar="OUT.eam", help="default: NAME-VERSION.eam, unless --dir"
     )
@@ -79,8 +82,15 @@ def run(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return ERROR
+    if options.propose is None and options.frames is None:
+        options.wrong_usage("--frames is needed to pack")
+    given = [options.out, options.dir, options.labels, options.at_least, options.picture]
+    if options.propose is not None and any(given):
+        options.wrong_usage(
+            "--propose packs nothing: no -o, --dir, --labels, --at-least, --picture"
+        )
     try:
-        packed = pack_apart(_asked(options))
+        done = _propose(options) if options.propose else pack_apart(_asked(options))
     except Rejected as error:
         if options.json:
             said = {"schema": 1, "refused": {"what": error.what, "hint": error.hint}}
@@ -91,10 +101,33 @@ def run(options: argparse.Namespace) -> int:
         print(f"hot_tier pack: {error}", file=sys.stderr)
         return ERROR
     if options.json:
-        print(msgspec.json.encode(packed).decode())
+        print(msgspec.json.encode(done).decode())
     else:
-        print("\n".join(lines(packed)))
+        print("\n".join(lines(done) if isinstance(done, Packed) else proposal(done)))
     return OK
+
+
+def _propose(options: argparse.Namespace) -> Proposed:
+    """Raises: Rejected, EdgeAgentError."""
+    return propose_apart(
+        Wanted(
+            model=options.model,
+            out=options.propose,
+            frames=options.frames,
+            limit_bytes=options.limit_mb << 20,
+        )
+    )
+
+
+def proposal(proposed: Proposed) -> list[str]:
+    """For people."""
+    classes = f", {proposed.classes} classes" if proposed.classes else ""
+    reads = f"{proposed.decoder or 'no decoder fits'} of {', '.join(proposed.outputs)}"
+    told = [f"{proposed.manifest}: {reads}{classes}"]
+    told += [f"  {note}" for note in proposed.notes]
+    if proposed.todo:
+        told.append(f"yours to fill in: {', '.join(proposed.todo[:20])}")
+    return [*told, "a proposal of shapes and numbers: check every line of it"]
 
 
 def _asked(options: argparse.Namespace) -> Options:

@@ -38,6 +38,27 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     picture: Path | None = None
 
 
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """A manifest to be proposed. frames: None: then numbers are not looked at."""
+
+    model: Path
+    out: Path
+    frames: Path | None = None
+    limit_bytes: int = MAX_FILE_BYTES
+
+
+class Proposed(msgspec.Struct, frozen=True, kw_only=True):
+    """What was written. decoder: "" where none is known. todo: keys that a person fills in."""
+
+    schema: int = 1
+    manifest: str
+    decoder: str
+    outputs: list[str]
+    classes: int
+    notes: list[str]
+    todo: list[str]
+
+
 class Variant(msgspec.Struct, frozen=True, kw_only=True):
     """measured: largest difference by output; of fp16 to fp32, else to the foreign file."""
 

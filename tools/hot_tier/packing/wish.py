@@ -7,6 +7,7 @@ out where the file says them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,7 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from edge_agent.config.fields import flaws_of
-from edge_agent.config.lines import Scan, key_lines
+from edge_agent.config.lines import MAX_DEPTH, Scan, key_lines
 from edge_agent.config.merge import parse_toml
 from edge_agent.config.problems import Flaw, Key, Problem, as_text, dotted
 from edge_agent.core.errors import Rejected
@@ -32,6 +33,7 @@ from edge_agent.core.manifest import (
 from edge_agent.stores.files import read_bounded
 
 MAX_BYTES = 1 << 20
+OPEN = "TO" + "DO"  # how a value begins that `--propose` left open
 
 Pixels = Annotated[int, Meta(ge=1, le=MAX_SIDE_PX)]
 Order = Literal["rgb", "bgr", "gray"]
@@ -106,7 +108,10 @@ def read_wish(path: Path) -> Asked:
         fields = parse_toml(text)
     except (ValueError, RecursionError) as error:
         raise Rejected(f"read pack manifest {path.name}: {error}", hint="write TOML") from error
-    flaws = flaws_of(fields, Wish)
+    left = [*todos(fields)]
+    hint = "a person fills it in"
+    flaws = [Flaw(key=key, message=f"is still {OPEN}", hint=hint) for key in left]
+    flaws += [flaw for flaw in flaws_of(fields, Wish) if flaw.key not in left]
     if not flaws:
         try:
             wish = msgspec.convert(fields, Wish)
@@ -118,6 +123,16 @@ def read_wish(path: Path) -> Asked:
     scan = key_lines(text)
     listed = as_text(_problem(path.name, scan, flaw) for flaw in flaws)
     raise Rejected(f"read pack manifest: {listed}", hint=f"correct {path.name}: docs/models.md")
+
+
+def todos(value: Any, key: Key = ()) -> Iterator[Key]:
+    """Where a proposed manifest is not filled in yet, at any depth."""
+    if isinstance(value, str) and value.startswith(OPEN):
+        yield key
+    elif isinstance(value, dict | list) and len(key) < MAX_DEPTH:
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        for part, inner in pairs:
+            yield from todos(inner, (*key, part))
 
 
 def scale_of(foreign: Foreign) -> float:
