@@ -270,9 +270,15 @@ def turned(net: Net) -> None:
             num_heads=7)  # fmt: skip
 
 
+def attention_in_a_window(net: Net) -> None:
+    """28: an attribute that says which neighbours count; and one that nobody knows yet."""
+    net.add("Attention", "x", "x", "x", out="y", sliding_window=3)
+
+
 @pytest.mark.parametrize(
     ("part", "opset", "why"),
     [
+        (attention_in_a_window, 23, "Attention y: sliding_window has no older form"),
         (smoothed, 18, "Resize y: it smooths what it makes smaller (antialias)"),
         (keeps_aspect, 18, "Resize y: it keeps the aspect by itself"),
         (axes_by_the_picture, 18, "ReduceMean y: its axes are known only when it runs"),
@@ -299,10 +305,11 @@ def test_notes_of_the_exporter_stay_on_its_machine() -> None:
     model = whole(gelu, 20)
     model.graph.node[0].metadata_props.add(key="pkg.torch.onnx.stack_trace", value="/desk/of/ana/x")
     model.graph.node[1].doc_string = "/desk/of/ana/y"
+    model.metadata_props.add(key="description", value="trained on /desk/of/ana/data.yaml")
     did: list[str] = []
     drop_notes(model, did)
     assert b"/desk/of/ana" not in model.SerializeToString()
-    assert did == ["notes of the exporter left out of 2 places"]
+    assert did == ["notes of the exporter left out of 3 places"]
 
 
 def test_a_net_as_the_default_exporter_of_torch_writes_it_is_packed(desk: Desk) -> None:

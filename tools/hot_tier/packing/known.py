@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -84,6 +85,9 @@ class Known:
         if node.op_type == "Shape" and not node.attribute:
             found = self.sizes(node.input[0])
             return None if found is None else np.array(found, np.int64)
+        if node.op_type == "Size":
+            found = self.sizes(node.input[0])
+            return None if found is None else np.array(math.prod(found), np.int64)
         if node.op_type not in FOLDED or len(node.output) != 1:
             return None
         fed: dict[str, Array] = {}
@@ -145,6 +149,7 @@ class Bench:
     def __init__(self, node: Any, graph: Any, known: Known, taken: set[str]) -> None:
         self.node, self.known = node, known
         self.nodes: list[Any] = []
+        self.read: set[str] = set()  # attributes that a rule has looked at
         self._graph, self._taken = graph, taken
 
     def given(self, index: int) -> str:
@@ -153,6 +158,7 @@ class Bench:
 
     def said(self, name: str, default: Any = None) -> Any:
         """Value of an attribute; text as text."""
+        self.read.add(name)
         for one in self.node.attribute:
             if one.name == name:
                 value = helper.get_attribute_value(one)

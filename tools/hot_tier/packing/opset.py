@@ -34,8 +34,10 @@ def limit_ir(model: Any, did: list[str]) -> None:
 
 
 def drop_notes(model: Any, did: list[str]) -> None:
-    """Exporters note where each operator came from: paths and lines of the machine they ran on."""
-    noted = 0
+    """Exporters note where model and operators came from: paths of the machine they ran on."""
+    noted = int(bool(model.doc_string or model.metadata_props))
+    model.ClearField("doc_string")
+    model.ClearField("metadata_props")
     for graph in graphs(model.graph):
         values = [*graph.input, *graph.output, *graph.value_info, *graph.initializer]
         for one in [graph, *graph.node, *values]:
@@ -126,10 +128,21 @@ def _node_older(bench: Bench, had: int) -> None:
     rule = RULES.get(node.op_type)
     if rule is not None:
         rule(bench)
+        _refuse_unread(bench, then)
     elif node.op_type in SAME and then is not None:
         _without_new(bench, now, then)
     else:
         raise bench.refuse(f"it came with opset {now.since_version}, and has no older form")
+
+
+def _refuse_unread(bench: Bench, then: Any) -> None:
+    """What a rule does not know of may change what its node says. Raises: Rejected."""
+    node, kept = bench.node, bench.node in bench.nodes
+    known = set(then.attributes) if kept and then is not None else bench.read
+    unread = sorted({one.name for one in node.attribute} - known)
+    most = then.max_input if kept and then is not None else len(node.input)
+    if unread or len(node.input) > most:
+        raise bench.refuse(f"{', '.join(unread) or 'an input'} has no older form")
 
 
 def _without_new(bench: Bench, now: Any, then: Any) -> None:
