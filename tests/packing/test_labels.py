@@ -116,6 +116,26 @@ def test_each_box_is_matched_once_and_only_inside_the_region() -> None:
     assert "spot/dull/recall" not in figures
 
 
+def test_labels_of_frames_that_are_not_looked_at_are_no_mistake_and_strangers_are_told(
+    desk: Desk, seen: Path, tmp_path: Path
+) -> None:
+    labels = label(tmp_path / "labels", f0=line(BOXES[0]), f4=line(BOXES[0]), other=line(BOXES[1]))
+    packed = desk.pack(box_finder(), wanted(), frames=seen, labels=labels, most_frames=2)
+    assert packed.figures["spot/scored_frames"] == 1
+    assert "1 files of labels belong to no frame" in packed.warnings
+
+
+def test_labels_of_one_key_count_together() -> None:
+    both = (LabelSpec(id=1, key="a"), LabelSpec(id=2, key="a"))
+    head = HeadSpec(name="m", task="segmentation", decoder="mask_argmax", outputs=("y",),
+                    labels=both)  # fmt: skip
+    score = Score(head)
+    truth = np.array([[1, 2, -1, -2]], np.int32)
+    score.masks({"a": np.array([[True, True, True, True]])}, truth, (0, 0, 4, 1))
+    assert score.figures()["m/a/recall"] == 1.0
+    assert score.figures()["m/a/precision"] == pytest.approx(2 / 3, abs=1e-4)
+
+
 def test_masks_are_scored_pixel_for_pixel(desk: Desk, seen: Path, tmp_path: Path) -> None:
     """Against the same comparison written here, on the frame's own pixels."""
     net = Net()

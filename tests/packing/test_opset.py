@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 
+from edge_agent.backends.onnx import vendor_errors
 from edge_agent.core.errors import Rejected
 from tests.packing.desk import IN as DESK_IN
 from tests.packing.desk import MASK, OUT, Desk
@@ -223,7 +224,7 @@ def run(model: Any, fed: Any) -> Any:
     options.intra_op_num_threads = 1
     try:
         session = ort.InferenceSession(model.SerializeToString(), options)
-    except RuntimeError:
+    except vendor_errors():
         (said,) = ReferenceEvaluator(model).run(None, {"x": fed})
         return said
     (said,) = session.run(None, {"x": fed})

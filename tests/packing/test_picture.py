@@ -75,6 +75,13 @@ def test_a_sheet_has_a_bound_however_many_frames_there_are(desk: Desk, tmp_path:
     assert sheet.shape[0] == rows * (TITLE_PX + round(80 * TILE_PX / 120))
 
 
+def test_a_picture_never_lies_among_the_frames(desk: Desk, frames: Path) -> None:
+    model, manifest = one_conv(wide=4).model(DESK_IN, OUT), above("m") + MASK
+    said = desk.refuse(model, manifest, picture=frames / "sheet.png")
+    assert "the folder holds the frames, it would become one" in said.what
+    assert not (frames / "sheet.png").exists()
+
+
 @pytest.mark.parametrize("more", [[], ["--no-picture"]])
 def test_the_command_draws_beside_the_package(
     more: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]

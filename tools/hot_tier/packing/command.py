@@ -160,7 +160,9 @@ def _picture(options: argparse.Namespace, out: Path | None) -> Path | None:
         raise Rejected("score the model: --at-least needs labels", hint="give --labels DIR")
     if options.picture is not None or options.no_picture or out is None:
         return None if options.no_picture else options.picture
-    return out.with_suffix(".png")
+    beside = out.with_suffix(".png")
+    among = beside.resolve().parent == options.frames.resolve()
+    return None if among else beside  # it would be a frame the next time
 
 
 def lines(packed: Packed) -> list[str]:

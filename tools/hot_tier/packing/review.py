@@ -21,6 +21,7 @@ from edge_agent.core.vision import Fit, Rect, fit_region
 from edge_agent.inference.contours import blobs
 from edge_agent.inference.interpret import Findings, Interpreter
 from edge_agent.ports import Bound
+from edge_agent.sources.images import MAX_IMAGES
 from edge_agent.stores.files import write_atomic
 from tools.hot_tier.packing import proving, scoring, sessions
 from tools.hot_tier.packing.contact import MAX_TILES, Sheet
@@ -50,11 +51,14 @@ def review(
 
     Raises: Rejected.
     """
-    frames = named(options.frames, options.most_frames)
+    every = named(options.frames, MAX_IMAGES)
+    frames, labels = every[: options.most_frames], options.labels
     if len(frames) != len(seen):
         raise Rejected("read frames: the folder changed while it was read", hint="pack again")
+    _refuse_among(options)
+    truths = Truths(labels, manifest.heads, every) if labels is not None else None
     reviewer = Reviewer(
-        bound, manifest, seen=seen, frames=frames, labels=options.labels,
+        bound, manifest, seen=seen, frames=frames, truths=truths,
         draws=options.picture is not None,
     )  # fmt: skip
     told = reviewer.look(each)
@@ -69,6 +73,15 @@ def review(
     return told
 
 
+def _refuse_among(options: Options) -> None:
+    """A picture among the frames would be one of them the next time. Raises: Rejected."""
+    if options.picture is not None and options.picture.resolve().parent == options.frames.resolve():
+        raise Rejected(
+            f"write {options.picture.name}: the folder holds the frames, it would become one",
+            hint="choose another --picture, or --no-picture",
+        )
+
+
 class Reviewer:
     """Used once, in the order of the frames."""
 
@@ -79,15 +92,12 @@ class Reviewer:
         *,
         seen: list[Findings],
         frames: list[Path],
-        labels: Path | None,
+        truths: Truths | None,
         draws: bool,
     ) -> None:
-        """seen: what was found on the frames at the first look, to choose what is drawn.
-
-        Raises: Rejected.
-        """
+        """seen: what was found on the frames at the first look, to choose what is drawn."""
         self._bound, self._manifest, self._frames = bound, manifest, frames
-        self._truths = Truths(labels, manifest.heads, frames) if labels is not None else None
+        self._truths = truths
         self._scores = {} if self._truths is None else {
             head.name: Score(head) for head in self._truths.heads
         }  # fmt: skip
@@ -183,8 +193,11 @@ class Reviewer:
                 )
 
     def _warnings(self) -> list[str]:
-        count = len(self._frames)
-        return [
+        if self._truths is None:
+            return []
+        count, strangers = len(self._frames), self._truths.strangers()
+        told = [f"{strangers} files of labels belong to no frame"] if strangers else []
+        return told + [
             f"head {score.head.name}: {count - score.frames} of {count} frames have no labels and "
             "were not scored; an empty file says that nothing is there"
             for score in self._scores.values()
@@ -233,5 +246,5 @@ def planes(
             .astype(np.intp).clip(0, limit - 1)
             for axis, (low, end, limit) in enumerate(((x0, x1, wide), (y0, y1, high)))
         )  # fmt: skip
-        found[plane.label][y0:y1, x0:x1] = kept[np.ix_(rows, columns)]
+        found[plane.label][y0:y1, x0:x1] |= kept[np.ix_(rows, columns)]
     return found

@@ -81,8 +81,9 @@ class Score:
         part = np.s_[y : y + high, x : x + wide]
         known = truth[part] != UNKNOWN
         right = total = 0
-        for index, key in self._keys.items():
-            mine, theirs = found[key][part] & known, truth[part] == index
+        for key in dict.fromkeys(self._keys.values()):
+            ids = [index for index, name in self._keys.items() if name == key]
+            mine, theirs = found[key][part] & known, np.isin(truth[part], ids)
             both = int((mine & theirs).sum())
             count = self._count(key)
             count.right += both

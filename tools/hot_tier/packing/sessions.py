@@ -15,11 +15,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.backends.onnx import EXPORT_HINT, PROVIDERS, OnnxBackend, runtime, vendor_errors
+from edge_agent.backends.onnx import PROVIDERS, OnnxBackend, runtime, vendor_errors
 from edge_agent.backends.onnx_fit import DTYPES
 from edge_agent.core.errors import BadFrame, Rejected
 from edge_agent.core.manifest import Manifest, StateSpec
 from edge_agent.ports import Bound
+from tools.hot_tier.packing.opset import HINT
 from tools.hot_tier.packing.shaping import Picture
 from tools.hot_tier.packing.wish import Foreign, scale_of
 
@@ -66,7 +67,7 @@ class Plain:
         except self._errors as error:
             raise Rejected(
                 f"pack model: ONNX Runtime {vendor.__version__} does not load it: {_brief(error)}",
-                hint=SIZES_HINT if "imension" in str(error) else EXPORT_HINT,
+                hint=SIZES_HINT if "imension" in str(error) else HINT,
             ) from error
         self._specs = states
         self._kinds = {one.name: one for one in self._session.get_inputs()}

@@ -14,6 +14,7 @@ import csv
 import io
 import re
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -32,6 +33,7 @@ MAX_BOXES: Final = 2000  # of one frame
 MAX_ROWS: Final = 200_000
 SLACK: Final = 2e-3  # of a frame, by which a box may stand out: labels are rounded
 VOID: Final = 255  # of a mask of several labels: nobody knows, not counted
+PLAIN: Final = ("classes", "obj.names", "README", "notes", "train", "val", "test")  # beside labels
 TABLE: Final = "labels.csv"
 SCORED: Final = ("detection", "segmentation", "classification")
 
@@ -55,7 +57,7 @@ class Truths:
     """All that a folder of labels says, by head and name of the frame."""
 
     def __init__(self, folder: Path, heads: tuple[HeadSpec, ...], frames: list[Path]) -> None:
-        """Raises: Rejected."""
+        """frames: all of the folder, also such as are not looked at. Raises: Rejected."""
         self._title = "read labels"
         if not folder.is_dir():
             raise Rejected(
@@ -64,11 +66,12 @@ class Truths:
             )
         self._folder = folder
         _refuse_doubles(frames)
+        self._stems = {path.stem for path in frames}
         self.heads = tuple(head for head in heads if _is_scored(head))
         if not self.heads:
             raise Rejected(
-                f"{self._title}: no head of this model can be scored: expected one of "
-                f"{', '.join(SCORED)} whose decoder gives it",
+                f"{self._title}: no head of this model can be scored: expected labels, and one "
+                f"of {', '.join(SCORED)} whose decoder gives it",
                 hint="leave --labels out",
             )
         self._tables = {
@@ -89,6 +92,16 @@ class Truths:
         if head.task == "detection":
             return boxes_of(path.name, _bytes(path, MAX_TEXT_BYTES), head, size)
         return mask_of(path.name, _bytes(path, MAX_MASK_BYTES), head, size)
+
+    def strangers(self) -> int:
+        """Files of labels that are those of no frame: of other names, or another folder."""
+        found: set[Path] = set()
+        for head in self.heads:
+            kind = {"detection": ".txt", "segmentation": ".png"}.get(head.task)
+            if kind is not None:
+                files = islice(self._home(head).glob(f"*{kind}"), MAX_ROWS)
+                found |= {path for path in files if path.stem not in self._stems}
+        return len([path for path in found if path.stem not in PLAIN])
 
     def _home(self, head: HeadSpec) -> Path:
         own = self._folder / head.name
@@ -114,7 +127,7 @@ def _is_scored(head: HeadSpec) -> bool:
         "segmentation": head.decoder.startswith("mask_"),
         "detection": not head.decoder.startswith("mask_"),
     }
-    return kinds.get(head.task, False) and head.decoder != "heatmaps"
+    return bool(head.labels) and kinds.get(head.task, False) and head.decoder != "heatmaps"
 
 
 def _refuse_doubles(frames: list[Path]) -> None:
