@@ -14,7 +14,6 @@ from onnx import defs, helper, version_converter
 from edge_agent.core.errors import Rejected
 from tools.hot_tier.packing.known import Bench, Known
 from tools.hot_tier.packing.older import RULES, SAME
-from tools.hot_tier.packing.outputs import replace
 from tools.hot_tier.packing.reading import PLAIN, graphs, opset_of
 
 OLDEST, NEWEST = 7, 17
@@ -114,7 +113,8 @@ def _graph_older(graph: Any, had: int, taken: set[str], outer: Known | None) -> 
         bench = Bench(node, graph, known, taken)
         _node_older(bench, had)
         nodes += bench.nodes
-    replace(graph.node, nodes)
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _node_older(bench: Bench, had: int) -> None:
