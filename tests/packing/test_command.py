@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -110,3 +111,27 @@ def test_without_onnx_it_says_what_to_install(arguments: list[str]) -> None:
     assert ended.returncode == exits.ERROR
     assert "needs the Python package onnx" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("poor", ["ascii", "gone"])
+def test_what_was_packed_is_packed_whatever_becomes_of_the_words(
+    arguments: list[str], tmp_path: Path, poor: str
+) -> None:
+    """A poor terminal, or one that went away (`| head -1`)."""
+    manifest = tmp_path / "yolo.toml"
+    manifest.write_text(manifest.read_text().replace('"k0"', '"päpste 教"'), encoding="utf-8")
+    program = [sys.executable, "-m", "tools.hot_tier", *arguments, "--no-fp16", "--no-picture"]
+    into, out = os.pipe()
+    if poor == "gone":
+        os.close(into)
+    with os.fdopen(out, "wb") as pipe:
+        ended = subprocess.run(
+            [*program, "-o", str(tmp_path / "y.eam")], cwd=house.ROOT, stdout=pipe,
+            stderr=subprocess.PIPE, env={**os.environ, "PYTHONIOENCODING": "ascii"},
+            timeout=60, check=False,
+        )  # fmt: skip
+    if poor == "ascii":
+        with os.fdopen(into, "rb") as kept:
+            assert rb"p\xe4pste" in kept.read()
+    assert (ended.returncode, ended.stderr) == (exits.OK, b"")
+    assert (tmp_path / "y.eam").exists()

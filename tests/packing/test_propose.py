@@ -93,6 +93,23 @@ def test_what_ultralytics_notes_in_the_file_is_taken_as_a_hint(tmp_path: Path) -
     assert "# the file says: AGPL-3.0 License" in text
 
 
+def test_a_yolox_is_told_how_it_was_trained(tmp_path: Path, frames: Path) -> None:
+    """Its raw grid: rows of small numbers, one for each cell of three strides."""
+    side = 64
+    net = Net()
+    seen = net.add("ReduceMean", "images", keepdims=0)
+    rows_ = net.const(net.rng.uniform(0, 1, (1, cells((side, side)), 6)))
+    net.add("Add", rows_, net.add("Mul", seen, net.const(0.0)), out="output")
+    model = net.model(
+        [("images", 1, [1, 3, side, side])], [("output", 1, [1, cells((side, side)), 6])]
+    )
+    told, text = proposed(tmp_path, model, frames)
+    assert (told.decoder, told.classes) == ("yolox", 1)
+    given = parse_toml(text)["input"]
+    assert (given["pad"], given["place"], given["resample"]) == (114, "top_left", "bilinear")
+    assert '# YOLOX takes 0 to 255 and "bgr"' in text
+
+
 def test_names_that_are_not_those_of_the_output_are_not_taken(tmp_path: Path) -> None:
     told, text = proposed(tmp_path, foreign.yolo(), names="{0: 'a'}")
     assert "the file names 1 classes, its output has 3" in text

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import sys
 from pathlib import Path
+from typing import TextIO
 
 import msgspec
 
@@ -94,17 +96,27 @@ def run(options: argparse.Namespace) -> int:
     except Rejected as error:
         if options.json:
             said = {"schema": 1, "refused": {"what": error.what, "hint": error.hint}}
-            print(msgspec.json.encode(said).decode())
-        print(f"refused: {error}", file=sys.stderr)
+            _say(msgspec.json.encode(said).decode())
+        _say(f"refused: {error}", sys.stderr)
         return REFUSED
     except EdgeAgentError as error:
-        print(f"hot_tier pack: {error}", file=sys.stderr)
+        _say(f"hot_tier pack: {error}", sys.stderr)
         return ERROR
     if options.json:
-        print(msgspec.json.encode(done).decode())
+        _say(msgspec.json.encode(done).decode())
     else:
-        print("\n".join(lines(done) if isinstance(done, Packed) else proposal(done)))
+        _say("\n".join(lines(done) if isinstance(done, Packed) else proposal(done)))
     return OK
+
+
+def _say(text: str, to: TextIO | None = None) -> None:
+    """What was done is done, whether the terminal can write it or is still there."""
+    into = to or sys.stdout
+    coding = into.encoding or "utf-8"
+    try:
+        print(text.encode(coding, "backslashreplace").decode(coding), file=into, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), into.fileno())  # nothing more is told at the end
 
 
 def _propose(options: argparse.Namespace) -> Proposed:

@@ -221,9 +221,9 @@ def _lines(
     yield f"intended_use = {_todo(use)}"
     yield "latency_budget_ms = 100.0  # a run may take so long on the device"
     yield ""
-    yield from _input(facts, hints)
+    yield from _input(facts, hints, found)
     yield ""
-    yield from _foreign(facts, hints)
+    yield from _foreign(facts, hints, found)
     for state in facts.states:
         yield ""
         yield "[[states]]  # fed back from frame to frame; check which belongs to which"
@@ -243,7 +243,7 @@ def _span(one: Out) -> str:
     return f", on the frames {float(one.values.min()):.4g} to {float(one.values.max()):.4g}"
 
 
-def _input(facts: Facts, hints: Hints) -> Iterator[str]:
+def _input(facts: Facts, hints: Hints, found: Guess) -> Iterator[str]:
     yield "[input]  # what the edge gives"
     if facts.fixed:
         yield f"size = {list(facts.size)}  # width, height in px, as the file says"
@@ -258,13 +258,17 @@ def _input(facts: Facts, hints: Hints) -> Iterator[str]:
         yield "pad = 114  # Ultralytics' usual: grey, the picture in the middle, one bilinear step"
         yield 'place = "centre"'
         yield 'resample = "bilinear"'
+    elif found.decoder == "yolox":
+        yield "pad = 114  # YOLOX' usual: grey, the picture top left, one bilinear step"
+        yield 'place = "top_left"'
+        yield 'resample = "bilinear"'
     else:
         yield "pad = 0  # level of the padding: 114 for YOLOX and Ultralytics"
         yield 'place = "centre"  # "top_left" for YOLOX'
         yield 'resample = "antialiased"  # "bilinear" for OpenCV\'s INTER_LINEAR'
 
 
-def _foreign(facts: Facts, hints: Hints) -> Iterator[str]:
+def _foreign(facts: Facts, hints: Hints, found: Guess) -> Iterator[str]:
     yield "[foreign]  # what the file wants: (pixel * scale - mean) / std, pixels of 0 to 255"
     if facts.kind == UINT8:
         yield "# the file takes bytes and scales by itself: no scale, mean, std"
@@ -272,6 +276,8 @@ def _foreign(facts: Facts, hints: Hints) -> Iterator[str]:
         yield 'scale = "1/255"  # Ultralytics\' usual'
     else:
         yield '# "1/255" for pixels of 0 to 1, 1.0 for 0 to 255; mean and std likewise'
+        if found.decoder == "yolox":
+            yield '# YOLOX takes 0 to 255 and "bgr", but for its oldest files'
         yield f"scale = {_todo('what are pixels multiplied with?')}"
     if not facts.gray:
         yield 'order = "rgb"  # or "bgr", as it was trained'
