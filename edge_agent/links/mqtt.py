@@ -16,6 +16,7 @@ import ipaddress
 import logging
 import os
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Final
@@ -39,6 +40,7 @@ MAX_PAYLOAD_BYTES: Final = 1 << 20
 REFUSED: Final = 128  # from here on, a code of SUBACK is a refusal
 DENIALS: Final = (1, 2, 4, 5, 132, 133, 134, 135, 138, 140)  # of MQTT 3.1.1, as of MQTT 5
 FAREWELL_S: Final = 1.0
+DIAGNOSIS_S: Final = 1.0
 CONNECT_S: Final = 5.0
 
 _silent = logging.getLogger(f"{__name__}.aiomqtt")
@@ -183,7 +185,7 @@ class MqttLink:
         secrets = await anyio.to_thread.run_sync(read_secrets, self._config)
         await self._reach()
         client, begun_s = self._client(secrets, visitor=client_id), anyio.current_time()
-        await self._enter(client)
+        await self._enter(client, secrets.tls)
         agreed_s = anyio.current_time()
         try:
             await self._subscribe(client)
@@ -196,7 +198,7 @@ class MqttLink:
         secrets = await anyio.to_thread.run_sync(read_secrets, self._config)
         await self._reach()
         client = self._client(secrets)
-        await self._enter(client)
+        await self._enter(client, secrets.tls)
         session = MqttSession(client, road=self.road, answer_s=self._config.answer_s)
         try:
             await self._subscribe(client)
@@ -250,7 +252,7 @@ class MqttLink:
         if not (self._config.tls or self._config.insecure or is_here):
             raise self._denied(f"{host} is {peer}, not this machine", "tls = true")
 
-    async def _enter(self, client: Client) -> None:
+    async def _enter(self, client: Client, tls: ssl.SSLContext | None) -> None:
         """As `async with client`, but a cancelled attempt leaves no thread and no socket behind."""
         entering = asyncio.ensure_future(client.__aenter__())
         try:
@@ -267,8 +269,28 @@ class MqttLink:
             raise (self._denied if _is_denial(error) else self._refused)(words, hint) from None
         except (aiomqtt.MqttError, OSError, ValueError) as error:
             client.drop()
-            hint = _tls_hint(error)
-            raise (self._denied if hint else self._refused)(_words(error), hint) from None
+            words = _words(error)
+            if not _tls_hint(words) and tls is not None:
+                words = await self._diagnosis(tls) or words
+            hint = _tls_hint(words)
+            raise (self._denied if hint else self._refused)(words, hint) from None
+
+    async def _diagnosis(self, tls: ssl.SSLContext) -> str:
+        """Why a handshake is refused, "" when it is not. The library tells no more than that it
+        was closed: TLS 1.3 says so after our side of the handshake is done.
+        """
+        with suppress(OSError, TimeoutError), anyio.move_on_after(DIAGNOSIS_S):
+            try:
+                reader, writer = await asyncio.open_connection(
+                    self._config.host, self._port, ssl=tls, server_hostname=self._config.host
+                )
+                try:
+                    await reader.read(1)
+                finally:
+                    writer.close()
+            except ssl.SSLError as refused:
+                return str(refused.reason or refused).replace("_", " ").lower()
+        return ""
 
     async def _subscribe(self, client: Client) -> None:
         topics = self._topics.subscriptions()
@@ -325,9 +347,9 @@ def _is_denial(error: MqttConnectError) -> bool:
     return _is_login(error) or code in DENIALS
 
 
-def _tls_hint(error: BaseException) -> str:
+def _tls_hint(words: str) -> str:
     """What mends it, empty when it is no question of trust. Who refuses ours sends an alert."""
-    words = str(error).lower()
+    words = words.lower()
     if "expired" in words:
         return "renew the certificate that has expired, or check this machine's clock (timedatectl)"
     if "certificate" in words or "alert" in words or "unknown ca" in words:

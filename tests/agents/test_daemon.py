@@ -114,6 +114,30 @@ def test_hup_reloads_and_a_broken_file_changes_nothing(folder: Path) -> None:
         assert daemon.stop() == 0
 
 
+def test_a_reload_that_would_stop_a_stream_that_stays_is_refused(folder: Path) -> None:
+    config, good = folder / "config.toml", folder / "state" / "config.last-good.json"
+    with started(folder) as daemon:
+        daemon.until_told("READY=1")
+        until_inferred(daemon, folder, "b", 5)
+        kept = good.read_bytes()
+        sound = config.read_text()
+        config.write_text(sound.replace('name = "tiny"', 'name = "tyni"', 1))
+        daemon.signal(signal.SIGHUP)
+        daemon.until(lambda: "tyni" in json.dumps(status(folder)["problems"]), "it says why")
+        told = status(folder)
+        (problem,) = [one for one in told["problems"] if one["code"] == "config"]
+        assert problem["what"].startswith("reload refused: streams.a.models.0")
+        assert {name: one["state"] for name, one in told["streams"].items()} == {
+            "a": "ok", "b": "ok",
+        }  # fmt: skip
+        assert good.read_bytes() == kept, "what was refused is no last good configuration"
+        config.write_text(config_text(folder, "b"))
+        daemon.signal(signal.SIGHUP)
+        daemon.until(lambda: set(status(folder)["streams"]) == {"b"}, "a removal is obeyed")
+        daemon.until(lambda: status(folder)["state"] == "ok", "and all is well")
+        assert daemon.stop() == 0
+
+
 def test_a_broken_file_at_boot_runs_the_last_good_one_degraded(folder: Path) -> None:
     config = folder / "config.toml"
     with started(folder) as daemon:

@@ -166,3 +166,46 @@ def test_the_history_is_drawn_from_zero_to_the_highest() -> None:
     assert sparkline([0, 0]) == "▁▁"
     assert sparkline([]) == ""
     assert screen({}, {}, Paint(on=False))[-1] == "no streams configured"
+
+
+# ── the verdict of --check ────────────────────────────────────────────────────────────────────
+
+
+def severe(severity: str) -> dict[str, object]:
+    return {"severity": severity, "code": "x", "what": "x", "fix": "y", "since_s": 61.0}
+
+
+OK = {"state": "ok", "streams": {"a": {"state": "ok"}}, "problems": []}
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({}, exits.OK),
+        ({"problems": [severe("notice")]}, exits.OK),
+        ({"streams": {"a": {"state": "idle"}}}, exits.OK),
+        ({"streams": {"a": {"state": "no_signal", "ended": True}}}, exits.OK),
+        ({"state": "degraded", "problems": [severe("warning")]}, exits.WARNINGS),
+        ({"state": "degraded"}, exits.WARNINGS),
+        ({}.fromkeys(("state",)), exits.WARNINGS),
+        ({"state": "degraded", "problems": [severe("critical")]}, exits.CHECK_FAILED),
+        ({"streams": {"a": {"state": "stale"}}}, exits.CHECK_FAILED),
+        ({"streams": {"a": {"state": "failed"}}}, exits.CHECK_FAILED),
+        ({"state": "starting"}, exits.CHECK_FAILED),
+    ],
+)
+def test_check_ends_with_what_monitoring_asks_for(
+    daemon: Server, control: Path, change: dict[str, object], code: int
+) -> None:
+    daemon.answer("/v1/status", {**OK, **change})
+    assert main(["status", "--check", "--socket", str(control)]) == code
+    assert main(["status", "--socket", str(control)]) == exits.OK
+
+
+def test_check_without_a_daemon_is_5(control: Path) -> None:
+    assert main(["status", "--check", "--socket", str(control)]) == exits.NOT_RUNNING
+
+
+def test_a_problem_says_since_when_and_a_notice_is_a_note() -> None:
+    said = lines({"problems": [severe("critical"), severe("notice")]}, Paint(on=False))
+    assert said[-2:] == ["# Health: x (for 00:01:01)  -> y", "# Note: x (for 00:01:01)  -> y"]

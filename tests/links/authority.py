@@ -29,12 +29,14 @@ class Authority:
         self._request("ca")
         self._sign("ca", "ca", "-signkey", str(folder / "ca.key"))
 
-    def sign(self, name: str, names: str = "DNS:localhost,IP:127.0.0.1") -> tuple[Path, Path]:
-        """Certificate and key of a new leaf; names as openssl writes them."""
+    def sign(
+        self, name: str, names: str = "DNS:localhost,IP:127.0.0.1", *, days: int = 2
+    ) -> tuple[Path, Path]:
+        """Certificate and key of a new leaf; names as openssl writes them. days -1: expired."""
         self._extensions(names)
         self._request(name)
         issuer = ["-CA", str(self.certificate), "-CAkey", str(self._folder / "ca.key")]
-        self._sign(name, "leaf", *issuer, "-CAcreateserial")
+        self._sign(name, "leaf", *issuer, "-CAcreateserial", days=days)
         return self._folder / f"{name}.pem", self._folder / f"{name}.key"
 
     def _extensions(self, names: str) -> None:
@@ -46,10 +48,10 @@ class Authority:
         subject = ["-subj", f"/CN={name}"]
         _openssl("req", "-new", "-key", f"{path}.key", "-out", f"{path}.csr", *subject)
 
-    def _sign(self, name: str, section: str, *more: str) -> None:
+    def _sign(self, name: str, section: str, *more: str, days: int = 2) -> None:
         path = self._folder / name
         extensions = ["-extfile", str(self._folder / "extensions"), "-extensions", section]
-        files = ["-in", f"{path}.csr", "-out", f"{path}.pem", "-days", "2", "-sha256"]
+        files = ["-in", f"{path}.csr", "-out", f"{path}.pem", "-days", str(days), "-sha256"]
         _openssl("x509", "-req", *files, *extensions, *more)
 
 

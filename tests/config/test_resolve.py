@@ -1,0 +1,132 @@
+"""What a configuration names is looked for on this machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from edge_agent.cli import exits
+from edge_agent.cli.main import main
+from edge_agent.config.problems import dotted
+from edge_agent.config.structs import Config
+from edge_agent.resolve import made_worse, models_of, unresolved
+from tests.tiny import write_package
+
+PHANTOM = {"kind": "phantom"}
+
+
+def config(folder: Path, streams: dict[str, Any], **sections: Any) -> Config:
+    return msgspec.convert(
+        {
+            "state_dir": str(folder / "state"),
+            "streams": streams,
+            "models": {"dirs": [str(folder / "models")], "shipped": False},
+            **sections,
+        },
+        Config,
+    )
+
+
+def stream(source: dict[str, Any] | None = None, model: str = "tiny", **more: Any) -> Any:
+    return {"source": source or PHANTOM, "models": [{"name": model, **more}]}
+
+
+@pytest.fixture(name="folder")
+def _folder(tmp_path: Path) -> Path:
+    write_package(tmp_path / "models")
+    return tmp_path
+
+
+def found(config: Config, severity: str) -> list[str]:
+    models = models_of(config, Path(config.state_dir))
+    return [dotted(flaw.key) for flaw in unresolved(config, models) if flaw.severity == severity]
+
+
+def test_what_is_there_is_no_problem(folder: Path) -> None:
+    (folder / "shots").mkdir()
+    (folder / "secret").write_text("x")
+    streams = {
+        "a": stream(version="1.0.0"),
+        "b": stream({"kind": "images", "path": str(folder / "shots")}),
+        "c": stream({"kind": "dicom", "path": "sample:ultrasound"}),
+        "d": stream({"kind": "video", "where": "rtsp://10.0.0.7/{password}",
+                     "password_file": str(folder / "secret")}),
+    }  # fmt: skip
+    whole = config(folder, streams, uplink={"enabled": True,
+                                            "password_file": str(folder / "secret")})  # fmt: skip
+    assert unresolved(whole, models_of(whole, folder)) == []
+
+
+def test_models_secrets_and_paths_that_are_not_there(folder: Path) -> None:
+    nowhere = str(folder / "nowhere")
+    streams = {
+        "a": stream(model="tny"),
+        "b": stream(version="9.9.9"),
+        "c": stream({"kind": "images", "path": nowhere}),
+        "d": stream({"kind": "video", "where": f"file://{nowhere}"}),
+        "e": stream({"kind": "video", "where": "rtsp://h/{password}", "password_file": nowhere}),
+        "f": stream({"kind": "dicom", "path": nowhere, "exam_key_file": nowhere}),
+    }
+    broken = config(
+        folder, streams, uplink={"enabled": True, "ca_file": nowhere},
+        rollouts={"enabled": True, "root_file": nowhere},
+        models={"dirs": [str(folder / "models"), nowhere], "shipped": False},
+    )  # fmt: skip
+    assert found(broken, "error") == [
+        "uplink.ca_file", "rollouts.root_file", "streams.a.models.0.name",
+        "streams.b.models.0.version", "streams.e.source.password_file",
+        "streams.f.source.exam_key_file",
+    ]  # fmt: skip
+    assert found(broken, "warn") == [
+        "models.dirs.1", "streams.c.source.path", "streams.d.source.where",
+        "streams.f.source.path",
+    ]  # fmt: skip
+
+
+def test_a_section_that_is_off_needs_no_secrets(folder: Path) -> None:
+    off = config(folder, {"a": stream()}, uplink={"password_file": "/nowhere"})
+    assert unresolved(off, models_of(off, folder)) == []
+
+
+def worse(running: Config, wanted: Config) -> list[str]:
+    models = models_of(running, Path(running.state_dir))
+    return [dotted(flaw.key) for flaw in made_worse(running, wanted, models)]
+
+
+def test_a_stream_that_stays_may_not_be_broken_by_a_reload(folder: Path) -> None:
+    running = config(folder, {"a": stream(), "b": stream()})
+    assert worse(running, config(folder, {"a": stream(model="tny"), "b": stream()})) == [
+        "streams.a.models.0.name"
+    ]
+    moved = stream({"kind": "images", "path": str(folder / "nowhere")})
+    assert worse(running, config(folder, {"a": stream(), "b": moved})) == ["streams.b.source.path"]
+
+
+def test_what_is_removed_new_or_broken_already_does_not_hold_up_a_reload(folder: Path) -> None:
+    gone = {"kind": "images", "path": str(folder / "unplugged")}
+    running = config(folder, {"a": stream(), "b": stream(gone)})
+    assert worse(running, config(folder, {"b": stream(gone)})) == []
+    assert worse(running, config(folder, {"a": stream(), "new": stream(model="tny")})) == []
+
+
+def test_config_check_says_where_a_model_is_missing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = folder / "config.toml"
+    file.write_text(
+        f'state_dir = "{folder}/state"\n[streams.a]\nsource = {{ kind = "phantom" }}\n'
+        'models = [\n  { name = "us-chmber" },\n]\n'
+    )
+    assert main(["config", "check", "--config", str(file)]) == exits.CHECK_FAILED
+    out = capsys.readouterr().out
+    assert f"{file}:5: streams.a.models.0.name" in out
+    assert "us-chamber" in out
+    assert main(["config", "check", "--elsewhere", "--config", str(file)]) == exits.OK
+    assert main(["config", "check", "--json", "--config", str(file)]) == exits.CHECK_FAILED
+    capsys.readouterr()
+    assert main(["config", "check", "--json", "--config", str(file)]) == exits.CHECK_FAILED
+    assert json.loads(capsys.readouterr().out)["problems"][0]["line"] == 5
