@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import os
 import re
+import resource
 import socket
 import time
 from collections.abc import Mapping
@@ -22,6 +23,10 @@ CLOCK_FLOOR_NS = 1_704_067_200 * 1_000_000_000  # 2024-01-01: before it, nobody 
 MAX_ZONES = 64
 MAX_SENSOR_BYTES = 4096
 MAX_NAME_CHARS = 80
+MAX_NUMBER = 1e15  # above it a sensor talks nonsense
+WANTED_DESCRIPTORS = 8192
+ZONES = "sys/class/thermal"
+_ZONE = re.compile(r"thermal_zone[0-9]{1,6}")
 STA_UNSYNC = 0x0040  # linux/timex.h
 COLDEST_CELSIUS = -100.0  # a powered-down Jetson zone says -256 degrees
 HOTTEST_CELSIUS = 250.0
@@ -115,12 +120,12 @@ class SystemHost:
         if not self._notify.startswith(("/", "@")):
             return False
         address = "\0" + self._notify[1:] if self._notify[0] == "@" else self._notify
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-            sock.setblocking(False)
-            try:
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+                sock.setblocking(False)
                 sock.sendto(state.encode(), address)
-            except OSError:
-                return False
+        except (OSError, ValueError):
+            return False
         return True
 
     def boot_id(self) -> str:
@@ -128,40 +133,53 @@ class SystemHost:
         return text[:8] if re.fullmatch("[0-9a-f]{32}", text) else self._no_boot_id
 
     def _read(self, path: str | Path) -> str:
+        """Nothing for what can't be read; a pipe in its place is not waited for."""
         try:
-            with (self._root / path).open("rb") as file:
-                return file.read(MAX_SENSOR_BYTES).decode("utf-8", "replace").strip("\0 \n")
+            fd = os.open(self._root / path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except (OSError, ValueError):
+            return ""
+        try:
+            return os.read(fd, MAX_SENSOR_BYTES).decode("utf-8", "replace").strip("\0 \n")
         except OSError:
             return ""
+        finally:
+            os.close(fd)
 
     def _uptime_s(self) -> float:
         uptime_s = _first_number(self._read("proc/uptime"))
         return time.clock_gettime(time.CLOCK_BOOTTIME) if uptime_s is None else uptime_s
 
     def _memory_bytes(self) -> dict[str, int]:
-        found = re.findall(r"^(\w+):\s+(\d+) kB", self._read("proc/meminfo"), re.MULTILINE)
+        found = re.findall(r"^(\w+):\s+([0-9]{1,12}) kB", self._read("proc/meminfo"), re.MULTILINE)
         return {name: int(value) * 1024 for name, value in found}
 
     def _disk_bytes(self) -> tuple[int | None, int | None]:
         try:
             disk = os.statvfs(self._disk)
-        except OSError:
+        except (OSError, ValueError):
             return None, None
         return disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize
 
     def _temperatures(self) -> dict[str, float]:
         """By zone name; a name that occurs twice gets its number."""
         found: dict[str, float] = {}
-        zones = sorted((self._root / "sys/class/thermal").glob("thermal_zone*"))[:MAX_ZONES]
-        for zone in zones:
-            milli = _first_number(self._read(zone / "temp"))
+        for zone in self._zones():
+            milli = _first_number(self._read(f"{ZONES}/{zone}/temp"))
             if milli is None or not COLDEST_CELSIUS < milli / 1000 < HOTTEST_CELSIUS:
                 continue
-            name = self._read(zone / "type")[:MAX_NAME_CHARS] or zone.name
+            name = self._read(f"{ZONES}/{zone}/type")[:MAX_NAME_CHARS] or zone
             if name in found:
-                name = f"{name}-{zone.name.removeprefix('thermal_zone')}"
+                name = f"{name}-{zone.removeprefix('thermal_zone')}"
             found[name] = milli / 1000
         return found
+
+    def _zones(self) -> list[str]:
+        try:
+            with os.scandir(self._root / ZONES) as entries:
+                names = [entry.name for entry in entries if _ZONE.fullmatch(entry.name)]
+        except (OSError, ValueError):
+            return []
+        return sorted(names)[:MAX_ZONES]
 
     def _module(self) -> str:
         tree = self._read("proc/device-tree/model")
@@ -179,5 +197,19 @@ def watchdog_period_s(environ: Mapping[str, str] | None = None) -> float | None:
 
 
 def _first_number(text: str) -> float | None:
-    match = re.match(r"-?\d+(\.\d+)?", text)
-    return float(match.group()) if match else None
+    match = re.match(r"-?[0-9]{1,20}(\.[0-9]{1,20})?", text)
+    number = float(match.group()) if match else None
+    return number if number is not None and abs(number) <= MAX_NUMBER else None
+
+
+def raise_descriptor_limit(wanted: int = WANTED_DESCRIPTORS) -> int:
+    """As far as it is allowed, up to `wanted`; returns how many this process may open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    ceiling = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft == resource.RLIM_INFINITY or soft >= ceiling:
+        return wanted if soft == resource.RLIM_INFINITY else soft
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (ceiling, hard))
+    except (OSError, ValueError):
+        return soft
+    return ceiling

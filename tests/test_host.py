@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import math
 import os
+import resource
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from edge_agent.host import SystemClock, SystemHost, watchdog_period_s
+from edge_agent.host import SystemClock, SystemHost, raise_descriptor_limit, watchdog_period_s
 from edge_agent.ports import Clock, Host
 
 
@@ -141,3 +145,95 @@ def test_a_full_service_manager_never_holds_us_up(tmp_path: Path) -> None:
 )
 def test_the_watchdog_period_is_ours_only(environ: dict[str, str], expected: float | None) -> None:
     assert watchdog_period_s(environ) == expected
+
+
+def _nothing(path: Path) -> None:
+    path.unlink()
+
+
+def _folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _loop(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path)
+
+
+def _io_error(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/proc/self/mem")  # its first byte can't be read: EIO
+
+
+HARM: dict[str, Callable[[Path], object]] = {
+    "it vanishes": _nothing,
+    "a folder": _folder,
+    "a pipe": _pipe,
+    "a link to itself": _loop,
+    "EIO": _io_error,
+    "no UTF-8": lambda path: path.write_bytes(b"\xff\xfe\x80" * 50),
+    "endless digits": lambda path: path.write_bytes(b"9" * 100_000),
+    "endless memory": lambda path: path.write_bytes(b"MemTotal: " + b"9" * 4000 + b" kB\n"),
+    "other digits": lambda path: path.write_text("MemTotal: \u0663\u0664 kB \u0663\n"),
+    "minus": lambda path: path.write_text("-"),
+    "controls": lambda path: path.write_bytes(b"\0\n\x1b[31m\0"),
+}
+
+
+@pytest.mark.parametrize("harm", [*HARM])
+def test_reading_a_sensor_never_raises_and_never_waits(harm: str, tmp_path: Path) -> None:
+    zone = "sys/class/thermal/thermal_zone0"
+    names = ["proc/uptime", "proc/meminfo", "proc/loadavg", "proc/device-tree/model",
+             f"{zone}/temp", f"{zone}/type", "proc/sys/kernel/random/boot_id"]  # fmt: skip
+    plant(tmp_path, dict.fromkeys(names, "1\n"))
+    for name in names:
+        HARM[harm](tmp_path / name)
+    host = SystemHost(tmp_path, disk=tmp_path / "nowhere", notify_socket="")
+    sample = host.sample()
+    json = msgspec.json.encode(sample)  # no number that nobody can write
+    assert b"NaN" not in json
+    assert b"nfinity" not in json
+    for figure in (sample.uptime_s, sample.memory_total_bytes, sample.load_1m):
+        assert figure is None or math.isfinite(float(figure))
+    assert len(host.boot_id()) == 8
+
+
+def test_zones_that_are_none_or_can_not_be_listed_are_no_zones(tmp_path: Path) -> None:
+    folder = tmp_path / "sys/class/thermal"
+    plant(tmp_path, {"sys/class/thermal": "no folder"})
+    assert SystemHost(tmp_path, notify_socket="").sample().temperature_celsius == {}
+    folder.unlink()
+    (folder / os.fsdecode(b"thermal_zone\xff")).mkdir(parents=True)
+    (folder / "thermal_zone_x").mkdir()
+    assert SystemHost(tmp_path, notify_socket="").sample().temperature_celsius == {}
+
+
+def test_without_a_descriptor_there_is_a_sample_and_no_error(tmp_path: Path) -> None:
+    host = SystemHost(notify_socket=str(tmp_path / "none"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    probe = os.open("/dev/null", os.O_RDONLY)
+    os.close(probe)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (probe, hard))
+    try:
+        sample, told = host.sample(), host.notify("READY=1")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert sample.temperature_celsius == {}
+    assert sample.uptime_s > 0
+    assert not told
+
+
+def test_the_limit_of_descriptors_is_raised_as_far_as_it_is_allowed() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+        assert raise_descriptor_limit(300) == min(300, hard)
+        assert raise_descriptor_limit(250) == min(300, hard)  # never lowered
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
