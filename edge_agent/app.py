@@ -1,7 +1,8 @@
 """The wiring: every object of the house by name, top to bottom; the nesting is the shutdown order.
 
-house (audit, vitals, console, spool) > road (uplink) > flow (pipeline) > hot (engine, rollouts):
-the last result reaches the spool, and what is on its way the hot tier, before the window goes dark.
+ledger (audit) > house (vitals, console, spool) > road (uplink) > flow (pipeline) > hot (engine,
+rollouts): the last result reaches the spool, and what is on its way the hot tier, before the window
+goes dark; what the console counted is in the audit log before that is closed.
 """
 
 from __future__ import annotations
@@ -83,8 +84,11 @@ async def inhabited(house: House, config: Config, host: Host) -> AsyncIterator[N
     """Every room in its place."""
     agent, policy = house.agent, config.supervise
     views, note = agent.views, agent.rooms.health.note
-    async with rooms("house", config=policy, on_state=note) as ground_floor:
-        await ground_floor.start("audit", house.auditor.run, vital=False)
+    async with (
+        rooms("ledger", config=policy, on_state=note) as ledger,
+        rooms("house", config=policy, on_state=note) as ground_floor,
+    ):
+        await ledger.start("audit", house.auditor.run, vital=False)
         await ground_floor.start("vitals", house.vitals.run)
         await ground_floor.start("console", house.console.run)
         await ground_floor.start("status", house.status.run, vital=False)

@@ -27,6 +27,7 @@ from edge_agent.config.load import Loaded, Paths, load, node_name, paths
 from edge_agent.config.structs import Config
 from edge_agent.core.errors import Damaged, EdgeAgentError
 from edge_agent.ground import AlreadyRunning
+from edge_agent.host import raise_descriptor_limit
 from edge_agent.inference.side import start_in_threads
 from edge_agent.services.engine import InThreads
 from edge_agent.services.rollouts.layer import Layer
@@ -36,11 +37,18 @@ SWITCH_INTERVAL_S = (
     0.0005  # a thread that computes lets the loop in ten times sooner than by default
 )
 
+MIN_DESCRIPTORS = 32  # what is needed without a caller; what is short of one later says so
+
 log = logs.get("daemon")
 
 
 def run(args: argparse.Namespace) -> int:
     """Until SIGTERM or SIGINT."""
+    if (descriptors := raise_descriptor_limit()) < MIN_DESCRIPTORS:
+        raise CommandError(
+            f"start: expected at least {MIN_DESCRIPTORS} open files allowed, got {descriptors}",
+            hint="raise LimitNOFILE in the unit, or ulimit -n; 1024 is enough",
+        )
     where, overrides = paths(Path(args.config) if args.config else None), list(args.set or ())
     loaded = load(where, overrides)
     last_good = read_last_good(loaded)

@@ -105,13 +105,14 @@ async def test_pixels_leave_by_loopback_only_when_switched_on(
         status, document = await get(clients.tcp, "/v1/frame?stream=us0")
         assert status == 403
         assert "console.pixels" in document["hint"]
-        assert audit() == []
+        (line,) = audit()
+        assert (line["reason"], line["allowed"]) == ("pixels over loopback", False)
     async with (
         running(agent, tmp_path, pixels=True) as clients,
         clients.tcp.get("/v1/frame?stream=us0") as answer,
     ):
         assert answer.status == 200
-    assert audit()[0]["via"] == "loopback"
+    assert (audit()[1]["via"], audit()[1]["allowed"]) == ("loopback", True)
 
 
 async def test_reload_is_for_the_socket_and_is_audited(

@@ -49,7 +49,7 @@ async def test_verbs_reach_the_rollouts_and_the_audit_log(
         assert (status, past["history"][0]["outcome"]) == (200, "committed")
     assert (f"uid {os.getuid()}", "POST models rollback", {"model": "us-chamber"}) in agent.noted
     lines = [line for line in audit() if "model" in line or "file" in line]
-    assert lines[0]["file"] == "/media/stick/a.eam"
+    assert lines[0]["file"] == "a.eam"  # its folder may be called after anybody
 
 
 async def test_loopback_may_look_and_never_touch(agent: Agent, tmp_path: Path) -> None:

@@ -78,8 +78,10 @@ async def test_followers_are_bounded_and_told_what_to_do(agent: Agent, tmp_path:
     async with (
         running(agent, tmp_path, max_followers=2) as clients,
         clients.tcp.get("/v1/results?stream=us0"),
-        clients.unix.get("/v1/results?stream=us0"),
+        clients.tcp.get("/v1/results?stream=us0"),
+        clients.unix.get("/v1/results?stream=us0") as by_the_socket,
     ):
+        assert by_the_socket.status == 200  # its places are its own
         status, document = await get(clients.tcp, "/v1/results?stream=us0")
         assert status == 503
         assert document["hint"] == "close one, or raise console.max_followers"

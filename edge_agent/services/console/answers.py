@@ -6,28 +6,44 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Final
 
+import anyio
 import msgspec
 from aiohttp import hdrs, web
 
 from edge_agent import logs
 from edge_agent.core.errors import EdgeAgentError, Fault, fault_of
 from edge_agent.services.console import access
+from edge_agent.services.console.callers import Caller, Callers, Stage
 
 SCHEMA: Final = 1
+MAX_REQUEST_BYTES = 64 << 10
 MAX_LIMIT: Final = 1_000_000_000
 UNAVAILABLE: Final = 503
 RETRY_AFTER_S: Final = 10
+UNREAD: Final = frozenset({408, 413})  # the rest of the body is not waited for
+BODY_S = 10.0  # for a body to come
+MIN_BYTES_PER_S = 64 << 10  # and so much of it for each further second
 FAULTS: Final[Mapping[int, Fault]] = {403: "rejected", UNAVAILABLE: "overloaded"}
 
 
 class Refused(EdgeAgentError):
-    """An answer that is no 200. fault: whose it is; by default what the status says."""
+    """An answer that is no 200. fault: whose it is; by default what the status says.
+
+    reason: of a refusal that belongs in the audit log, in a few words of ours.
+    """
 
     def __init__(
-        self, status: int, message: str, *, hint: str = "", fault: Fault | None = None
+        self,
+        status: int,
+        message: str,
+        *,
+        hint: str = "",
+        fault: Fault | None = None,
+        reason: str = "",
     ) -> None:
         super().__init__(message, hint=hint)
         self.status = status
+        self.reason = reason
         self.fault: Fault = fault or FAULTS.get(status, "failed")
 
 
@@ -41,7 +57,10 @@ def document_of(document: object, *, status: int = 200) -> web.Response:
 def refusal(status: int, error: EdgeAgentError) -> web.Response:
     """Keeps the class of the error: whoever asked has to know whose fault it was."""
     fault = error.fault if isinstance(error, Refused) else fault_of(error)
-    return failure(status, error.what, hint=error.hint, fault=fault)
+    response = failure(status, error.what, hint=error.hint, fault=fault)
+    if status in UNREAD:
+        response.force_close()
+    return response
 
 
 def failure(
@@ -77,17 +96,76 @@ def peer_of(request: web.Request) -> access.Peer | None:
         return None
 
 
+async def body_of(request: web.Request, most: int) -> bytes:
+    """At most so many bytes, in BODY_S and a second more for each MIN_BYTES_PER_S that came.
+
+    Raises: Refused.
+    """
+    if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
+        raise Refused(415, f"{verb_of(request)}: expected a plain body, got a compressed one")
+    if (request.content_length or 0) > most:
+        raise Refused(413, f"{verb_of(request)}: expected at most {most} B")
+    caller, began_s = caller_of(request), anyio.current_time()
+    caller.turn(Stage.SENDS, began_s)
+    try:
+        return await _parts(request, most, began_s)
+    finally:
+        caller.turn(Stage.ANSWERED, anyio.current_time())
+
+
+async def _parts(request: web.Request, most: int, began_s: float) -> bytes:
+    parts, size = [], 0
+    with anyio.CancelScope(deadline=began_s + BODY_S) as limit:
+        try:
+            async for part in request.content.iter_any():
+                size += len(part)
+                if size > most:
+                    raise Refused(413, f"{verb_of(request)}: expected at most {most} B")
+                parts.append(part)
+                limit.deadline = began_s + BODY_S + size / MIN_BYTES_PER_S
+        except web.RequestPayloadError:
+            raise Refused(400, f"{verb_of(request)}: the body is damaged on its way") from None
+    if limit.cancelled_caught:
+        raise Refused(
+            408,
+            f"{verb_of(request)}: the body did not come in time, {size} B are here",
+            hint="send it faster, or over a better road",
+        )
+    return b"".join(parts)
+
+
 Noted = Callable[[str, str, Mapping[str, object]], None]
 NOTE: Final[web.AppKey[Noted]] = web.AppKey("note")
+CALLERS: Final[web.AppKey[Callers]] = web.AppKey("callers")
+
+
+def caller_of(request: web.Request) -> Caller:
+    return request.config_dict[CALLERS].of(request.protocol)
+
+
+def verb_of(request: web.Request) -> str:
+    """Method and path as the table of routes has them; of another path nothing is repeated."""
+    resource = request.match_info.route.resource
+    method = request.method if request.method in hdrs.METH_ALL else "?"
+    return f"{method} {resource.canonical if resource else '(no such path)'}"
+
+
+def who_of(peer: access.Peer | None) -> str:
+    return "loopback" if peer is None else f"uid {peer.uid}"
 
 
 def audit(request: web.Request, peer: access.Peer | None, **fields: object) -> None:
+    """An act of somebody who may. At once."""
     who: dict[str, object] = {"via": "loopback"}
     if peer is not None:
         who = {"via": "socket", "uid": peer.uid, "pid": peer.pid}
-    verb = f"{request.method} {request.path[:200]}"
+    verb = verb_of(request)
     logs.audit(verb, **who, **fields)
     note = request.config_dict.get(NOTE)
     if note is not None:
-        words = verb.replace("/v1/", "").replace("/", " ")  # a path is masked there
-        note(f"uid {peer.uid}" if peer is not None else "loopback", words, fields)
+        note(who_of(peer), words_of(verb), fields)
+
+
+def words_of(verb: str) -> str:
+    """For the audit log, where a path is masked."""
+    return verb.replace("/v1/", "").replace("/", " ")

@@ -22,7 +22,15 @@ from edge_agent.core.errors import (
     fault_of,
 )
 from edge_agent.core.manifest import NAME_PATTERN, VERSION_PATTERN
-from edge_agent.services.console.answers import SCHEMA, Refused, audit, document_of, peer_of
+from edge_agent.services.console.answers import (
+    MAX_REQUEST_BYTES,
+    SCHEMA,
+    Refused,
+    audit,
+    body_of,
+    document_of,
+    peer_of,
+)
 from edge_agent.services.console.views import Document, ModelViews
 
 NAME: Final = re.compile(NAME_PATTERN)
@@ -110,7 +118,7 @@ class ModelsDesk:
     async def _done(
         self, request: web.Request, asked: Asked, verb: Coroutine[Any, Any, Document]
     ) -> web.Response:
-        audit(request, peer_of(request), **_words(asked))
+        audit(request, peer_of(request), **_short(asked))
         try:
             return document_of({"schema": SCHEMA, **await self._unbroken(verb)})
         except tuple(STATUS) as wrong:
@@ -122,9 +130,19 @@ def _words(asked: Asked) -> dict[str, Any]:
     return {name: value for name, value in msgspec.structs.asdict(asked).items() if value}
 
 
+def _short(asked: Asked) -> dict[str, Any]:
+    """For log and audit: a file by its name, a stick as such, without their folders."""
+    words = _words(asked)
+    if "file" in words:
+        words["file"] = words["file"].rstrip("/").rpartition("/")[2]
+    if "usb" in words:
+        words["usb"] = True
+    return words
+
+
 async def _asked(request: web.Request, kind: type[T]) -> T:
-    """Raises: Refused, web.HTTPRequestEntityTooLarge."""
+    """Raises: Refused."""
     try:
-        return msgspec.json.decode(await request.read(), type=kind)
+        return msgspec.json.decode(await body_of(request, MAX_REQUEST_BYTES), type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Refused(400, f"{request.path}: {error}") from None

@@ -12,28 +12,39 @@ import anyio
 import msgspec
 from aiohttp import hdrs, web
 
+from edge_agent import logs
 from edge_agent.config.structs import ConsoleConfig
 from edge_agent.core.errors import ConfigError, EdgeAgentError, Overloaded
 from edge_agent.metrics import CONTENT_TYPE
 from edge_agent.services.console import access, results
 from edge_agent.services.console.answers import (
+    CALLERS,
+    MAX_REQUEST_BYTES,
     NOTE,
     SCHEMA,
     Refused,
     audit,
+    body_of,
+    caller_of,
     document_of,
     failure,
     limit_of,
     peer_of,
     refusal,
+    verb_of,
+    who_of,
+    words_of,
 )
+from edge_agent.services.console.callers import STRANGERS, Callers, Share, Stage
 from edge_agent.services.console.models import ModelsDesk
+from edge_agent.services.console.refusals import Refusal, Refusals
 from edge_agent.services.console.spool import SpoolDesk
 from edge_agent.services.console.views import Document, Views
 
-MAX_REQUEST_BYTES = 64 << 10
+TURNS = 2  # requests without rights that are worked on at the same time
 RESPONSE_TIMEOUT_S = 30.0  # for a client to take its answer
 HINT: Final = "/v1/desired"  # changes nothing: only what is signed does
+RESULTS: Final = "/v1/results"
 SAFE_VERBS: Final = frozenset({"GET", "HEAD"})
 SECURITY: Final = {
     "Server": "edge-agent",
@@ -45,6 +56,7 @@ SECURITY: Final = {
     "X-Frame-Options": "DENY",
 }
 
+MayWrite = Callable[[access.Peer | None], bool]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -52,27 +64,33 @@ class Routes:
     """The table of routes and its middlewares, over one `Views`."""
 
     def __init__(
-        self, config: ConsoleConfig, views: Views, *, own_uid: int, admin_gid: int | None
+        self, config: ConsoleConfig, views: Views, callers: Callers, may_write: MayWrite
     ) -> None:
         self._config = config
         self._views = views
-        self._own_uid = own_uid
-        self._admin_gid = admin_gid
-        self.seats = results.Seats(config.max_followers)
+        self._callers = callers
+        self._may_write = may_write
+        few = min(STRANGERS // 2, config.max_followers)
+        self.seats = {
+            share: results.Seats(few if share is Share.STRANGERS else config.max_followers)
+            for share in Share
+        }
+        self.refusals = Refusals(self._write_refusal)
+        self._turns = anyio.Semaphore(TURNS)
         self._verbs: set[asyncio.Task[Document]] = set()
-        self.served: set[Any] = set()  # connections that have sent a whole request
 
     def app(self) -> web.Application:
         app = web.Application(
-            middlewares=[self._errors, self._guard],
+            middlewares=[self._stages, self._errors, self._guard],
             client_max_size=MAX_REQUEST_BYTES,
         )
         app[NOTE] = self._views.audited
+        app[CALLERS] = self._callers
         app.on_response_prepare.append(_secure)
         for name in ("streams", "models", "spool", "uplink", "peers", "device", "events"):
             app.router.add_get(f"/v1/{name}", self._part(name))
         app.router.add_get("/v1/status", self._status)
-        app.router.add_get("/v1/results", self._results, allow_head=False)
+        app.router.add_get(RESULTS, self._results, allow_head=False)
         app.router.add_get("/v1/frame", self._frame, allow_head=False)
         app.router.add_post("/v1/reload", self._reload)
         desk = SpoolDesk(self._views, self._unbroken)
@@ -102,7 +120,8 @@ class Routes:
 
     async def _results(self, request: web.Request) -> web.StreamResponse:
         stream, limit = self._stream(request), limit_of(request)
-        with self.seats.take() as seat, self._views.subscribe(stream) as lines:
+        seats = self.seats[caller_of(request).share]
+        with seats.take() as seat, self._views.subscribe(stream) as lines:
             return await results.follow(request, lines, limit=limit, seat=seat)
 
     async def _frame(self, request: web.Request) -> web.Response:
@@ -113,8 +132,13 @@ class Routes:
                 403,
                 "read frame: pixels over loopback HTTP are switched off",
                 hint="use the socket, or set console.pixels = true",
+                reason="pixels over loopback",
             )
-        audit(request, peer, stream=stream)
+        if self._may_write(peer):
+            audit(request, peer, stream=stream)
+        else:  # counted: who may only look must not be able to fill the log
+            look = Refusal(who_of(peer), verb_of(request), f"frame of {stream}", allowed=True)
+            self.refusals.tell(look, anyio.current_time())
         shot = self._views.frame(stream)
         if shot is None:
             raise Refused(
@@ -142,7 +166,7 @@ class Routes:
 
         Answers what this node knows of its wanted state now.
         """
-        told = self._views.desired_hint(await request.read())
+        told = self._views.desired_hint(await body_of(request, MAX_REQUEST_BYTES))
         return document_of({"schema": SCHEMA, "desired": told}, status=202)
 
     # verbs
@@ -161,10 +185,21 @@ class Routes:
     # at the door
 
     @web.middleware
+    async def _stages(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Tells the door what the connection does."""
+        caller = caller_of(request)
+        caller.turn(Stage.ANSWERED, anyio.current_time())
+        try:
+            return await handler(request)
+        finally:
+            caller.turn(Stage.WAITS, anyio.current_time())
+
+    @web.middleware
     async def _errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             response = await handler(request)
         except Refused as error:
+            self._note_refusal(request, error)
             response = refusal(error.status, error)
         except Overloaded as error:
             response = refusal(503, error)
@@ -189,29 +224,55 @@ class Routes:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        self.served.add(request.protocol)
         peer = peer_of(request)
-        if peer is None and not access.is_own_name(request.headers.get(hdrs.HOST)):
-            raise Refused(
-                403, "this Host is not answered", hint="ask 127.0.0.1 or localhost by name"
-            )
-        if request.method in SAFE_VERBS or request.path == HINT:
-            return await handler(request)
-        allowed = peer is not None and access.may_write(
-            peer, own_uid=self._own_uid, admin_gid=self._admin_gid
-        )
-        audit(request, peer, allowed=allowed)
-        if peer is None:
-            raise Refused(
-                403, "loopback HTTP is read-only", hint="use the socket: edge-agent COMMAND"
-            )
-        if not allowed:
+        via_loopback = caller_of(request).share is Share.LOOPBACK
+        if via_loopback and not access.is_own_name(request.headers.get(hdrs.HOST)):
             raise Refused(
                 403,
-                f"{request.method} {request.path[:200]}: user {peer.uid} may not",
-                hint=f"use sudo, or join the group {access.ADMIN_GROUP}",
+                "this Host is not answered",
+                hint="ask 127.0.0.1 or localhost by name",
+                reason="a foreign Host",
             )
+        if request.path == HINT or request.method in SAFE_VERBS:
+            return await self._read(request, handler)
+        if via_loopback:
+            raise Refused(
+                403,
+                "loopback HTTP is read-only",
+                hint="use the socket: edge-agent COMMAND",
+                reason="a write over loopback",
+            )
+        if peer is None or not self._may_write(peer):
+            raise Refused(
+                403,
+                f"{verb_of(request)}: {who_of(peer)} may not",
+                hint=f"use sudo, or join the group {access.ADMIN_GROUP}",
+                reason="a write without rights",
+            )
+        audit(request, peer, allowed=True)
         return await handler(request)
+
+    async def _read(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """One after the other, so that many at once do not keep the loop from the results. What
+        waits for its client, a follower or a body, holds no turn.
+        """
+        if caller_of(request).share is Share.OPERATORS or request.path in (HINT, RESULTS):
+            return await handler(request)
+        async with self._turns:
+            return await handler(request)
+
+    def _note_refusal(self, request: web.Request, error: Refused) -> None:
+        if error.reason:
+            one = Refusal(who_of(peer_of(request)), verb_of(request), error.reason)
+            self.refusals.tell(one, anyio.current_time())
+
+    def _write_refusal(self, one: Refusal, number: int) -> None:
+        """For log and audit log."""
+        via = "socket" if one.who.startswith("uid ") else "loopback"
+        uid = {"uid": int(one.who.removeprefix("uid "))} if via == "socket" else {}
+        words = {"allowed": one.allowed, "reason": one.reason, "count": number}
+        logs.audit(one.verb, via=via, **uid, **words)
+        self._views.audited(one.who, words_of(one.verb), words)
 
     def _stream(self, request: web.Request) -> str:
         names = sorted(self._views.streams())

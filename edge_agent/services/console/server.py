@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import functools
+import logging
 import os
+import resource
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import anyio
 import anyio.to_thread
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from edge_agent import logs
 from edge_agent.config.structs import ConsoleConfig
 from edge_agent.services.console import access
-from edge_agent.services.console.routes import Routes
+from edge_agent.services.console.callers import Callers, Share, bounds_of
+from edge_agent.services.console.door import Door
+from edge_agent.services.console.refusals import Refusal
+from edge_agent.services.console.routes import MayWrite, Routes
 from edge_agent.services.console.views import Views
 
 SOCKET_NAME: Final = "control.sock"
@@ -27,7 +33,8 @@ FIRST_REQUEST_S = 10.0  # for a new connection to say what it wants
 KEEPALIVE_S = 15.0
 LINGER_S = 2.0
 CLOSE_S = 1.0
-SPARE_CONNECTIONS = 64  # beside the followers
+MAX_FIELD_BYTES = 4096  # of a line of a head
+MANY_DESCRIPTORS = 1 << 20  # where there is no limit
 
 log = logs.get("console")
 
@@ -54,39 +61,57 @@ class Console:
     async def run(self, ready: Callable[[], None]) -> None:
         """Raises: ConfigError when the UNIX socket cannot be bound."""
         self._port, self._problems = None, []
-        routes = Routes(
-            self._config,
-            self._views,
-            own_uid=os.geteuid(),
-            admin_gid=await anyio.to_thread.run_sync(access.admin_gid),
-        )
-        async with self._serving(routes) as runner:
+        admin_gid = await anyio.to_thread.run_sync(access.admin_gid)
+        may_write = functools.partial(_may_write, own_uid=os.geteuid(), admin_gid=admin_gid)
+        callers = Callers(bounds_of(_descriptors(), self._config.max_followers))
+        routes = Routes(self._config, self._views, callers, may_write)
+        async with self._serving(routes, callers, may_write):
             log.info("listening", port=self._port, socket=SOCKET_NAME)
             ready()
-            await self._sweep(runner, routes)
+            await self._sweep(routes, callers)
 
     @asynccontextmanager
-    async def _serving(self, routes: Routes) -> AsyncIterator[web.AppRunner]:
+    async def _serving(
+        self, routes: Routes, callers: Callers, may_write: MayWrite
+    ) -> AsyncIterator[None]:
         runner = web.AppRunner(
             routes.app(),
             access_log=None,
+            logger=_server_log(),
+            auto_decompress=False,
+            max_field_size=MAX_FIELD_BYTES,
             handler_cancellation=True,  # a follower of a silent stream must not outlive its client
             keepalive_timeout=KEEPALIVE_S,
             lingering_time=LINGER_S,
             shutdown_timeout=CLOSE_S,
         )
         await runner.setup()
+        assert runner.server is not None
+        opened = functools.partial(
+            Door,
+            protocol=runner.server,
+            callers=callers,
+            share_of=functools.partial(_share_of, may_write=may_write),
+        )
+        doors: list[Door] = []
         try:
-            unix = await anyio.to_thread.run_sync(self._bind_unix)
-            await _Door(runner, unix).start()
+            doors.append(opened(await anyio.to_thread.run_sync(self._bind_unix)))
             if (loopback := self._bind_loopback()) is not None:
-                await _Door(runner, loopback).start()
-            yield runner
+                doors.append(opened(loopback))
+            for door in doors:
+                door.open()
+            yield
         finally:
-            routes.seats.empty()
+            for door in doors:
+                door.close()
+            routes.refusals.write_all()
+            for seats in routes.seats.values():
+                seats.empty()
             with anyio.CancelScope(shield=True):
                 with anyio.move_on_after(4 * CLOSE_S):
                     await runner.cleanup()
+                for caller in callers.all():
+                    caller.abort()
                 await anyio.to_thread.run_sync(self._remove)
 
     def _bind_unix(self) -> socket.socket:
@@ -111,40 +136,51 @@ class Console:
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
 
-    async def _sweep(self, runner: web.AppRunner, routes: Routes) -> None:
-        """Closes connections that ask for nothing, and the newest idle ones above the bound."""
-        since: dict[Any, float] = {}
-        bound = self._config.max_followers + SPARE_CONNECTIONS
+    async def _sweep(self, routes: Routes, callers: Callers) -> None:
+        """Closes connections that ask for nothing, and tells what was refused."""
         while True:
             await anyio.sleep(SWEEP_PERIOD_S)
-            assert runner.server is not None
-            open_now, now_s = runner.server.connections, anyio.current_time()
-            since = {connection: since.get(connection, now_s) for connection in open_now}
-            routes.served.intersection_update(open_now)
-            idle = [connection for connection in open_now if connection not in routes.served]
-            late = [one for one in idle if now_s - since[one] >= FIRST_REQUEST_S]
-            above = idle[len(idle) - max(0, len(open_now) - bound) :]
-            for connection in {*late, *above}:
-                connection.force_close()
+            now_s = anyio.current_time()
+            idle_s = KEEPALIVE_S + LINGER_S  # the server closes them itself, unless nobody reads
+            callers.dismiss_late(now_s, first_request_s=FIRST_REQUEST_S, idle_s=idle_s)
+            for share in Share:
+                closed = callers.refused[share] + callers.evicted[share]
+                callers.refused[share] = callers.evicted[share] = 0
+                if closed:
+                    many = Refusal(share.value, "connect", "too many connections")
+                    routes.refusals.tell(many, now_s, number=closed)
+            routes.refusals.write_due(now_s)
 
 
-class _Door(web.BaseSite):
-    """A site on a socket that is bound already; aiohttp's own takes UNIX sockets for TCP."""
+def _descriptors() -> int:
+    """How many this process may open."""
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MANY_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
 
-    def __init__(self, runner: web.BaseRunner, sock: socket.socket) -> None:
-        super().__init__(runner)
-        self._sock = sock
 
-    @property
-    def name(self) -> str:
-        return f"{self._sock.family.name}:{self._sock.getsockname()}"
+def _may_write(peer: access.Peer | None, *, own_uid: int, admin_gid: int | None) -> bool:
+    return peer is not None and access.may_write(peer, own_uid=own_uid, admin_gid=admin_gid)
 
-    async def start(self) -> None:
-        await super().start()
-        loop = asyncio.get_running_loop()
-        server = self._runner.server
-        assert server is not None
-        if self._sock.family == socket.AF_UNIX:
-            self._server = await loop.create_unix_server(server, sock=self._sock)
-        else:
-            self._server = await loop.create_server(server, sock=self._sock)
+
+def _share_of(connection: socket.socket, *, may_write: MayWrite) -> Share:
+    if connection.family != socket.AF_UNIX:
+        return Share.LOOPBACK
+    try:
+        peer = access.peer_of(connection)
+    except OSError:  # it has left
+        return Share.STRANGERS
+    return Share.OPERATORS if may_write(peer) else Share.STRANGERS
+
+
+def _server_log() -> logging.Logger:
+    """For what breaks in a handler. What a client sends wrong is answered, and fills no log."""
+    logger = logging.getLogger(f"{logs.ROOT}.console.http")
+    if not any(isinstance(one, _NotTheirs) for one in logger.filters):
+        logger.addFilter(_NotTheirs())
+    return logger
+
+
+class _NotTheirs(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        return not isinstance(error, HttpProcessingError)

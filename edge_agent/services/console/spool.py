@@ -19,6 +19,7 @@ from edge_agent.services.console.answers import (
     SCHEMA,
     Refused,
     audit,
+    body_of,
     document_of,
     limit_of,
     peer_of,
@@ -27,7 +28,6 @@ from edge_agent.services.console.views import Document, SpoolViews
 
 NEWEST: Final = 20
 MAX_NEWEST: Final = 256  # what a spool keeps in memory
-READ_TIMEOUT_S: Final = 30.0  # for a client to send its file
 WRITE_TIMEOUT_S: Final = 60.0  # for a client to take a line; it may write to a slow stick
 
 Unbroken = Callable[[Coroutine[Any, Any, Document]], Awaitable[Document]]
@@ -45,7 +45,10 @@ class SpoolDesk:
     async def records(self, request: web.Request) -> web.Response:
         if peer_of(request) is None:
             raise Refused(
-                403, "read records: not over loopback HTTP", hint="use the socket: edge-agent spool"
+                403,
+                "read records: not over loopback HTTP",
+                hint="use the socket: edge-agent spool",
+                reason="records over loopback",
             )
         limit = limit_of(request, MAX_NEWEST) or NEWEST
         return document_of({"schema": SCHEMA, "records": self._views.spool_records(limit)})
@@ -55,7 +58,7 @@ class SpoolDesk:
 
     async def take(self, request: web.Request) -> web.Response:
         """An acknowledgement file as body."""
-        content = await _body(request)
+        content = await body_of(request, MAX_ACK_FILE_BYTES)
         found = await self._unbroken(self._views.spool_import(content))
         audit(request, peer_of(request), **found)
         return document_of({"schema": SCHEMA, **found})
@@ -84,19 +87,3 @@ class SpoolDesk:
 async def _write(response: web.StreamResponse, line: bytes) -> None:
     with anyio.fail_after(WRITE_TIMEOUT_S):
         await response.write(line)
-
-
-async def _body(request: web.Request) -> bytes:
-    """Raises: Refused."""
-    parts: list[bytes] = []
-    left = MAX_ACK_FILE_BYTES
-    try:
-        with anyio.fail_after(READ_TIMEOUT_S):
-            async for part in request.content.iter_any():
-                left -= len(part)
-                if left < 0:
-                    raise Refused(413, f"read acks: expected at most {MAX_ACK_FILE_BYTES} B")
-                parts.append(part)
-    except TimeoutError:
-        raise Refused(408, f"read acks: not here in {READ_TIMEOUT_S:.0f} s") from None
-    return b"".join(parts)
