@@ -12,7 +12,7 @@ import msgspec
 
 from edge_agent import logs
 from edge_agent.config.diff import diff
-from edge_agent.config.problems import dotted
+from edge_agent.config.problems import dotted, shareable
 from edge_agent.config.structs import Config, DicomSource
 from edge_agent.core import edgecore
 from edge_agent.core.errors import Damaged
@@ -127,10 +127,11 @@ class Agent:
             flaws = await anyio.to_thread.run_sync(self._breaks, wanted)
             wanted = None if flaws else wanted
         if wanted is None:
+            told = shareable(flaws)  # status and events leave this device
             self.rooms.notes.tell(
-                "", "config", f"reload refused: {flaws}", "edge-agent config check"
+                "", "config", f"reload refused: {told}", "edge-agent config check"
             )
-            self.tell("reload-refused", flaws)
+            self.tell("reload-refused", told)
             return {"reloaded": False, "why": flaws}
         running = self.views.config
         changes = diff(running, wanted)

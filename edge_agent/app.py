@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from edge_agent import __version__
 from edge_agent.agent import Agent, Hearing, Shown
+from edge_agent.config.problems import shareable
 from edge_agent.config.structs import Config
 from edge_agent.core.frames import Record
 from edge_agent.core.moulds import make_ready
@@ -70,7 +71,8 @@ async def running(
             agent, views = house.agent, house.agent.views
             if degraded:
                 views.degraded = True
-                agent.rooms.notes.tell("", "config", degraded, "edge-agent config check")
+                words = shareable(degraded)
+                agent.rooms.notes.tell("", "config", words, "edge-agent config check")
             if on_record is not None:
                 agent.pipeline.scribe.listen(on_record)
             async with inhabited(house, config, host):

@@ -1,8 +1,9 @@
 """Structured logs on the standard library: one JSON object a line, or words for a terminal.
 
-A line is UTC, bounded, without control characters and without the passwords of URLs, whoever wrote
-it. The same line again and again is cut to a few a minute and its repeats are counted; audit lines
-are never cut. It must never raise, and never be given names of patients, UIDs or file paths.
+A line is UTC, bounded, without control characters, and has of an address scheme, host and port
+alone, whoever wrote it. The same line again and again is cut to a few a minute and its repeats are
+counted; audit lines are never cut. It must never raise, and never be given names of patients, UIDs
+or file paths.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 import msgspec
 
 from edge_agent.config.structs import LogConfig
+from edge_agent.core.places import without_addresses
 
 ROOT: Final = "edge_agent"
 AUDIT: Final = "audit"  # the room whose lines are written at every level
@@ -38,7 +40,6 @@ else:
 
 _COLOURS: Final = {"debug": "2", "warning": "33", "error": "31", "critical": "31;1"}
 _RESERVED: Final = ("ts", "level", "room", "message")
-_CREDENTIALS: Final = re.compile(r"(\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/:@'\"]*):[^\s'\"]*@")
 _SECRETS: Final = re.compile(r"(?i)\b(password|passwd|secret|token|api_?key)=[^\s&'\"]+")
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _TRACE_CONTROLS: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
@@ -97,8 +98,10 @@ def setup(config: LogConfig, stream: TextIO | None = None) -> None:
 
 
 def mask(text: str) -> str:
-    """Takes the passwords out of URLs and of `password=...` pairs."""
-    return _SECRETS.sub(r"\1=***", _CREDENTIALS.sub(r"\1:***@", text))
+    """Cuts addresses down to scheme, host and port, and takes out passwords of `password=...`
+    pairs and the files that errors of the system name.
+    """
+    return _SECRETS.sub(r"\1=***", without_addresses(text))
 
 
 class Repeats:

@@ -252,4 +252,4 @@ async def test_a_room_that_returns_has_finished(health: Health) -> None:
 
 async def test_passwords_do_not_reach_the_problems(health: Health) -> None:
     health.note("video", RoomState.BACKOFF, LinkDown("open rtsp://a:b@c"), vital=True)
-    assert health.problems()[0].what == "video failed, will restart: open rtsp://a:***@c"
+    assert health.problems()[0].what == "video failed, will restart: open rtsp://c"

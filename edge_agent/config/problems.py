@@ -8,6 +8,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from edge_agent.core.places import without_places
+
 Key = tuple[str | int, ...]  # a path in the merged tables; an int is the index in an array
 
 MAX_KEY_CHARS: Final = 256  # a longer part of a key is only hinted at
@@ -20,6 +22,9 @@ _WORD = re.compile(
     r"(\"(?:[^\"\\]|\\.)*\"?|'[^']*'?|[^\s&!,;\"']+)",
     re.IGNORECASE,
 )
+
+_FOLDER = re.compile(r"^\S.*/(?=[^/]*:\d+: |[^/]*: )")
+_OF_SOURCE = re.compile(r"\bsource\b")
 
 
 class Flaw(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,10 +103,18 @@ def masked(text: str) -> str:
     return _WORD.sub(word, _URL.sub(url, text))
 
 
-def spoken(where: str, word: str) -> str:
-    """How a place is spoken of in logs, status and records: `word` for a file or folder.
-
-    Its path may be named after a patient; the operator knows it from the configuration.
+def shareable(text: str) -> str:
+    """Problems as `Problem.text` has them, for log, status and whoever is told of them far away:
+    files by their names, and no word of what stands in a source.
     """
-    is_named = where.startswith(("/dev/", "sample:")) or "://" in where
-    return masked(where) if is_named else word
+    return "\n".join(map(_shareable, text.splitlines()))
+
+
+def _shareable(line: str) -> str:
+    place, is_of_key, message = line.partition(" — ")
+    place = _FOLDER.sub("", place)
+    if not is_of_key:
+        return without_places(place)
+    if _OF_SOURCE.search(place):
+        return f"{place}: edge-agent config check says more"
+    return f"{place} — {without_places(message)}"

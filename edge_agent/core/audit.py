@@ -20,6 +20,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple
 
+from edge_agent.core.places import without_places
+
 MAX_LINE_BYTES = 16 << 10
 MAX_WORD_CHARS = 120
 MAX_TEXT_CHARS = 500
@@ -35,8 +37,6 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 _WHAT = re.compile(r"[a-z][a-z0-9-]{0,63}")
 _KEY = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_PATHS = re.compile(r"(?<![\w:/.])(?:/[^\s/:'\",]+){2,}/?")
-_PASSWORDS = re.compile(r"(\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/:@'\"]*):[^\s'\"]*@")
 
 
 class Head(NamedTuple):
@@ -93,9 +93,8 @@ def draft(stamp: Stamp, who: str, what: str, obj: str, detail: Mapping[str, obje
 
 
 def clean(text: str, max_chars: int = MAX_TEXT_CHARS) -> str:
-    """Text without controls, paths of files and passwords in addresses."""
-    seen = _UNSEEN.sub("\ufffd", text[: 4 * max_chars])
-    return _PASSWORDS.sub(r"\1:***@", _PATHS.sub("(path)", seen))[:max_chars]
+    """Text without controls and paths of files; of an address scheme, host and port stay."""
+    return without_places(_UNSEEN.sub("\ufffd", text[: 4 * max_chars]))[:max_chars]
 
 
 def line_of(entry: Draft, head: Head) -> tuple[bytes, Head]:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
+import sys
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
+from edge_agent import logs
 from edge_agent.agent import Shown
 from edge_agent.app import running
+from edge_agent.config.structs import LogConfig
 from edge_agent.core.frames import AnyRecord, to_json
 from tests.agents.living import config_of, until
 from tests.broker import Broker
@@ -71,6 +76,65 @@ async def test_no_token_of_a_patient_reaches_spool_road_hot_tier_log_or_status(
     places["output"] = "".join(capfd.readouterr()).encode()
     assert "spool.db" in places
     assert any(b"exam" in places[name] for name in ("records",))
+    assert [hit for name, content in places.items() for hit in found_in(name, content)] == []
+
+
+async def test_no_path_user_or_query_of_a_source_reaches_log_status_audit_or_hot_tier(
+    broker: Broker, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Seen: `file:` addresses and http paths in status, log and the document at the hot tier."""
+    patient = "Testmann Irmgard ACC-0815"
+    folder = tmp_path / patient
+    folder.mkdir()
+    sources: list[dict[str, Any]] = [
+        {"kind": "video", "where": f"file:///nowhere/{patient}/x.mp4"},
+        {"kind": "video", "where": f"file:{folder}/x.mp4"},
+        {"kind": "video", "where": f"http://127.0.0.1:9/pacs/{patient}/clip.mp4?q={patient}"},
+        {"kind": "video", "where": "rtsp://Testmann:ACC-0815@127.0.0.1:9/1"},
+        {"kind": "video", "where": f"{folder}/x.mp4"},
+        {"kind": "video", "where": f"/dev/../{folder}/x.mp4"},
+        {"kind": "video", "where": f"filesrc location={folder}/x ! appsink", "pipeline": True},
+        {"kind": "images", "path": str(folder)},
+        {"kind": "dicom", "path": f"{folder}/x.dcm"},
+        {"kind": "dicom", "path": f"sample:{patient}"},
+    ]
+    streams: dict[str, Any] = {f"s{number}": {"source": {**source, "reopen_max_s": 0.5},
+                              "models": [{"name": "tiny"}]}
+               for number, source in enumerate(sources)}  # fmt: skip
+    flaw = f'config.toml:3: streams.a.source.path \u2014 no folder "{folder}"'
+    config = config_of(
+        tmp_path, streams, uplink={"enabled": True, "port": broker.port, "drain_s": 5.0}
+    )
+    heard: list[AnyRecord] = []
+    places: dict[str, bytes] = {}
+    handlers = list(logging.getLogger().handlers)
+    logs.setup(LogConfig(level="debug", format="json"), sys.stderr)
+    async with (
+        EdgeCoreDouble(port=broker.port, node="box", faults=NO_FAULTS, devices=("default/box",)),
+        HotTier(tmp_path / "db", MqttRoad("127.0.0.1", broker.port), heard=heard.extend) as tier,
+    ):
+        async with running(config) as agent:
+            views = agent.views
+            assert isinstance(views, Shown)
+            agent.load_again = lambda: (None, flaw)
+            assert patient in (await agent.reload())["why"]  # who asked is on this device
+            with anyio.fail_after(30):
+                while not all(views.streams()[name]["reason"] for name in streams):
+                    await anyio.sleep(0.05)
+                while not (document := await tier.document("box", "status")):
+                    await anyio.sleep(0.05)
+            places["document"] = document
+            places["status"] = json.dumps(views.status(), ensure_ascii=False).encode()
+            places["events"] = json.dumps(views.events(), ensure_ascii=False).encode()
+            places["metrics"] = await views.metrics()
+        await tier.settle()
+    logging.getLogger().handlers[:] = handlers
+    places["records"] = b"\n".join(map(to_json, heard))
+    for file in (tmp_path / "state").rglob("*"):
+        if file.is_file():
+            places[file.name] = file.read_bytes()
+    places["output"] = "".join(capfd.readouterr()).encode()
+    assert b"reload-refused" in places["audit.log"]
     assert [hit for name, content in places.items() for hit in found_in(name, content)] == []
 
 

@@ -161,11 +161,11 @@ def test_a_closed_port_is_lost_and_the_password_stays_hidden(
     secret = tmp_path / "camera"
     secret.write_text(PASSWORD + "\n")
     for where in ("rtsp://nurse:{password}@127.0.0.1:9/x", f"rtsp://nurse:{PASSWORD}@127.0.0.1:9"):
-        with pytest.raises(SourceLost, match=r"open rtsp://nurse:.*127\.0\.0\.1:9") as lost:
+        with pytest.raises(SourceLost, match=r"open rtsp://(127\.0\.0\.1|\*{3}): ") as lost:
             video(where, password_file=str(secret), transport=transport)
         assert os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"].endswith(f"rtsp_transport;{transport}")
         assert PASSWORD not in str(lost.value)
-        assert "s3cret" not in str(lost.value)
+        assert not any(word in str(lost.value) for word in ("s3cret", "nurse", "/x"))
         assert lost.value.__cause__ is None
     assert capfd.readouterr() == ("", "")
 
@@ -250,13 +250,13 @@ def watched(video: Sources, camera: Camera, tmp_path: Path) -> tuple[VideoFrames
     return video(camera.where, clock=SystemClock(), password_file=str(tmp_path / "password"))
 
 
-def test_a_live_stream_is_live_and_its_password_is_used_but_not_shown(
+def test_a_live_stream_is_live_and_of_its_address_the_host_is_shown(
     video: Sources, camera: Camera, tmp_path: Path
 ) -> None:
     source, facts = watched(video, camera, tmp_path)
     assert facts.live
     assert "pass word" not in facts.where
-    assert "{password}" in facts.where
+    assert facts.where == "http://127.0.0.1"
     frames = taken(source, 5, timeout_s=5.0)
     assert not any(frame.replay for frame in frames)
     stamps = [frame.captured_us for frame in frames]

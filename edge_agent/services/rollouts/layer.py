@@ -12,6 +12,7 @@ import anyio.to_thread
 
 from edge_agent.config import pushed
 from edge_agent.config.load import Paths, load_over
+from edge_agent.config.problems import shareable
 from edge_agent.core.errors import Damaged
 
 MAX_TOLD: Final = 5  # problems in a reason
@@ -56,11 +57,11 @@ class Layer:
                 await anyio.to_thread.run_sync(self._kept.write, before)
             except Damaged as disk:
                 return disk.what
-            return str(told.get("why") or "the agent did not take it")
+            return shareable(str(told.get("why") or "the agent did not take it"))
 
     def _flaws(self, text: str) -> str:
         if len(text.encode()) > pushed.MAX_BYTES:
             return f"expected at most {pushed.MAX_BYTES} bytes, got {len(text.encode())}"
         errors = load_over(text, self._where, self._overrides).errors
         more = f"; and {len(errors) - MAX_TOLD} more" if len(errors) > MAX_TOLD else ""
-        return "; ".join(str(problem) for problem in errors[:MAX_TOLD]) + more
+        return "; ".join(shareable(problem.text()) for problem in errors[:MAX_TOLD]) + more

@@ -12,7 +12,6 @@ from pathlib import Path
 import msgspec
 import pydicom
 
-from edge_agent.config.problems import spoken
 from edge_agent.config.structs import DicomSource
 from edge_agent.core.dicom_rules import DEFAULT_FPS, MIN_KEY_BYTES
 from edge_agent.core.errors import BadFrame, ConfigError, SourceEnded, SourceLost
@@ -64,9 +63,7 @@ class DicomFrames:
         if len(exam_key) < MIN_KEY_BYTES:
             raise ValueError(f"exam_key has at least {MIN_KEY_BYTES} bytes, not {len(exam_key)}")
         self._config = config
-        self._where = spoken(
-            config.path, "DICOM folder" if _is_folder(Path(config.path)) else "DICOM file"
-        )
+        self._where = _spoken(config.path)
         self._clock = clock
         self._key = exam_key
         self._reel: _Single | Folder | None = None
@@ -222,6 +219,13 @@ def _words(clip: Clip) -> dict[str, str]:
     }
 
 
+def _spoken(path: str) -> str:
+    """How the source is spoken of: its path may be named after a patient."""
+    if path == SAMPLE:
+        return SAMPLE
+    return "DICOM folder" if _is_folder(Path(path)) else "DICOM file"
+
+
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
@@ -236,7 +240,7 @@ def _resolve(path: str) -> Path:
     if path != SAMPLE:
         raise ConfigError(
             "source.path",
-            f"expected {SAMPLE} or a path, got {path or 'nothing'}",
+            f"expected {SAMPLE} or a path, got {'another sample' if path else 'nothing'}",
             hint=f'path = "{SAMPLE}"',
         )
     file = Path(pydicom.__file__).parent / "data" / "test_files" / SAMPLE_FILE

@@ -11,9 +11,9 @@ from urllib.parse import quote
 
 import cv2
 
-from edge_agent.config.problems import masked, spoken
 from edge_agent.config.structs import VideoSource
 from edge_agent.core.errors import ConfigError, Rejected, SourceLost
+from edge_agent.core.places import reduced
 
 OPEN_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 3.0
@@ -71,7 +71,7 @@ def is_live(config: VideoSource) -> bool:
 
 def place(config: VideoSource) -> str:
     """In words that may be told."""
-    return masked(config.where) if config.pipeline else spoken(config.where, "video file")
+    return "GStreamer pipeline" if config.pipeline else reduced(config.where, "video file")
 
 
 def opened(config: VideoSource) -> cv2.VideoCapture:
