@@ -86,7 +86,15 @@ class Agent:
             self.rooms.pipeline.configure(terms_of(config))
             self.views.manifests = self._orders.manifests
             self.downward.rollouts.look_again()
-            await self.rooms.engine.configure(orders)
+            await self.rooms.engine.configure(orders, held=config.streams.keys())
+            self._forget_others(config)
+
+    def _forget_others(self, config: Config) -> None:
+        """What was known of streams that have left."""
+        self.metrics.keep(config.streams.keys())
+        for known in (self.views.facts, self.views.calibrations):
+            for name in [name for name in known if name not in config.streams]:
+                del known[name]
 
     async def read_again(self, ready: Callable[[], None]) -> None:
         """Until cancelled: a stream whose model could not be read just now is ordered again."""
@@ -176,7 +184,7 @@ class Agent:
 
     def _is_over(self, name: str) -> bool:
         tap = self.rooms.engine.taps.get(name)
-        if tap is None:
+        if tap is None or not tap.is_open:
             return self.rooms.notes.is_stuck(name)
         failed = tap.signal() is Signal.FAILED
         return failed or (bool(tap.word(Word.ENDED)) and tap.totals().in_flight == 0)

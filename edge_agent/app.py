@@ -29,7 +29,7 @@ from edge_agent.orders import Begin
 from edge_agent.ports import Clock, Host
 from edge_agent.resolve import models_of
 from edge_agent.services.audit import Auditor, stamper
-from edge_agent.services.console import Console
+from edge_agent.services.console import Console, followers_of
 from edge_agent.services.engine import Engine, Launch, launch_child
 from edge_agent.services.pipeline import Pipeline, Scribe
 from edge_agent.services.status_watch import StatusWatch
@@ -159,8 +159,8 @@ def build(
     scribe = Scribe(node=config.node, boot=host.boot_id(), clock=clock, spool=store.spool)
     pipeline = Pipeline(
         clock=clock, scribe=scribe, books=engine.taps, engine=engine, is_stuck=notes.is_stuck,
-        is_back=notes.is_back,
-        observe=metrics.delivered, max_followers=config.console.max_followers,
+        is_back=notes.is_back, observe=metrics.delivered,
+        max_followers=followers_of(config.console.max_followers),
     )  # fmt: skip
     scribe.listen(events.hear)
     views = Shown(Rooms(clock, host, health, engine, pipeline, store.spool, notes, events), config)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import platform
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import accumulate
 from typing import Any, Final, Literal, NamedTuple
 
@@ -188,6 +188,11 @@ class Metrics:
         times.infer.observe(result.infer_us / 1e6)
         times.deliver.observe((latency_us - result.wait_us - result.infer_us) / 1e6)
 
+    def keep(self, streams: Collection[str]) -> None:
+        """A stream that has left takes its series along. From the loop, as `delivered`."""
+        for name in [name for name in self._times if name not in streams]:
+            del self._times[name]
+
     def lagged(self, lag_s: float) -> None:
         """The event loop came so much too late."""
         self._lag.observe(lag_s)
@@ -219,10 +224,10 @@ class Metrics:
             at_s = round((self._clock.boot_us() + offset_us) / 1e6 - ack_s, 1)
             yield _gauge("uplink_last_ack_timestamp_seconds", "The hot tier's last word.", at_s)
         yield from _temperatures(status.get("device") or {})
-        yield from self._histograms()
+        yield from self._histograms(status.get("streams", {}))
         yield from self._process.collect()
 
-    def _histograms(self) -> Iterator[Metric]:
+    def _histograms(self, streams: Fields) -> Iterator[Metric]:
         latency = HistogramMetricFamily(
             f"{PREFIX}frame_latency_seconds", "Capture to callback.", labels=("stream",)
         )
@@ -230,6 +235,8 @@ class Metrics:
             f"{PREFIX}stage_duration_seconds", "Parts of it.", labels=("stream", "stage")
         )
         for stream, times in dict(self._times).items():
+            if stream not in streams:
+                continue
             latency.add_metric((stream,), times.latency.buckets(), times.latency.sum_s)
             for stage in STAGES:
                 one: Histogram = getattr(times, stage)

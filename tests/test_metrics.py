@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -179,3 +180,13 @@ def test_names_keep_to_base_units(metrics: Metrics) -> None:
         assert family.documentation
         assert not any(unit in family.name for unit in ("_ms", "_us", "percent", "_fps"))
         assert family.name.startswith(("edge_agent_", "process_"))
+
+
+def test_a_stream_that_has_left_has_no_series(metrics: Metrics) -> None:
+    metrics.delivered(result(), 1_050_000)
+    metrics.delivered(msgspec.structs.replace(result(), stream="gone"), 1_050_000)
+    assert value(metrics.render(STATUS), "frame_latency_seconds_count", stream="gone") is None
+    assert value(metrics.render(STATUS), "frame_latency_seconds_count", stream="us0") == 1
+    metrics.keep({"us0"})
+    again = {**STATUS, "streams": {**STATUS["streams"], "gone": {"state": "ok"}}}
+    assert value(metrics.render(again), "frame_latency_seconds_count", stream="gone") is None

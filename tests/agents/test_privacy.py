@@ -79,14 +79,12 @@ async def test_no_token_of_a_patient_reaches_spool_road_hot_tier_log_or_status(
     assert [hit for name, content in places.items() for hit in found_in(name, content)] == []
 
 
-async def test_no_path_user_or_query_of_a_source_reaches_log_status_audit_or_hot_tier(
-    broker: Broker, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """Seen: `file:` addresses and http paths in status, log and the document at the hot tier."""
-    patient = "Testmann Irmgard ACC-0815"
-    folder = tmp_path / patient
-    folder.mkdir()
-    sources: list[dict[str, Any]] = [
+PATIENT = "Testmann Irmgard ACC-0815"
+
+
+def named_after(patient: str, folder: Path) -> list[dict[str, Any]]:
+    """Sources of every kind, none of which opens."""
+    return [
         {"kind": "video", "where": f"file:///nowhere/{patient}/x.mp4"},
         {"kind": "video", "where": f"file:{folder}/x.mp4"},
         {"kind": "video", "where": f"http://127.0.0.1:9/pacs/{patient}/clip.mp4?q={patient}"},
@@ -98,9 +96,18 @@ async def test_no_path_user_or_query_of_a_source_reaches_log_status_audit_or_hot
         {"kind": "dicom", "path": f"{folder}/x.dcm"},
         {"kind": "dicom", "path": f"sample:{patient}"},
     ]
-    streams: dict[str, Any] = {f"s{number}": {"source": {**source, "reopen_max_s": 0.5},
-                              "models": [{"name": "tiny"}]}
-               for number, source in enumerate(sources)}  # fmt: skip
+
+
+async def test_no_path_user_or_query_of_a_source_reaches_log_status_audit_or_hot_tier(
+    broker: Broker, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Seen: `file:` addresses and http paths in status, log and the document at the hot tier."""
+    folder = tmp_path / PATIENT
+    folder.mkdir()
+    streams: dict[str, Any] = {
+        f"s{number}": {"source": {**source, "reopen_max_s": 0.5}, "models": [{"name": "tiny"}]}
+        for number, source in enumerate(named_after(PATIENT, folder))
+    }
     flaw = f'config.toml:3: streams.a.source.path \u2014 no folder "{folder}"'
     config = config_of(
         tmp_path, streams, uplink={"enabled": True, "port": broker.port, "drain_s": 5.0}
@@ -117,7 +124,7 @@ async def test_no_path_user_or_query_of_a_source_reaches_log_status_audit_or_hot
             views = agent.views
             assert isinstance(views, Shown)
             agent.load_again = lambda: (None, flaw)
-            assert patient in (await agent.reload())["why"]  # who asked is on this device
+            assert PATIENT in (await agent.reload())["why"]  # who asked is on this device
             with anyio.fail_after(30):
                 while not all(views.streams()[name]["reason"] for name in streams):
                     await anyio.sleep(0.05)

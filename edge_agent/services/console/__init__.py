@@ -4,7 +4,8 @@ It knows the rest only through `Views`. It must never stop inference: every clie
 number, time and size, and a port that is taken costs the port, nothing else.
 """
 
+from edge_agent.services.console.callers import followers_of
 from edge_agent.services.console.server import SOCKET_NAME, Console
 from edge_agent.services.console.views import Picture, Shot, Views
 
-__all__ = ["SOCKET_NAME", "Console", "Picture", "Shot", "Views"]
+__all__ = ["SOCKET_NAME", "Console", "Picture", "Shot", "Views", "followers_of"]

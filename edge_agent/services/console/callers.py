@@ -82,6 +82,16 @@ def who_goes(callers: Iterable[Caller], now_s: float) -> Caller | None:
     )
 
 
+def seats_of(share: Share, max_followers: int) -> int:
+    """Places for followers, by share: nobody takes those of the others."""
+    return min(STRANGERS // 2, max_followers) if share is Share.STRANGERS else max_followers
+
+
+def followers_of(max_followers: int) -> int:
+    """All of them together."""
+    return sum(seats_of(share, max_followers) for share in Share)
+
+
 class Bounds(NamedTuple):
     """Connections by share, and the descriptors that no connection may get."""
 

@@ -35,7 +35,7 @@ from edge_agent.services.console.answers import (
     who_of,
     words_of,
 )
-from edge_agent.services.console.callers import STRANGERS, Callers, Share, Stage
+from edge_agent.services.console.callers import Callers, Share, Stage, seats_of
 from edge_agent.services.console.models import ModelsDesk
 from edge_agent.services.console.refusals import Refusal, Refusals
 from edge_agent.services.console.spool import SpoolDesk
@@ -70,10 +70,8 @@ class Routes:
         self._views = views
         self._callers = callers
         self._may_write = may_write
-        few = min(STRANGERS // 2, config.max_followers)
         self.seats = {
-            share: results.Seats(few if share is Share.STRANGERS else config.max_followers)
-            for share in Share
+            share: results.Seats(seats_of(share, config.max_followers)) for share in Share
         }
         self.refusals = Refusals(self._write_refusal)
         self._turns = anyio.Semaphore(TURNS)

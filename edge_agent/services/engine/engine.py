@@ -7,7 +7,7 @@ itself. Judges nothing: counts go up, orders come down.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import anyio
@@ -59,7 +59,7 @@ class Engine(Side):
         self._loaded: dict[tuple[str, str], Candidate] = {}
         self._trials: dict[str, Candidate] = {}
 
-    async def configure(self, orders: Sequence[StreamOrder]) -> None:
+    async def configure(self, orders: Sequence[StreamOrder], *, held: Collection[str] = ()) -> None:
         """Also streams whose model has its first version on trial (`allow_first`).
 
         Raises: SideDied, Rejected.
@@ -72,7 +72,7 @@ class Engine(Side):
             if self._may_try.get(model) == self.starts:
                 version = ref.options.version
                 self._trials[model] = Candidate(ref.folder, ref.sha, version, self.starts)
-        await super().configure(orders)
+        await super().configure(orders, held=held)
 
     def allow_first(self, model: str) -> None:
         """The first version of a model may begin its trial, on the side that is up now."""

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import anyio
@@ -53,6 +53,7 @@ class Side:
         self._on_record = on_record
         self._heard = heard
         self._orders: tuple[StreamOrder, ...] = ()
+        self._held: frozenset[str] = frozenset()
         self.taps: dict[str, Tap] = {}
         self.board: Board | None = None
         self.starts = 0
@@ -68,12 +69,16 @@ class Side:
 
     # ── for the rest of the house ─────────────────────────────────────────────────────────────
 
-    async def configure(self, orders: Sequence[StreamOrder]) -> None:
+    async def configure(self, orders: Sequence[StreamOrder], *, held: Collection[str] = ()) -> None:
         """The whole wanted set of streams; changed and failed ones are stopped and started anew.
+
+        held: streams whose books are kept though they can't be ordered now: their counts go on
+        where they were once they can.
 
         Raises: SideDied, Rejected.
         """
         async with self._ordering:
+            self._held = frozenset(held)
             stay = {o.name for o in orders if o in self._orders} - self._failed()
             changed = {o.name for o in self._orders} - stay
             self._orders = orders = tuple(self._startable(orders))
@@ -95,7 +100,7 @@ class Side:
 
     def _forget_taps(self) -> None:
         """Of streams that are no longer ordered; one that is still open is closed first."""
-        wanted = {order.name for order in self._orders}
+        wanted = {order.name for order in self._orders} | self._held
         for name in [name for name, tap in self.taps.items() if not tap.is_open]:
             if name not in wanted:
                 del self.taps[name]

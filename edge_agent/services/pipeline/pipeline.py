@@ -254,9 +254,8 @@ class Pipeline:
 
     def _signal(self, name: str) -> Signal:
         books = self._books.get(name)
-        if books is None:
-            return Signal.FAILED if self._is_stuck(name) else Signal.STARTING
-        return books.signal()
+        signal = Signal.STARTING if books is None else books.signal()
+        return Signal.FAILED if signal is Signal.STARTING and self._is_stuck(name) else signal
 
     def state(self, name: str) -> str:
         """Of a stream that there is: the name of a signal, `stale` or `idle`."""
