@@ -179,7 +179,8 @@ WORDS: Final = {
     "ConsoleConfig.http": "Open the port on this machine. false: only the control socket.",
     "ConsoleConfig.port": "Port on 127.0.0.1, for reading only. 0: any free one.",
     "ConsoleConfig.pixels": "Also show pictures on the port. They may identify a patient.",
-    "ConsoleConfig.max_followers": "Viewers that follow results at the same time.",
+    "ConsoleConfig.max_followers": "Viewers that follow results at the same time, by each of the "
+    "two doors.",
     "SuperviseConfig.crashes": "So many crashes of one part within `window_s` are too many.",
     "SuperviseConfig.window_s": "See `crashes`.",
     "SuperviseConfig.grace_s": "Time for each part to finish at the end.",
