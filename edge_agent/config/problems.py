@@ -25,6 +25,8 @@ _WORD = re.compile(
 
 _FOLDER = re.compile(r"^\S.*/(?=[^/]*:\d+: |[^/]*: )")
 _OF_SOURCE = re.compile(r"\bsource\b")
+_PLACE_OF_SOURCE = re.compile(r"\bsource(\.(where|path|pattern|password_file|exam_key_file))?$")
+_GOT = re.compile(r"got [\"'].*")
 
 
 class Flaw(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,6 +117,8 @@ def _shareable(line: str) -> str:
     place = _FOLDER.sub("", place)
     if not is_of_key:
         return without_places(place)
-    if _OF_SOURCE.search(place):
+    if _PLACE_OF_SOURCE.search(place) and not message.startswith("missing"):
         return f"{place}: edge-agent config check says more"
+    if _OF_SOURCE.search(place):
+        message = _GOT.sub("got something else)", message)
     return f"{place} — {without_places(message)}"

@@ -23,7 +23,7 @@ _CAMERA: Final = re.compile(r"/dev/video[0-9]{1,3}")
 _FILE_URL: Final = re.compile(r"\bfile:[^\s'\"]*", re.IGNORECASE)
 _ANY_URL: Final = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]{0,31})://([^\s'\"<>]{1,8192})")
 _SYSTEM: Final = re.compile(r"(\[Errno -?[0-9]{1,5}\] [^:\n]{1,200}): [^\n]*")
-_QUOTED: Final = re.compile(r"\"[^\"\n]*[/\\][^\"\n]*\"|'[^'\n]*[/\\][^'\n]*'")
+_QUOTED: Final = re.compile(r"\"[^\"\n]*\"|'[^'\n]*'")
 _ABSOLUTE: Final = re.compile(r"(?<![\w:/.])(?:~?/[^\s/:'\",]+){1,64}/?")
 
 
@@ -50,7 +50,11 @@ def without_addresses(text: str) -> str:
 
 def without_places(text: str) -> str:
     """The same, and without a path: what has a slash in quotes, and what begins with one."""
-    return _ABSOLUTE.sub(PATH, _QUOTED.sub(PATH, without_addresses(text)))
+    return _ABSOLUTE.sub(PATH, _QUOTED.sub(_unquoted, without_addresses(text)))
+
+
+def _unquoted(found: re.Match[str]) -> str:
+    return PATH if "/" in found[0] or "\\" in found[0] else found[0]
 
 
 def _short(found: re.Match[str]) -> str:

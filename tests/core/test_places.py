@@ -102,6 +102,10 @@ def test_a_text_for_others_has_no_path(text: str) -> None:
 def test_problems_of_a_configuration_are_told_without_what_stands_in_a_source() -> None:
     told = shareable(
         '/etc/Mustermann/config.toml:12: streams.a.source.path — no "/data/Erika Mustermann"\n'
+        'config.toml:4: streams.a.source.fps — wrong type (expected a number, got "Mustermann")\n'
+        'config.toml:5: streams.a.source.fsp — unknown key, did you mean "fps"?\n'
+        'config.toml:6: streams.e.source — wrong type (expected a table, got "Mustermann")\n'
+        "config.toml:7: streams.e.source.where — missing (expected text)\n"
         'config.toml:3: node — "rtsp://u:Mustermann@h/x", expected a name -> say cart\n'
         "config.toml: warning: spool.limit_bytes — too small\n"
         "/etc/Mustermann/config.toml: no TOML: expected a value"
@@ -109,6 +113,10 @@ def test_problems_of_a_configuration_are_told_without_what_stands_in_a_source() 
     assert SECRET not in told
     assert told.splitlines() == [
         "config.toml:12: streams.a.source.path: edge-agent config check says more",
+        "config.toml:4: streams.a.source.fps — wrong type (expected a number, got something else)",
+        'config.toml:5: streams.a.source.fsp — unknown key, did you mean "fps"?',
+        "config.toml:6: streams.e.source: edge-agent config check says more",
+        "config.toml:7: streams.e.source.where — missing (expected text)",
         "config.toml:3: node — (path), expected a name -> say cart",
         "config.toml: warning: spool.limit_bytes — too small",
         "config.toml: no TOML: expected a value",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 import socket
@@ -15,7 +16,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from edge_agent.services.console import SOCKET_NAME
+from edge_agent.services.console import SOCKET_NAME, Picture, Shot
 from edge_agent.services.console import answers as answers_page
 from edge_agent.services.console import callers as callers_page
 from edge_agent.services.console import server as server_page
@@ -190,6 +191,44 @@ async def test_two_lengths_are_no_request(agent: Agent, tmp_path: Path) -> None:
             answer = await heard(dial(clients, HEAD + both + hidden))
     assert answer.startswith((b"HTTP/1.0 400", b"HTTP/1.1 400"))
     assert b'{"ok":true}' not in answer
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_what_a_client_sends_wrong_fills_no_log(
+    agent: Agent, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    chunked = b"Host: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{\r\n"
+    async with running(agent, tmp_path) as clients:
+        for line in (b"POST /v1/reload", b"POST /v1/desired", b"GET /v1/status", b"G\0T /"):
+            await heard(dial(clients, line + b" HTTP/1.1\r\n" + chunked))
+        half = HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n"
+        sock = dial(clients, half)
+        await anyio.sleep(0.05)
+        sock.sendall(b"zz\r\n")
+        assert (await heard(sock)).split()[1] in (b"400", b"408")
+    assert [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING] == []
+
+
+async def test_pictures_on_their_way_are_few(agent: Agent, tmp_path: Path) -> None:
+    picture = Picture(w=1000, h=1000, channels=3, pixels=bytes(3_000_000), number=1, age_ms=0.0)
+    agent.frame = lambda stream: Shot(frame=picture)  # type: ignore[method-assign]  # noqa: ARG005
+    ask = b"GET /v1/frame?stream=us0 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    async with running(agent, tmp_path, pixels=True) as clients:
+        silent = []
+        for _ in range(6):
+            sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.connect(("127.0.0.1", clients.console.port))
+            sock.sendall(ask)
+            silent.append(sock)
+        await anyio.sleep(0.3)
+        heads = [await anyio.to_thread.run_sync(one.recv, 12) for one in silent]
+        assert sorted(heads) == [b"HTTP/1.1 200"] * 4 + [b"HTTP/1.1 503"] * 2
+        async with clients.unix.get("/v1/frame?stream=us0") as answer:
+            assert answer.status == 200
+        assert (await get(clients.tcp, "/v1/status"))[0] == 200
+        for one in silent:
+            one.close()
 
 
 async def test_refusals_are_counted_over_loopback_and_told_at_the_end(

@@ -21,10 +21,11 @@ NDJSON = "application/x-ndjson"
 
 
 class Seats:
-    """Places for followers: `max_followers` of them, all emptied at the end."""
+    """Places for so many clients of one kind at a time, all emptied at the end."""
 
-    def __init__(self, max_followers: int) -> None:
-        self._max_followers = max_followers
+    def __init__(self, limit: int, verb: str = "follow results") -> None:
+        self._limit = limit
+        self._verb = verb
         self._taken: set[anyio.CancelScope] = set()
 
     @contextmanager
@@ -33,9 +34,9 @@ class Seats:
 
         Raises: Overloaded.
         """
-        if len(self._taken) >= self._max_followers:
+        if len(self._taken) >= self._limit:
             raise Overloaded(
-                f"follow results: {self._max_followers} followers are connected",
+                f"{self._verb}: {self._limit} clients do so already",
                 hint="close one, or raise console.max_followers",
             )
         seat = anyio.CancelScope()

@@ -45,6 +45,8 @@ TURNS = 2  # requests without rights that are worked on at the same time
 RESPONSE_TIMEOUT_S = 30.0  # for a client to take its answer
 HINT: Final = "/v1/desired"  # changes nothing: only what is signed does
 RESULTS: Final = "/v1/results"
+FRAME: Final = "/v1/frame"
+FRAMES = 4  # pictures on their way, by share: one has up to 24 MiB
 SAFE_VERBS: Final = frozenset({"GET", "HEAD"})
 SECURITY: Final = {
     "Server": "edge-agent",
@@ -73,6 +75,7 @@ class Routes:
         self.seats = {
             share: results.Seats(seats_of(share, config.max_followers)) for share in Share
         }
+        self._frame_seats = {share: results.Seats(FRAMES, "read frame") for share in Share}
         self.refusals = Refusals(self._write_refusal)
         self._turns = anyio.Semaphore(TURNS)
         self._verbs: set[asyncio.Task[Document]] = set()
@@ -89,7 +92,7 @@ class Routes:
             app.router.add_get(f"/v1/{name}", self._part(name))
         app.router.add_get("/v1/status", self._status)
         app.router.add_get(RESULTS, self._results, allow_head=False)
-        app.router.add_get("/v1/frame", self._frame, allow_head=False)
+        app.router.add_get(FRAME, self._frame, allow_head=False)
         app.router.add_post("/v1/reload", self._reload)
         desk = SpoolDesk(self._views, self._unbroken)
         app.router.add_get("/v1/spool/records", desk.records, allow_head=False)
@@ -122,7 +125,7 @@ class Routes:
         with seats.take() as seat, self._views.subscribe(stream) as lines:
             return await results.follow(request, lines, limit=limit, seat=seat)
 
-    async def _frame(self, request: web.Request) -> web.Response:
+    async def _frame(self, request: web.Request) -> web.StreamResponse:
         stream = self._stream(request)
         peer = peer_of(request)
         if peer is None and not self._config.pixels:
@@ -137,6 +140,10 @@ class Routes:
         else:  # counted: who may only look must not be able to fill the log
             look = Refusal(who_of(peer), verb_of(request), f"frame of {stream}", allowed=True)
             self.refusals.tell(look, anyio.current_time())
+        with self._frame_seats[caller_of(request).share].take():
+            return await _sent(request, self._shot(stream))
+
+    def _shot(self, stream: str) -> web.Response:
         shot = self._views.frame(stream)
         if shot is None:
             raise Refused(
@@ -252,9 +259,9 @@ class Routes:
 
     async def _read(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """One after the other, so that many at once do not keep the loop from the results. What
-        waits for its client, a follower or a body, holds no turn.
+        waits for its client (a follower, a picture, a body) holds no turn.
         """
-        if caller_of(request).share is Share.OPERATORS or request.path in (HINT, RESULTS):
+        if caller_of(request).share is Share.OPERATORS or request.path in (HINT, RESULTS, FRAME):
             return await handler(request)
         async with self._turns:
             return await handler(request)
@@ -266,8 +273,8 @@ class Routes:
 
     def _write_refusal(self, one: Refusal, number: int) -> None:
         """For log and audit log."""
-        via = "socket" if one.who.startswith("uid ") else "loopback"
-        uid = {"uid": int(one.who.removeprefix("uid "))} if via == "socket" else {}
+        via = "loopback" if one.who == Share.LOOPBACK.value else "socket"
+        uid = {"uid": int(one.who.removeprefix("uid "))} if one.who.startswith("uid ") else {}
         words = {"allowed": one.allowed, "reason": one.reason, "count": number}
         logs.audit(one.verb, via=via, **uid, **words)
         self._views.audited(one.who, words_of(one.verb), words)

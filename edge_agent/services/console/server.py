@@ -104,7 +104,6 @@ class Console:
         finally:
             for door in doors:
                 door.close()
-            routes.refusals.write_all()
             for seats in routes.seats.values():
                 seats.empty()
             with anyio.CancelScope(shield=True):
@@ -112,6 +111,8 @@ class Console:
                     await runner.cleanup()
                 for caller in callers.all():
                     caller.abort()
+                _count_closed(routes, callers)
+                routes.refusals.write_all()
                 await anyio.to_thread.run_sync(self._remove)
 
     def _bind_unix(self) -> socket.socket:
@@ -143,13 +144,18 @@ class Console:
             now_s = anyio.current_time()
             idle_s = KEEPALIVE_S + LINGER_S  # the server closes them itself, unless nobody reads
             callers.dismiss_late(now_s, first_request_s=FIRST_REQUEST_S, idle_s=idle_s)
-            for share in Share:
-                closed = callers.refused[share] + callers.evicted[share]
-                callers.refused[share] = callers.evicted[share] = 0
-                if closed:
-                    many = Refusal(share.value, "connect", "too many connections")
-                    routes.refusals.tell(many, now_s, number=closed)
+            _count_closed(routes, callers)
             routes.refusals.write_due(now_s)
+
+
+def _count_closed(routes: Routes, callers: Callers) -> None:
+    """Connections that found no place, or had to make one."""
+    for share in Share:
+        closed = callers.refused[share] + callers.evicted[share]
+        callers.refused[share] = callers.evicted[share] = 0
+        if closed:
+            many = Refusal(share.value, "connect", "too many connections")
+            routes.refusals.tell(many, anyio.current_time(), number=closed)
 
 
 def _descriptors() -> int:
@@ -183,4 +189,4 @@ def _server_log() -> logging.Logger:
 class _NotTheirs(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        return not isinstance(error, HttpProcessingError)
+        return not isinstance(error, HttpProcessingError | web.RequestPayloadError)
