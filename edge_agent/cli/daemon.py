@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import gc
+import os
 import signal
 import socket
 import sys
@@ -24,8 +25,9 @@ from edge_agent.cli import exits
 from edge_agent.cli.exits import CommandError
 from edge_agent.config import lastgood, pushed
 from edge_agent.config.load import Loaded, Paths, load, node_name, paths
+from edge_agent.config.problems import shareable
 from edge_agent.config.structs import Config
-from edge_agent.core.errors import Damaged, EdgeAgentError
+from edge_agent.core.errors import ConfigError, Damaged, EdgeAgentError
 from edge_agent.ground import AlreadyRunning
 from edge_agent.host import raise_descriptor_limit
 from edge_agent.inference.side import start_in_threads
@@ -52,7 +54,12 @@ def run(args: argparse.Namespace) -> int:
     where, overrides = paths(Path(args.config) if args.config else None), list(args.set or ())
     loaded = load(where, overrides)
     last_good = read_last_good(loaded)
-    chosen = lastgood.choose(loaded, last_good)
+    try:
+        chosen = lastgood.choose(loaded, last_good)
+    except ConfigError as wrong:
+        if "JOURNAL_STREAM" in os.environ:  # what is said here is a log, and is carried away
+            raise ConfigError("", shareable(wrong.what), hint=wrong.hint) from None
+        raise
     config = named(chosen.config)
     logs.setup(config.log)
     degraded = loaded.text() if chosen.degraded else ""

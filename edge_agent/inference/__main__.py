@@ -14,7 +14,9 @@ EXIT_DIED = 70  # EX_SOFTWARE: a thread died of a bug; the agent starts a new ch
 
 
 def on_death(text: str) -> None:
-    os.write(2, text.encode(errors="replace"))
+    from edge_agent.logs import mask  # noqa: PLC0415 - it is loaded by now
+
+    os.write(2, mask(text).encode(errors="replace"))
     os._exit(EXIT_DIED)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from edge_agent.agent import Shown
 from edge_agent.app import running
 from edge_agent.config.structs import LogConfig
 from edge_agent.core.frames import AnyRecord, to_json
+from tests.agents.daemon import command
 from tests.agents.living import config_of, until
 from tests.broker import Broker
 from tests.broker import broker as broker  # noqa: PLC0414 - a fixture
@@ -143,6 +146,40 @@ async def test_no_path_user_or_query_of_a_source_reaches_log_status_audit_or_hot
     places["output"] = "".join(capfd.readouterr()).encode()
     assert b"reload-refused" in places["audit.log"]
     assert [hit for name, content in places.items() for hit in found_in(name, content)] == []
+
+
+@pytest.mark.parametrize("is_journal", [True, False])
+def test_a_start_that_is_refused_tells_the_journal_nothing_of_a_source(
+    tmp_path: Path, is_journal: bool
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(
+        f'state_dir = "{tmp_path}/state"\n[streams.a]\nsource = "/data/{PATIENT}/x.dcm"\n'
+        'models = [{ name = "tiny" }]\n'
+    )
+    environ = {name: value for name, value in os.environ.items() if name != "JOURNAL_STREAM"}
+    done = subprocess.run(
+        command(config, "run"),
+        env={**environ, **({"JOURNAL_STREAM": "8:1"} if is_journal else {})},
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "streams.a.source" in done.stderr
+    assert (PATIENT in done.stderr) is not is_journal  # a person at a terminal sees all of it
+
+
+def test_a_side_that_dies_names_no_file(capfd: pytest.CaptureFixture[str]) -> None:
+    script = (
+        "from edge_agent.inference.__main__ import on_death\n"
+        "import sys, traceback\n"
+        "try: open(sys.argv[1])\n"
+        "except OSError: on_death(traceback.format_exc())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, f"/nowhere/{PATIENT}"], check=False)
+    said = capfd.readouterr().err
+    assert done.returncode == 70
+    assert "[Errno 2] No such file or directory" in said
+    assert found_in("stderr", said.encode()) == []
 
 
 def test_the_scan_would_find_them() -> None:
