@@ -185,7 +185,11 @@ def _run(title: str, order: Order) -> tuple[int, bytes, bytes]:
 def _spent(pid: int) -> blame.Spent:
     """Of all its threads, while it still lives."""
     tasks = []
-    for task in Path(f"/proc/{pid}/task").glob("*"):
+    try:
+        found = [*Path(f"/proc/{pid}/task").iterdir()]
+    except OSError:  # it has ended, or there is no descriptor left
+        found = []
+    for task in found:
         try:
             stat = (task / "stat").read_text(encoding="utf-8", errors="replace")
         except OSError:
@@ -254,7 +258,7 @@ def _free_bytes() -> int:
     """Of memory, as the kernel reckons it; 0 where it does not say: then nothing is proven."""
     try:
         return blame.free_bytes_of(Path("/proc/meminfo").read_text(encoding="ascii")) or 0
-    except OSError:
+    except (OSError, ValueError):
         return 0
 
 

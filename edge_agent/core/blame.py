@@ -8,10 +8,12 @@ its own will.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 TICK_US: Final = 10_000  # of /proc/PID/stat, on every Linux
+_AVAILABLE: Final = re.compile(r"MemAvailable:\s+([0-9]{1,12})\b")
 HELD: Final = frozenset("RDTt")  # runnable, waiting for a disk, stopped by somebody
 MEMORY: Final = (
     "bad_alloc", "bad allocation", "failed to allocate", "unable to allocate",
@@ -43,16 +45,23 @@ class Spent(NamedTuple):
 
 def spent_of(tasks: Iterable[tuple[str, str]]) -> Spent:
     """tasks: `schedstat` ("" where the kernel has none) and `stat` of each thread."""
-    ran_us = waited_us = 0.0
-    is_held = False
-    for schedstat, stat in tasks:
+    known = [spent for task in tasks if (spent := _of_one(*task)) is not None]
+    return Spent(
+        sum(spent.ran_us for spent in known),
+        sum(spent.waited_us for spent in known),
+        any(spent.is_held for spent in known),
+    )
+
+
+def _of_one(schedstat: str, stat: str) -> Spent | None:
+    """None where the kernel told nothing: the thread has ended while it was read."""
+    try:
         on_core, waiting = (float(word) / 1000 for word in (schedstat.split() or ["0", "0"])[:2])
         words = stat.rpartition(")")[2].split()  # a name may have spaces in it
         ticks = int(words[11]) + int(words[12])
-        ran_us += max(on_core, float(ticks * TICK_US))
-        waited_us += waiting
-        is_held |= words[0] in HELD
-    return Spent(ran_us, waited_us, is_held)
+    except (ValueError, IndexError):
+        return None
+    return Spent(max(on_core, float(ticks * TICK_US)), waiting, words[0] in HELD)
 
 
 def is_of_memory(words: str) -> bool:
@@ -64,6 +73,6 @@ def is_of_memory(words: str) -> bool:
 def free_bytes_of(meminfo: str) -> int | None:
     """`MemAvailable` of /proc/meminfo; None where it is not told."""
     for line in meminfo.splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) << 10
+        if found := _AVAILABLE.match(line):
+            return int(found[1]) << 10
     return None

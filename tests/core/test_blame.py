@@ -58,3 +58,10 @@ def test_runtimes_speak_of_memory_in_words(words: str, is_so: bool) -> None:
 def test_free_memory_is_what_the_kernel_reckons_or_unknown() -> None:
     assert free_bytes_of("MemTotal: 9 kB\nMemAvailable:   12 kB\n") == 12 << 10
     assert free_bytes_of("") is None
+    assert free_bytes_of("MemAvailable:\nMemAvailable: much\n") is None
+
+
+def test_what_the_kernel_does_not_tell_counts_for_nothing() -> None:
+    whole = ("2000000 500000 3", stat("S"))
+    torn = [("", ""), ("x y z", stat("R")), ("1", stat("R")), ("1 2 3", "7 (a) R 1")]
+    assert spent_of([whole, *torn]) == spent_of([whole])
