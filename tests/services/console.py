@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ from edge_agent.config.structs import ConsoleConfig
 from edge_agent.core.errors import Rejected
 from edge_agent.core.frames import Result, to_json
 from edge_agent.services.console import SOCKET_NAME, Console, Picture, Shot, Views
+
+NOBODY = 65534
 
 
 class Followers:
@@ -205,3 +208,18 @@ async def wait_for(condition: Callable[[], object], *, present: bool) -> None:
     with anyio.fail_after(5):
         while bool(condition()) is not present:
             await anyio.sleep(0.005)
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """The kernel remembers who connects, and with which groups."""
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setegid(NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,7 @@ import pytest
 
 from edge_agent.core.errors import ConfigError
 from edge_agent.services.console import SOCKET_NAME
-from tests.services.console import Agent, get, post, running
-
-NOBODY = 65534
+from tests.services.console import NOBODY, Agent, as_nobody, get, post, running
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quiet_loop")]
 
@@ -170,18 +167,3 @@ async def test_a_client_that_leaves_does_not_leave_a_reload_half_done(
             await post(clients.unix, "/v1/reload")
         await anyio.sleep(0.2)
     assert agent.reloads == 1
-
-
-@contextmanager
-def as_nobody() -> Iterator[None]:
-    """The kernel remembers who connects, and with which groups."""
-    groups = os.getgroups()
-    os.setgroups([])
-    os.setegid(NOBODY)
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
-        os.setgroups(groups)

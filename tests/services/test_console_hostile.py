@@ -20,7 +20,7 @@ from edge_agent.services.console import SOCKET_NAME, Picture, Shot
 from edge_agent.services.console import answers as answers_page
 from edge_agent.services.console import callers as callers_page
 from edge_agent.services.console import server as server_page
-from tests.services.console import Agent, Clients, get, running, wait_for
+from tests.services.console import Agent, Clients, as_nobody, get, running, wait_for
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quiet_loop")]
 
@@ -153,6 +153,33 @@ async def test_a_held_port_still_answers_and_takes_nothing_from_the_socket(
             assert (await get(clients.tcp, "/v1/status"))[0] == 200
         for half in halves:
             half.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can come as somebody else")
+async def test_a_user_without_rights_who_holds_the_socket_keeps_no_operator_out(
+    agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(agent, tmp_path) as clients:
+        folder = tmp_path / "run"
+        folder.chmod(0o711)
+        (folder / SOCKET_NAME).chmod(0o666)
+        monkeypatch.chdir(folder)
+        held = []
+        for _ in range(3 * callers_page.STRANGERS):
+            one = socket.socket(socket.AF_UNIX)
+            with as_nobody():
+                one.connect(SOCKET_NAME)
+            one.sendall(b"GET /v1/st")
+            held.append(one)
+            await anyio.lowlevel.checkpoint()
+        last = held[-1]
+        last.settimeout(2)
+        assert b"too many connections" in await anyio.to_thread.run_sync(last.recv, 1000)
+        assert (await get(clients.unix, "/v1/status"))[0] == 200
+        for one in held:
+            one.close()
+    (told,) = [one for one in agent.noted if one[1] == "connect"]
+    assert (told[0], told[2]["count"]) == ("socket, without rights", 2 * callers_page.STRANGERS)
 
 
 async def test_a_head_without_end_is_not_kept_in_memory(agent: Agent, tmp_path: Path) -> None:
