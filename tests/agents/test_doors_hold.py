@@ -117,7 +117,7 @@ async def test_a_stream_that_leaves_takes_its_series_along(tmp_path: Path) -> No
     async with running(config) as agent:
         await until(lambda: inferred(agent, "a") > 0, "results")
         before = await series(agent)
-        for number in range(3):
+        for number in range(2):
             name = f"guest{number}"
             await agent.configure(with_streams(config, tmp_path, a=stream(), **{name: stream()}))
             await until(lambda name=name: inferred(agent, name) > 0, "results of a guest")  # type: ignore[misc]
