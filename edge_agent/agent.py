@@ -162,10 +162,10 @@ class Agent:
         """What would no longer run of what stays in the files; "" for nothing."""
         running = self.views.config
         flaws = made_worse(running, wanted, self._models)
-        text = "; ".join(f"{dotted(flaw.key)}: {flaw.message}" for flaw in flaws)
+        lines = [f"{dotted(flaw.key)} — {flaw.message}" for flaw in flaws]
         if flaws and running.models != wanted.models:
-            text += "; [models] takes effect at the next start: restart instead"
-        return text
+            lines.append("[models] takes effect at the next start: restart instead")
+        return "\n".join(lines)
 
     def tell(self, name: str, what: str = "") -> None:
         """An event record, and an entry of the audit log."""
