@@ -36,6 +36,8 @@ class Rate:
         self._points: deque[tuple[int, int]] = deque(maxlen=64)
 
     def add(self, now_us: int, count: int) -> None:
+        if self._points and count < self._points[-1][1]:
+            self._points.clear()  # the stream was ordered anew, its counter with it
         self._points.append((now_us, count))
         while len(self._points) > 2 and now_us - self._points[0][0] > RATE_SPAN_US:
             self._points.popleft()
