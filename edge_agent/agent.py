@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -29,6 +30,8 @@ from edge_agent.stores.models import Models
 from edge_agent.views import Rooms, Views
 
 READ_AGAIN_S: Final = 5.0
+SETTLE_S: Final = 0.5  # of what the inference side says of models, before it is acted upon again
+MAX_HEARD: Final = 256  # words of the side about its models; it says them again when it is asked
 
 log = logs.get("agent")
 
@@ -60,6 +63,8 @@ class Agent:
         self.keep_good: Callable[[Config], None] = lambda _: None  # blocks; never raises
         self._turn = anyio.Lock()
         self._is_unread = False  # of a stream the model is there, and nobody could read it
+        self._heard: deque[Mapping[str, Any]] = deque(maxlen=MAX_HEARD)
+        self._has_heard = anyio.Event()
 
     @property
     def pipeline(self) -> Pipeline:
@@ -76,7 +81,8 @@ class Agent:
             for name in {*self.views.config.streams, *config.streams}:
                 self.rooms.notes.forget(name)
             self._is_unread = any(
-                isinstance(why, Damaged) and not why.healable for why in rejected.values()
+                isinstance(why, Damaged) and not why.healable
+                for why in (*rejected.values(), *self._orders.fell_back.values())
             )
             for name, why in rejected.items():
                 self.rooms.notes.tell(name, "model-rejected", why.what, why.hint)
@@ -96,13 +102,45 @@ class Agent:
             for name in [name for name in known if name not in config.streams]:
                 del known[name]
 
+    def on_model(self, words: Mapping[str, Any]) -> None:
+        """What the inference side says of a package: it gave its golden sample, or is no good."""
+        self._heard.append(words)
+        self._has_heard.set()
+
     async def read_again(self, ready: Callable[[], None]) -> None:
-        """Until cancelled: a stream whose model could not be read just now is ordered again."""
+        """Until cancelled: a stream is ordered again when its model could not be read just now,
+        when the side could not use it, and when what was wrong with it has been mended.
+        """
         ready()
         while True:
-            await anyio.sleep(READ_AGAIN_S)
-            if self._is_unread:
+            with anyio.move_on_after(READ_AGAIN_S):
+                await self._has_heard.wait()
+            self._has_heard = anyio.Event()
+            condemned, flickers = await anyio.to_thread.run_sync(self._take_in)
+            has_news = await anyio.to_thread.run_sync(self._orders.has_news, self.views.config)
+            if condemned or has_news or self._is_unread:
                 await self.reorder()
+            await anyio.sleep(READ_AGAIN_S if flickers else SETTLE_S)
+
+    def _take_in(self) -> tuple[bool, bool]:
+        """Whether a package was found wanting; whether it reads as ordered here. Blocks."""
+        condemned = flickers = False
+        while self._heard:
+            words = self._heard.popleft()
+            folder, sha = Path(words["folder"]), str(words["sha"])
+            if words["what"]:
+                log.error("a model can't be used", model=words["model"], why=words["what"])
+                condemned = True
+                if words["intact"]:
+                    self._orders.condemn(sha, words["what"], words["fix"])
+                else:
+                    flickers |= self._orders.is_as_ordered(folder, sha)
+            else:
+                if not words["golden"]:
+                    log.warning("a model has no golden sample", model=words["model"],
+                                hint="pack it again: python -m tools.hot_tier pack")  # fmt: skip
+                self._orders.ran(folder, sha, is_wanted=not words["pinned"])
+        return condemned, flickers
 
     async def reorder(self) -> None:
         """The models are resolved anew: what is current has changed, and no swap did it."""
@@ -149,6 +187,7 @@ class Agent:
             self.rooms.notes.tell("", "config", f"{keys}: takes effect at the next start",
                                    "sudo systemctl restart edge-agent")  # fmt: skip
         await anyio.to_thread.run_sync(self.keep_good, wanted)
+        self._orders.pardon()
         await self.configure(keep_what_needs_a_restart(running, wanted))
         logs.setup(wanted.log)
         self.views.degraded = False
@@ -242,6 +281,7 @@ class Hearing:
         self._notes = notes
         self._pipeline: Pipeline | None = None
         self._views: Views | None = None
+        self.on_model: Callable[[Mapping[str, Any]], None] = lambda _: None
 
     def bind(self, pipeline: Pipeline, views: Views) -> None:
         self._pipeline, self._views = pipeline, views
@@ -262,5 +302,7 @@ class Hearing:
                 self._pipeline.watched(words["stream"], is_folder=bool(facts.get("watched")))
         elif event == "calibration" and self._views is not None:
             self._views.calibrations[words["stream"]] = dict(words["calibration"])
+        elif event == "model":
+            self.on_model(words)
         elif event == "model_stats" and self._pipeline is not None:
             self._pipeline.scribe.model_stats(words)

@@ -168,6 +168,7 @@ def build(
     agent = views.agent = Agent(
         rooms=views.rooms, views=views, metrics=metrics, orders=orders, models=models
     )
+    hearing.on_model = agent.on_model
     console = Console(config=config.console, views=views, runtime_dir=ground.runtime_dir)
     views.console = lambda: (console.port, console.problems())
     vitals = Vitals(

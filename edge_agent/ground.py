@@ -6,6 +6,7 @@ neither unlink a live socket nor write into live files. `state_dir` is 0700.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import secrets
@@ -26,6 +27,7 @@ from edge_agent.stores.models import Models
 EXAM_KEY_BYTES = 32
 MAX_PID_BYTES = 32
 MAX_SOCKET_PATH_BYTES = 107  # sun_path
+MAX_CONDEMNED = 64  # packages that the inference side could not use
 
 
 class AlreadyRunning(EdgeAgentError):
@@ -130,6 +132,15 @@ class First(NamedTuple):
     sha: str
 
 
+class Chosen(NamedTuple):
+    """A package that was read and may run. is_first: a first version, on trial."""
+
+    folder: Path
+    sha: str
+    manifest: Manifest
+    is_first: bool
+
+
 Blocked = Callable[[str, str], str]  # name, sha -> why it may not run here, "" when it may
 
 
@@ -140,10 +151,11 @@ def _nothing(_name: str, _sha: str) -> str:
 class Orders:
     """Streams with their models resolved; one whose model is missing fails alone.
 
-    Each package is read and hashed whole before it is ordered (`Models.identity`): at most 2 GiB,
-    60 MB in some 0.1 s. An installed current version that is no longer what was installed is never
-    run: the one before it is, if that is sound, and `fell_back` says so. One that is blocked is
-    never run either: its streams say why, and show nothing.
+    Each package is read and hashed whole before it is ordered, and compared with what it has to be
+    (`Models.look`): at most 2 GiB, 60 MB in some 0.1 s. One that is anything else is never run, nor
+    one that the inference side could not use (`condemn`): the last good version of that name is, if
+    there is one that is sound, and `fell_back` says so. A stream that names its version waits. One
+    that is blocked is never run either: its streams say why, and show nothing.
     """
 
     def __init__(self, store: Models) -> None:
@@ -151,69 +163,140 @@ class Orders:
         self.blocked: Blocked = _nothing
         self.firsts: dict[str, First] = {}  # by model: its first version, live on trial
         self.manifests: dict[str, Manifest] = {}
-        self.fell_back: dict[str, Damaged] = {}  # by stream; it runs its previous version
+        self.fell_back: dict[str, Damaged] = {}  # by stream; it runs another version
+        self._condemned: dict[str, Damaged] = {}  # by sha: what the inference side said of it
+        self._troubled: dict[str, tuple[object, ...]] = {}  # by stream: its packages' facts
 
     def of(self, config: Config) -> tuple[list[StreamOrder], dict[str, Rejected | Damaged]]:
         """What can be ordered, and why the rest can't. Reads every model file: off the loop."""
         found: list[StreamOrder] = []
         wrong: dict[str, Rejected | Damaged] = {}
-        self.fell_back = {}
+        self.fell_back, self._troubled = {}, {}
         for name, stream in config.streams.items():
+            facts = self._facts(stream)
             try:
                 found.append(self._order(name, stream))
             except (Rejected, Damaged) as why:
                 self.fell_back.pop(name, None)
                 wrong[name] = why
+            if name in wrong or name in self.fell_back:
+                self._troubled[name] = facts
         return found, wrong
+
+    def has_news(self, config: Config) -> bool:
+        """Of a stream that can't run what it shall, a package was replaced or mended. Blocks."""
+        return any(
+            self._facts(config.streams[name]) != facts
+            for name, facts in self._troubled.items()
+            if name in config.streams
+        )
+
+    def condemn(self, sha: str, what: str, hint: str) -> None:
+        """The inference side has read it as it was ordered, and could not use it."""
+        while len(self._condemned) >= MAX_CONDEMNED:
+            del self._condemned[next(iter(self._condemned))]
+        self._condemned[sha] = Damaged(what, hint=hint, healable=True)
+
+    def is_as_ordered(self, folder: Path, sha: str) -> bool:
+        """Reads it again, every byte: the inference side has read something else. Blocks."""
+        self._store.forget(folder)
+        try:
+            return self._store.look(folder).sha == sha
+        except (Rejected, Damaged):
+            return False
+
+    def pardon(self) -> None:
+        """Somebody asks for everything again."""
+        self._condemned.clear()
+
+    def ran(self, folder: Path, sha: str, *, is_wanted: bool) -> None:
+        """It was loaded and gave its golden sample. is_wanted: for a stream that names no version.
+
+        Blocks.
+        """
+        if self._store.remembered is not None:
+            self._store.remembered.note(folder, sha, is_wanted=is_wanted)
+
+    def _facts(self, stream: StreamConfig) -> tuple[object, ...]:
+        return tuple(self._store.facts(one.name, one.version) for one in stream.models)
 
     def _order(self, name: str, stream: StreamConfig) -> StreamOrder:
         refs = []
         for options in stream.models:
-            folder, sha, is_first = self._chosen(name, options)
-            manifest = self._store.manifest(folder)
+            chosen = self._chosen(name, options)
+            manifest = chosen.manifest
             self.manifests[f"{manifest.name}@{manifest.version}"] = manifest
             refs.append(
                 ModelRef(
                     name=options.name,
-                    folder=str(folder),
-                    sha=sha,
+                    folder=str(chosen.folder),
+                    sha=chosen.sha,
                     options=msgspec.structs.replace(options, version=manifest.version),
                     pinned=bool(options.version),
-                    trial=is_first,
+                    trial=chosen.is_first,
                 )
             )
         return StreamOrder(name=name, config=stream, models=tuple(refs))
 
-    def _chosen(self, stream: str, options: StreamModel) -> tuple[Path, str, bool]:
-        """A package, its sha256, and whether it is a first version on trial.
-
-        Raises: Rejected, Damaged.
-        """
+    def _chosen(self, stream: str, options: StreamModel) -> Chosen:
+        """Raises: Rejected, Damaged."""
         try:
-            folder, sha = self._sound(stream, options)
-            why = self.blocked(options.name, sha)
-            if why:
-                raise Rejected(f"run model {options.name}: {why}", hint="edge-agent models history")
+            return self._sound(stream, options)
         except (Rejected, Damaged) as why:  # rotten pointers name nothing: a rollout is the cure
             first = self.firsts.get(options.name)
             is_cure = isinstance(why, Rejected) or why.healable
             if first is None or options.version or not is_cure:
                 raise
-            return first.folder, first.sha, True
-        return folder, sha, False
+            return Chosen(first.folder, first.sha, self._store.manifest(first.folder), True)
 
-    def _sound(self, stream: str, options: StreamModel) -> tuple[Path, str]:
-        """A package and its sha256.
+    def _sound(self, stream: str, options: StreamModel) -> Chosen:
+        """What is wanted, else the last good version.
 
         Raises: Rejected, Damaged.
         """
+        is_named = False
         try:
             folder = self._store.resolve(options.name, options.version)
-            return folder, self._store.identity(folder)
+            is_named = True
+            return self._allowed(options.name, folder)
         except Damaged as why:
-            previous = None if options.version else self._store.previous(options.name)
-            if previous is None:
+            if options.version:
                 raise
-            sha = self._store.identity(previous)
-            self.fell_back[stream] = why
-            return previous, sha
+            stand_in = self._stand_in(options.name, is_named=is_named)
+            if stand_in is None:
+                raise
+            words = f"{options.name} {stand_in.manifest.version}, which ran before, stands in"
+            self.fell_back[stream] = Damaged(
+                f"{why.what}; {words}", hint=why.hint, healable=why.healable
+            )
+            return stand_in
+
+    def _allowed(self, name: str, folder: Path) -> Chosen:
+        """Raises: Rejected, Damaged."""
+        sha, manifest = self._store.look(folder)
+        why = self.blocked(name, sha)
+        if why:
+            raise Rejected(f"run model {name}: {why}", hint="edge-agent models history")
+        if sha in self._condemned:
+            raise self._condemned[sha]
+        return Chosen(folder, sha, manifest, False)
+
+    def _stand_in(self, name: str, *, is_named: bool) -> Chosen | None:
+        """The last good version of a model: the installed one before; else, of the folders, one
+        that ran well here, or what ran before anything was installed.
+
+        is_named: it is known which version is current, so that no older one is taken for it.
+        Raises: Damaged when nobody can say just now what is installed.
+        """
+        previous = self._store.previous(name)
+        found = [(previous, "")] if previous is not None else []
+        if is_named:
+            found += [(folder, sha) for folder, sha in self._store.good(name)]
+            with contextlib.suppress(Rejected, Damaged):
+                found.append((self._store.of_folders(name), ""))
+        for folder, sha in found:
+            with contextlib.suppress(Rejected, Damaged):
+                one = self._allowed(name, folder)
+                if sha in ("", one.sha):
+                    return one
+        return None

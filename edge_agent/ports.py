@@ -106,6 +106,11 @@ class Session(Protocol):
     @property
     def variant(self) -> str: ...
 
+    @property
+    def is_prepared(self) -> bool:
+        """Loaded from what was prepared of the package, not from its own file."""
+        ...
+
     def bind(self) -> Bound: ...
 
     def close(self) -> None: ...
@@ -116,19 +121,25 @@ class Backend(Protocol):
 
     name: str
 
-    def load(self, folder: Path, manifest: Manifest, sha: str = "") -> Session:
-        """Loads the fitting variant and checks inputs and outputs against the manifest.
+    def load(
+        self, folder: Path, manifest: Manifest, sha: str = "", *, file: Path | None = None
+    ) -> Session:
+        """Loads the fitting variant (`variant_for`), checks inputs and outputs against the
+        manifest.
 
-        sha: of the package; what was prepared for it is loaded instead of its file.
+        sha: of the package; what was prepared for it is loaded instead of its file. file: the
+        variant's file as it was hashed; None: the one in the folder.
 
         Raises: Rejected with what the file has and what the manifest says.
         """
         ...
 
-    def prepare(self, folder: Path, manifest: Manifest, sha: str) -> Path | None:
+    def prepare(
+        self, folder: Path, manifest: Manifest, sha: str, *, file: Path | None = None
+    ) -> Path | None:
         """Makes what `load` takes from then on, costly, in a process that may die of it.
 
-        None: this backend, or where it runs, keeps nothing.
+        file: as for `load`. None: this backend, or where it runs, keeps nothing.
 
         Raises: Rejected.
         """

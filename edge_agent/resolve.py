@@ -19,6 +19,7 @@ from edge_agent.config.structs import (
     VideoSource,
 )
 from edge_agent.core.errors import Damaged, Rejected
+from edge_agent.stores.known import Remembered
 from edge_agent.stores.models import Models
 from edge_agent.stores.shelf import Shelf
 
@@ -28,7 +29,10 @@ SECRETS = ("password_file", "ca_file", "cert_file", "key_file", "root_file")
 def models_of(config: Config, state_dir: Path) -> Models:
     """Where versions are looked for: what was installed first."""
     dirs = [Path(folder) for folder in config.models.dirs]
-    return Models(dirs, shipped=config.models.shipped, installed=Shelf(state_dir / "models"))
+    return Models(
+        dirs, shipped=config.models.shipped, installed=Shelf(state_dir / "models"),
+        remembered=Remembered(state_dir),
+    )  # fmt: skip
 
 
 def unresolved(config: Config, models: Models) -> list[Flaw]:

@@ -16,14 +16,15 @@ import pytest
 
 from edge_agent.cli import exits
 from edge_agent.cli.main import main
-from edge_agent.cli.models_trial import read_golden
+from edge_agent.cli.models_trial import Order, held_of
 from edge_agent.core.errors import ConfigError, EdgeAgentError, LinkDown, Rejected
 from edge_agent.errands import Errand, Place
+from edge_agent.held import open_plain
 from edge_agent.installer import repository
 from edge_agent.links.fetch import FolderSource
 from edge_agent.stores import audit, package
 from edge_agent.stores.document import Document
-from edge_agent.stores.files import open_plain, read_bounded
+from edge_agent.stores.files import read_bounded
 from edge_agent.stores.handover import HandOver
 from edge_agent.stores.models import Models
 from edge_agent.stores.papers import Papers
@@ -101,12 +102,13 @@ def test_the_stores_refuse_what_is_no_file(kind: str, tmp_path: Path) -> None:
     put(tmp_path / "named" / "tiny" / "current", kind)
     tar = put(tmp_path / "tar.eam", kind)
     put(folder.parent / "2.0.0" / "manifest.toml", kind)
+    order = Order(folder=str(folder), manifest=manifest, sha="", memory_bytes=1, cpu_s=1)
     doors: tuple[Callable[[], object], ...] = (
         lambda: package.identity(folder, manifest),
         lambda: package.read_manifest(folder.parent / "2.0.0"),
         lambda: Models([tmp_path / "named", tmp_path / "made"], shipped=False).resolve("tiny", ""),
         lambda: store_at(tmp_path / "models").admit(tar, "ab" * 32),
-        lambda: read_golden(folder / "golden.npz"),
+        lambda: held_of(order),
     )
     for door in doors:
         with pytest.raises(Rejected, match=KINDS[kind]):

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tools import list_models
 from tools.training import measure, package, recipes, scopes, sectors
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -165,6 +166,8 @@ def main() -> int:
             bench.train_polyps()
         bench.pack_polyps()
     recipes.write_readme(asked.out)
+    if asked.out == ROOT / "models":
+        list_models.write()
     return 0
 
 

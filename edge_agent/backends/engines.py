@@ -2,8 +2,9 @@
 
 What a package has is optimised once, by a process of its own (`prepare`), and loaded many times
 without that work. A prepared file is only ever a short cut: one that is missing, of another runtime
-or damaged is passed over, and the package's own file is loaded. The digest beside it is for power
-cuts, not for attackers: who can write here can write anywhere in the state directory.
+or damaged is passed over, and the package's own file is loaded. The digest beside it is of its name
+too, and so of the package that it was made of; what is loaded is what was hashed. It is for power
+cuts and rot, not for attackers: who can write here can write anywhere in the state directory.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import contextlib
 import os
 import platform
 import shutil
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import xxhash
@@ -29,24 +30,61 @@ def engine_path(engines: Path, sha: str, variant: str, runtime: str) -> Path:
     return engines / f"{sha[:SHA_CHARS]}-{variant}-{runtime}-{platform.machine()}.onnx"
 
 
-def is_whole(path: Path) -> bool:
-    """What was written is all there."""
+class Whole:
+    """A prepared file as it was hashed, in memory of this process. Close it after use."""
+
+    def __init__(self) -> None:
+        self._fd = os.memfd_create("edge-agent-engine", os.MFD_CLOEXEC)
+        self.path = Path(f"/proc/self/fd/{self._fd}")
+
+    def __enter__(self) -> Whole:  # noqa: PYI034 - Self is 3.11
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+    def take(self, content: memoryview) -> None:
+        """Raises: OSError."""
+        while content:
+            content = content[os.write(self._fd, content) :]
+
+
+def hold_whole(path: Path) -> Whole | None:
+    """None when what was written is not all there, as it was."""
     try:
         told = path.with_suffix(DIGEST).read_text(encoding="ascii").strip()
-        return told == digest(path)
+        with contextlib.ExitStack() as undone:
+            whole = undone.enter_context(Whole())
+            if told != digest(path, path.name, whole.take):
+                return None
+            undone.pop_all()
+            return whole
     except (OSError, ValueError):
+        return None
+
+
+def is_whole(path: Path) -> bool:
+    """What was written is all there."""
+    whole = hold_whole(path)
+    if whole is None:
         return False
+    with whole:
+        return True
 
 
-def digest(path: Path) -> str:
+def digest(path: Path, name: str, take: Callable[[memoryview], None] | None = None) -> str:
     """In pieces: who loads beside a live stream holds the interpreter for none of them long.
+
+    name: under which it is kept. take: gets each piece.
 
     Raises: OSError.
     """
-    found, piece = xxhash.xxh3_128(), bytearray(PIECE_BYTES)
+    found, piece = xxhash.xxh3_128(name.encode()), bytearray(PIECE_BYTES)
     with path.open("rb", buffering=0) as file, memoryview(piece) as view:
         while count := file.readinto(piece):
             found.update(view[:count])
+            if take is not None:
+                take(view[:count])
     return found.hexdigest()
 
 
@@ -58,7 +96,7 @@ def settle(written: Path, path: Path) -> None:
     Raises: OSError.
     """
     beside = written.with_suffix(".digest")
-    beside.write_text(digest(written) + "\n", encoding="ascii")
+    beside.write_text(digest(written, path.name) + "\n", encoding="ascii")
     for one, target in ((beside, path.with_suffix(DIGEST)), (written, path)):
         _sync(one)
         one.chmod(0o600)

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.backends.engines import MAKING, engine_path, is_whole, settle
+from edge_agent.backends.engines import MAKING, engine_path, hold_whole, settle
 from edge_agent.backends.fill import Filler
 from edge_agent.backends.onnx_fit import DTYPES, Port, check_fit, ports_of
 from edge_agent.core.errors import BadFrame, Rejected
 from edge_agent.core.frames import Frame
-from edge_agent.core.manifest import Manifest, VariantSpec
+from edge_agent.core.manifest import Manifest, VariantSpec, variant_for
 from edge_agent.core.vision import Rect
 
 MAX_FILE_BYTES = 1 << 30
@@ -64,22 +64,27 @@ class OnnxBackend:
     def runtime(self) -> str:
         return f"ort{runtime().__version__}"
 
-    def load(self, folder: Path, manifest: Manifest, sha: str = "") -> OnnxSession:
+    def load(
+        self, folder: Path, manifest: Manifest, sha: str = "", *, file: Path | None = None
+    ) -> OnnxSession:
         """Loads the first variant for ONNX Runtime; 0.1 to 1 s, the GIL is released.
 
         Raises: Rejected.
         """
         variant = _choose(manifest)
         title = f"load model {manifest.name} {manifest.version} ({variant.file})"
-        path = folder / variant.file
+        path = file or folder / variant.file
         _check_file(path, title)
         session = self._load_prepared(manifest, variant, sha)
-        if session is None:
+        is_prepared = session is not None
+        if not is_prepared:
             session = self._open(path, title, self._options())
         check_fit(title, manifest, ports_of(session.get_inputs()), ports_of(session.get_outputs()))
-        return OnnxSession(runtime(), session, manifest, variant.name)
+        return OnnxSession(runtime(), session, manifest, variant.name, is_prepared=is_prepared)
 
-    def prepare(self, folder: Path, manifest: Manifest, sha: str) -> Path | None:
+    def prepare(
+        self, folder: Path, manifest: Manifest, sha: str, *, file: Path | None = None
+    ) -> Path | None:
         """The optimised graph, written by the runtime itself.
 
         Raises: Rejected.
@@ -88,13 +93,14 @@ class OnnxBackend:
             return None
         variant = _choose(manifest)
         title = f"optimise model {manifest.name} {manifest.version} ({variant.file})"
-        _check_file(folder / variant.file, title)
+        source = file or folder / variant.file
+        _check_file(source, title)
         path = engine_path(self._engines, sha, variant.name, self.runtime())
         with tempfile.TemporaryDirectory(prefix=MAKING, dir=self._engines) as beside:
             written = Path(beside) / "engine.onnx"
             options = self._options()
             options.optimized_model_filepath = str(written)
-            self._open(folder / variant.file, title, options)
+            self._open(source, title, options)
             settle(written, path)
         return path
 
@@ -103,21 +109,24 @@ class OnnxBackend:
         if self._engines is None or not sha:
             return None
         path = engine_path(self._engines, sha, variant.name, self.runtime())
-        if not is_whole(path):
+        whole = hold_whole(path)
+        if whole is None:
             return None
         options = self._options()
         levels = runtime().GraphOptimizationLevel
         options.graph_optimization_level = levels.ORT_DISABLE_ALL  # it was done already
-        try:
-            return self._open(path, f"load prepared {manifest.name}", options)
-        except Rejected:
-            return None
+        with whole:
+            try:
+                return self._open(whole.path, f"load prepared {manifest.name}", options)
+            except Rejected:
+                return None
 
     def _open(self, path: Path, title: str, options: Any) -> Any:
         try:
             return runtime().InferenceSession(str(path), options, providers=PROVIDERS)
         except vendor_errors() as error:
-            raise Rejected(f"{title}: {_brief(error)}", hint=_hint(error)) from error
+            words = str(error).replace(str(path), "it")
+            raise Rejected(f"{title}: {_brief(words, error)}", hint=_hint(error)) from error
 
     def _options(self) -> Any:
         vendor = runtime()
@@ -133,9 +142,9 @@ class OnnxBackend:
 
 
 def _choose(manifest: Manifest) -> VariantSpec:
-    for variant in manifest.variants:
-        if "onnx" in variant.backends:
-            return variant
+    variant = variant_for(manifest, "onnx")
+    if variant is not None:
+        return variant
     raise Rejected(
         f"load model {manifest.name} {manifest.version}: expected a variant for backend onnx, "
         f"got {[(variant.name, list(variant.backends)) for variant in manifest.variants]}",
@@ -148,7 +157,7 @@ def _check_file(path: Path, title: str) -> None:
         size_bytes = path.stat().st_size
     except OSError as error:
         raise Rejected(
-            f"{title}: file is missing ({error.strerror})", hint="install the package again"
+            f"{title}: file is missing ({error.strerror})", hint="reinstall the package"
         ) from error
     if size_bytes > MAX_FILE_BYTES:
         raise Rejected(
@@ -157,9 +166,9 @@ def _check_file(path: Path, title: str) -> None:
         )
 
 
-def _brief(error: Exception) -> str:
+def _brief(text: str, error: Exception) -> str:
     """The vendor's words without its stack and without the folder of the file."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
+    lines = text.strip().splitlines() or [type(error).__name__]
     words = [word.rsplit("/", 1)[-1] if "/" in word else word for word in lines[0].split()]
     return " ".join(words)[:300]
 
@@ -169,7 +178,7 @@ def _hint(error: Exception) -> str:
     if "IR version" in text or "opset" in text.lower():
         return EXPORT_HINT
     if "rotobuf" in text:
-        return "the file is damaged: install the package again"
+        return "the file is damaged: reinstall the package"
     return EXPORT_HINT
 
 
@@ -178,11 +187,20 @@ class OnnxSession:
 
     backend = "onnx"
 
-    def __init__(self, vendor: ModuleType, session: Any, manifest: Manifest, variant: str) -> None:
+    def __init__(
+        self,
+        vendor: ModuleType,
+        session: Any,
+        manifest: Manifest,
+        variant: str,
+        *,
+        is_prepared: bool = False,
+    ) -> None:
         self._vendor = vendor
         self._session = session
         self._manifest = manifest
         self._variant = variant
+        self.is_prepared = is_prepared
 
     @property
     def variant(self) -> str:
@@ -240,7 +258,8 @@ class OnnxBound:
             self._session.run_with_iobinding(binding, self._order)
         except self._errors as error:
             raise BadFrame(
-                f"{self._title}: {_brief(error)}", hint="check the model with golden samples"
+                f"{self._title}: {_brief(str(error), error)}",
+                hint="check the model with golden samples",
             ) from error
         if self._states[0]:
             self._turn ^= 1

@@ -45,7 +45,9 @@ from edge_agent.core.errors import (
     raised_again,
 )
 from edge_agent.core.golden import Gap, samples, widest_gap
-from edge_agent.core.manifest import Manifest, VariantSpec
+from edge_agent.core.manifest import Manifest, VariantSpec, variant_for
+from edge_agent.core.package import names_of
+from edge_agent.held import Held, hold
 from edge_agent.ports import Backend, Bound, Session
 
 NICE = 10
@@ -301,12 +303,26 @@ def work(order: Order) -> Prepared:
     """Raises: Rejected, BadFrame, Overloaded, Damaged, ConfigError, OSError, MemoryError."""
     folder, engines, manifest = Path(order.folder), Path(order.engines), order.manifest
     backend = backends.make(order.backend, threads=order.threads, engines=engines)
-    since_s = time.monotonic()
-    engine = _engine(backend, order)
-    session = backend.load(folder, manifest, order.sha)
+    wanted = variant_for(manifest, backend.name)
+    keep = {wanted.file, wanted.golden} if wanted else set()
+    with hold(folder, names_of(manifest), keep) as held:
+        if held.sha != order.sha:
+            raise Damaged(
+                f"prepare {manifest.name} {manifest.version}: expected sha256 {order.sha[:16]}, "
+                f"got {held.sha[:16]}",
+                hint="reinstall it; check the disk (dmesg)", healable=True,
+            )  # fmt: skip
+        return _made(backend, order, held, held.path(wanted.file) if wanted else None)
+
+
+def _made(backend: Backend, order: Order, held: Held, file: Path | None) -> Prepared:
+    """file: of its variant, as it was hashed."""
+    manifest, since_s = order.manifest, time.monotonic()
+    engine = _engine(backend, order, file)
+    session = backend.load(Path(order.folder), manifest, order.sha, file=file)
     build_ms = (time.monotonic() - since_s) * 1000
     variant = next(one for one in manifest.variants if one.name == session.variant)
-    told = golden(session, folder, manifest, variant)
+    told = golden(session, held, manifest, variant)
     took_us = timed(session.bind())
     return Prepared(
         variant=variant.name,
@@ -321,33 +337,33 @@ def work(order: Order) -> Prepared:
     )
 
 
-def _engine(backend: Backend, order: Order) -> Path | None:
+def _engine(backend: Backend, order: Order, file: Path | None) -> Path | None:
     """Raises: Rejected, Overloaded when it could not be written."""
     folder = Path(order.folder)
     try:
-        return backend.prepare(folder, order.manifest, order.sha)
+        return backend.prepare(folder, order.manifest, order.sha, file=file)
     except Rejected as wrong:  # runtimes say the same of a file they can't read or can't write
-        if blame.is_of_memory(wrong.what) or not _loads(backend, order):
+        if blame.is_of_memory(wrong.what) or not _loads(backend, order, file):
             raise
         raise Overloaded(wrong.what, hint="make room on the disk of state_dir") from wrong
 
 
-def _loads(backend: Backend, order: Order) -> bool:
+def _loads(backend: Backend, order: Order, file: Path | None) -> bool:
     """Whether the package's own file can be used as it is."""
     try:
-        backend.load(Path(order.folder), order.manifest, "").close()
+        backend.load(Path(order.folder), order.manifest, file=file).close()
     except Rejected:
         return False
     return True
 
 
-def golden(session: Session, folder: Path, manifest: Manifest, variant: VariantSpec) -> Golden:
+def golden(session: Session, held: Held, manifest: Manifest, variant: VariantSpec) -> Golden:
     """Raises: Rejected when an output differs by more than its tolerance, BadFrame, OSError."""
     title = f"golden samples of {manifest.name} {manifest.version} ({variant.name})"
     bound, worst = session.bind(), Gap("", 0.0, 1.0)
     try:
-        with np.load(folder / variant.golden, allow_pickle=False) as held:
-            found = samples({name: held[name] for name in held.files}, variant.golden)
+        with np.load(held.path(variant.golden), allow_pickle=False) as arrays:
+            found = samples({name: arrays[name] for name in arrays.files}, variant.golden)
     except UNREADABLE as error:
         raise Rejected(f"{title}: {error}", hint="pack the model again") from error
     for sample in found:
@@ -365,7 +381,7 @@ def golden(session: Session, folder: Path, manifest: Manifest, variant: VariantS
         raise Rejected(
             f"{title}: {worst.output}: expected within {worst.tolerance:g}, "
             f"got {worst.difference:.4g}",
-            hint="the runtime here computes it otherwise: raise the tolerance or export again",
+            hint="the runtime here computes it otherwise: export the model again; do not run it",
         )
     return Golden(len(found), worst.difference, worst.tolerance)
 

@@ -17,6 +17,7 @@ from edge_agent.cli.exits import CommandError
 from edge_agent.cli.tables import plain
 from edge_agent.core.frames import Frame
 from edge_agent.host import SystemClock
+from edge_agent.inference.seats import Shelf
 from edge_agent.ports import Bound, Clock
 from edge_agent.stores.models import Models
 
@@ -51,12 +52,12 @@ def run(args: argparse.Namespace) -> int:
 def measure(store: Models, title: str, *, lanes: int, seconds: float) -> dict[str, Any]:
     """Loads `NAME[@VERSION]` and runs it on `lanes` threads for so long.
 
-    Raises: Rejected, BadFrame.
+    Raises: Rejected, Damaged, Overloaded, BadFrame.
     """
     name, _, version = title.partition("@")
     folder = store.resolve(name, version)
-    manifest = store.manifest(folder)
-    session = backends.make("auto").load(folder, manifest)
+    loaded = Shelf(backends.make("auto")).load(str(folder), store.identity(folder))
+    manifest, session = loaded.manifest, loaded.session
     clock = SystemClock()
     frames = synthetic(clock, channels=manifest.input.channels)
     try:

@@ -25,16 +25,24 @@ _INFO = (
 _VERIFY = (
     "Checks packages without installing them: the form of the file, its hash, its manifest, its "
     "files; then loads every variant that this machine can run and compares its golden samples, in "
-    "a process with bounds of time and memory. Without a name: every installed package. Exits 3 "
-    "with the reason when one is wrong, 6 when it is refused, 4 with warnings only, 7 when there "
-    "is none. Needs no daemon, and changes nothing."
+    "a process with bounds of time and memory. Without a name: every package that is here, "
+    "installed, in the folders of the configuration and shipped. Exits 3 with the reason when one "
+    "is damaged or wrong, 6 when it is refused, 4 with warnings only, 7 when there is none. Needs "
+    "no daemon, and changes nothing."
+)
+_ACCEPT = (
+    "Says that a package in a folder of the configuration is as it has to be, after somebody has "
+    "changed it there on purpose: runs its golden samples, and writes its hash into the file "
+    "package.sha256 beside its manifest. Streams that waited for it come back by themselves. What "
+    "was installed or shipped is never accepted: reinstall it. Exits 3 when it does not give its "
+    "golden samples. Needs no daemon."
 )
 
 
 def add(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "models",
-        help="the models: list, info, verify, install, rollback, pin, history",
+        help="the models: list, info, verify, accept, install, rollback, pin, history",
         description=__doc__,
     )
     verbs = parser.add_subparsers(dest="models_verb", metavar="VERB", required=True)
@@ -46,6 +54,12 @@ def add(subparsers: Subparsers) -> None:
         "verify", help="check a package, run its golden samples", description=_VERIFY
     )
     _add_verify(verify)
+    accept = verbs.add_parser(
+        "accept", help="a package that was changed on purpose", description=_ACCEPT
+    )
+    accept.add_argument("name", metavar="NAME", help="the model")
+    accept.add_argument("version", metavar="VERSION", help="of it")
+    _finish(accept, "models_accept")
     for reading, module in ((listing, "models_look"), (info, "models_look")):
         _finish(reading, module)
     _finish(verify, "models_verify")

@@ -23,6 +23,7 @@ from edge_agent.config.structs import Config
 from edge_agent.core.errors import Damaged, EdgeAgentError, Overloaded, Rejected
 from edge_agent.core.manifest import HeadSpec, InputSpec, Manifest
 from edge_agent.stores import package
+from edge_agent.stores.known import Remembered
 from edge_agent.stores.models import Models, shipped_folder, version_key
 from edge_agent.stores.shelf import Pointers, Shelf
 
@@ -56,6 +57,7 @@ class Cupboard:
             [Path(folder) for folder in config.models.dirs],
             shipped=config.models.shipped,
             installed=self.shelf,
+            remembered=Remembered(Path(config.state_dir)),
         )
 
     def packages(self) -> Iterator[Found]:
@@ -67,7 +69,18 @@ class Cupboard:
             versions = Models([root], shipped=False).versions()
             for name in versions:
                 for version in versions[name]:
-                    yield look(root / name / version, origin, "")
+                    yield self._judged(look(root / name / version, origin, ""))
+
+    def _judged(self, one: Found) -> Found:
+        """One that is not what it has to be is no model."""
+        try:
+            law = self.models.law(one.folder)
+        except (Rejected, Damaged) as error:
+            return one._replace(manifest=None, fault=one.fault or error.what)
+        if one.fault or law.sha in ("", one.sha):
+            return one
+        fault = f"damaged: {law.says} {law.sha[:16]}"
+        return one._replace(manifest=None, fault=fault)
 
     def current(self, name: str) -> Path | None:
         """What a stream that names no version gets; None: nobody can say."""
@@ -108,7 +121,7 @@ def look(folder: Path, origin: str, sha: str) -> Found:
     except OSError as error:
         fault = f"file {Path(str(error.filename)).name}: {error.strerror}"
         return Found(folder.parent.name, version, origin, folder, sha, 0, None, fault)
-    except Rejected as error:
+    except (Rejected, Damaged, Overloaded) as error:
         return Found(folder.parent.name, version, origin, folder, sha, 0, None, error.what)
     return Found(manifest.name, manifest.version, origin, folder, sha, length, manifest)
 

@@ -24,8 +24,10 @@ from edge_agent.core import golden
 from edge_agent.core.errors import EdgeAgentError, Rejected
 from edge_agent.core.golden import Gap, Sample
 from edge_agent.core.manifest import Manifest, VariantSpec
+from edge_agent.core.package import names_of
+from edge_agent.held import Held, hold
+from edge_agent.inference.proof import REINSTALL, UNREADABLE
 from edge_agent.ports import Bound
-from edge_agent.stores.files import open_plain
 
 NICE = 10
 MAX_GOLDEN_BYTES = 512 << 20  # of all samples, unpacked
@@ -37,8 +39,11 @@ Status = Literal["begun", "pass", "warn", "fail", "skip"]
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """sha: of the package as it was looked at: nothing else is run."""
+
     folder: str
     manifest: Manifest
+    sha: str
     memory_bytes: int
     cpu_s: int
 
@@ -61,23 +66,38 @@ def confine(order: Order) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
 
-def work(order: Order) -> Iterator[Line]:
+def held_of(order: Order) -> Held:
+    """Of the package what is going to be run, as it is hashed.
+
+    Raises: Rejected, Damaged, Overloaded.
+    """
+    runs = [one for one in order.manifest.variants if BACKEND in one.backends]
+    keep = {name for one in runs for name in (one.file, one.golden)}
+    return hold(Path(order.folder), names_of(order.manifest), keep)
+
+
+def work(order: Order, held: Held) -> Iterator[Line]:
+    if held.sha != order.sha:
+        yield Line(check="hash", status="fail", fix="reinstall it; check the disk (dmesg)",
+                   what=f"expected {order.sha}, got {held.sha}")  # fmt: skip
+        return
     for variant in order.manifest.variants:
         if BACKEND not in variant.backends:
             why = f"only for {', '.join(variant.backends)}, which is not run here"
             yield Line(check=f"run {variant.name}", status="skip", what=why)
             continue
-        yield from _tried(f"run {variant.name}", order, variant)
+        yield from _tried(f"run {variant.name}", order, variant, held)
 
 
-def _tried(check: str, order: Order, variant: VariantSpec) -> Iterator[Line]:
+def _tried(check: str, order: Order, variant: VariantSpec, held: Held) -> Iterator[Line]:
     yield Line(check=check, status="begun", what="loading it")
     try:
         one = msgspec.structs.replace(order.manifest, variants=(variant,))
-        session = backends.make(BACKEND).load(Path(order.folder), one)
+        file = held.path(variant.file)
+        session = backends.make(BACKEND).load(Path(order.folder), one, file=file)
         bound = session.bind()
         yield Line(check=check, status="begun", what="reading its golden samples")
-        samples = read_golden(Path(order.folder) / variant.golden)
+        samples = read_golden(held, variant.golden)
         yield Line(check=check, status="begun", what="running its golden samples")
         gaps = [_compared(bound, sample, number, one) for number, sample in enumerate(samples)]
     except EdgeAgentError as wrong:
@@ -91,11 +111,11 @@ def _tried(check: str, order: Order, variant: VariantSpec) -> Iterator[Line]:
     yield _verdict(check, gaps)
 
 
-def read_golden(path: Path) -> list[Sample]:
+def read_golden(held: Held, name: str) -> list[Sample]:
     """Raises: Rejected, also for a small file that unpacks to a large one."""
-    title = f"read golden samples {path.name}"
+    title = f"read golden samples {name}"
     try:
-        with open_plain(path) as file:
+        with held.open(name) as file:
             with zipfile.ZipFile(file) as archive:
                 total = sum(entry.file_size for entry in archive.infolist())
             if total > MAX_GOLDEN_BYTES:
@@ -106,9 +126,9 @@ def read_golden(path: Path) -> list[Sample]:
                 )
             file.seek(0)
             with np.load(file, allow_pickle=False) as arrays:
-                return golden.samples(arrays, path.name)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise Rejected(f"{title}: {error}", hint="pack the model again") from error
+                return golden.samples(arrays, name)
+    except UNREADABLE as error:
+        raise Rejected(f"{title}: {error}", hint=REINSTALL) from error
 
 
 def _compared(bound: Bound, sample: Sample, number: int, manifest: Manifest) -> Gap:
@@ -128,8 +148,8 @@ def _verdict(check: str, gaps: list[Gap]) -> Line:
     worst = max(gaps, key=lambda gap: gap.difference / gap.tolerance)
     words = f"{worst.output} differs by {worst.difference:.3g}, allowed {worst.tolerance:g}"
     if not worst.within:
-        fix = "this runtime computes it otherwise: export again, or allow more"
-        return Line(check=check, status="fail", what=f"golden samples: {words}", fix=fix)
+        what = f"damaged: it does not give its golden samples: {words}"
+        return Line(check=check, status="fail", what=what, fix=REINSTALL)
     if not worst.output:
         return Line(check=check, status="warn", what="its golden samples hold no outputs",
                     fix="pack it again: python -m tools.hot_tier pack")  # fmt: skip
@@ -138,11 +158,20 @@ def _verdict(check: str, gaps: list[Gap]) -> Line:
 
 def main() -> int:
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
+    try:
+        held = held_of(order)  # before the bounds: in its memory it is a file too
+    except EdgeAgentError as wrong:
+        say(Line(check="package", status="fail", what=wrong.what, fix=wrong.hint))
+        return 0
     confine(order)
-    for line in work(order):
-        sys.stdout.buffer.write(msgspec.json.encode(line) + b"\n")
-        sys.stdout.buffer.flush()
+    for line in work(order, held):
+        say(line)
     return 0
+
+
+def say(line: Line) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(line) + b"\n")
+    sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":

@@ -23,15 +23,16 @@ import msgspec
 from edge_agent import __version__
 from edge_agent.cli import exits
 from edge_agent.cli.exits import CommandError
-from edge_agent.cli.models_look import INSTALLED, Cupboard, open_cupboard
+from edge_agent.cli.models_look import Cupboard, open_cupboard
 from edge_agent.cli.models_trial import Line, Order
 from edge_agent.cli.tables import Paint, plain
 from edge_agent.core.errors import Damaged, EdgeAgentError, Rejected
 from edge_agent.core.manifest import VERSION_PATTERN, Manifest
 from edge_agent.core.package import MANIFEST, SUFFIX, is_sha, names_of
+from edge_agent.held import open_plain
 from edge_agent.stores import package
-from edge_agent.stores.files import open_plain
-from edge_agent.stores.models import version_key
+from edge_agent.stores.known import SUM
+from edge_agent.stores.models import Models, version_key
 
 MAX_WORDS = 300
 MAX_ANSWER_BYTES = 1 << 20
@@ -49,11 +50,17 @@ class Check(NamedTuple):
 
 
 class Suspect(NamedTuple):
-    """path: a .eam or a folder. title: how it is called. sha: the id that it must have, or ""."""
+    """path: a .eam or a folder. title: how it is called. sha: the id that it must have, or "".
+
+    says: who says so. fix: what to do when it has another. fault: why nobody can say.
+    """
 
     path: Path
     title: str
     sha: str
+    says: str = ""
+    fix: str = "fetch it again"
+    fault: str = ""
 
 
 class Verdict(NamedTuple):
@@ -90,21 +97,34 @@ def suspects(args: argparse.Namespace) -> list[Suspect]:
         path = Path(what)
         if not path.exists():
             raise CommandError(f"verify {what}: there is no such file", hint="a .eam, or a folder")
-        return [Suspect(path, path.name, args.sha256)]
+        if path.is_dir():
+            return [_of_law(Models((), shipped=False), path.absolute(), path.name, args.sha256)]
+        return [Suspect(path, path.name, args.sha256, "--sha256 says")]
     cupboard = open_cupboard(args)
     if what:
         return [_named(cupboard, args)]
     every = [
-        Suspect(cupboard.shelf.root / name / sha, f"{name} {sha[:16]}", sha)
-        for name in cupboard.shelf.names()
-        for sha in cupboard.shelf.shas(name)
+        _of_law(cupboard.models, one.folder, f"{one.name} {one.version or one.sha[:16]}")
+        for one in cupboard.packages()
     ]
     if not every:
         raise CommandError(
-            "verify: no package is installed", hint="name one: edge-agent models list",
+            "verify: there is no package", hint="edge-agent models list",
             code=exits.NOTHING_TO_DO,
         )  # fmt: skip
     return every
+
+
+def _of_law(models: Models, folder: Path, title: str, given: str = "") -> Suspect:
+    """given: the id that whoever asks says it must have."""
+    fix = models.hint(folder)
+    if given:
+        return Suspect(folder, title, given, "--sha256 says", fix)
+    try:
+        law = models.law(folder)
+    except (Rejected, Damaged) as error:
+        return Suspect(folder, title, "", fix=error.hint, fault=error.what)
+    return Suspect(folder, title, law.sha, law.says, fix)
 
 
 def _named(cupboard: Cupboard, args: argparse.Namespace) -> Suspect:
@@ -112,8 +132,7 @@ def _named(cupboard: Cupboard, args: argparse.Namespace) -> Suspect:
         one = cupboard.find(args.what, args.version)
     except (Rejected, Damaged) as error:
         raise CommandError(error.what, hint=error.hint) from error
-    wanted = one.sha if one.origin == INSTALLED else ""
-    return Suspect(one.folder, f"{one.name} {one.version}", args.sha256 or wanted)
+    return _of_law(cupboard.models, one.folder, f"{one.name} {one.version}", args.sha256)
 
 
 def code_of(statuses: list[str]) -> int:
@@ -147,9 +166,10 @@ def verify(suspect: Suspect, args: argparse.Namespace) -> Verdict:
             manifest = package.load_manifest(folder / MANIFEST, MANIFEST)
             checks += [*_identity(suspect, sha), *_manifest(manifest), *_files(suspect, manifest)]
             if code_of([check.status for check in checks]) in (exits.OK, exits.WARNINGS):
-                checks += tried(folder, manifest, args)
+                checks += tried(folder, manifest, sha, args)
     except EdgeAgentError as error:
-        checks.append(Check("package", "fail", error.what, error.hint))
+        fix = suspect.fix if suspect.sha else error.hint
+        checks.append(Check("package", "fail", error.what, fix))
     except OSError as error:
         checks.append(Check("package", "fail", f"read {suspect.path.name}: {error.strerror}"))
     return Verdict(suspect, sha, checks)
@@ -160,7 +180,7 @@ def _unpacked(suspect: Suspect) -> Iterator[tuple[Path, str]]:
     """Its folder and its id. Raises: Rejected, OSError."""
     if suspect.path.is_dir():
         manifest = package.load_manifest(suspect.path / MANIFEST, MANIFEST)
-        yield suspect.path, package.identity(suspect.path, manifest)
+        yield suspect.path, package.identity(suspect.path, manifest)  # the trial hashes it again
         return
     with open_plain(suspect.path) as file, tempfile.TemporaryDirectory(prefix="edge-agent-") as at:
         sha = package.sha_of(file)
@@ -171,12 +191,14 @@ def _unpacked(suspect: Suspect) -> Iterator[tuple[Path, str]]:
 
 def _identity(suspect: Suspect, sha: str) -> list[Check]:
     form = "a tar of the one form" if suspect.path.is_file() else "a folder that packs"
+    if suspect.fault:
+        return [Check("hash", "fail", suspect.fault, suspect.fix)]
     if not suspect.sha:
-        return [Check("package", "pass", f"{form}; no hash is given to compare it with")]
+        return [Check("package", "pass", f"{form}; nobody says which hash it has to have")]
     if suspect.sha != sha:
-        fix = "fetch or install it again; if it was installed, check the disk (dmesg)"
-        return [Check("hash", "fail", f"expected {suspect.sha}, got {sha}", fix)]
-    return [Check("hash", "pass", f"{form}, as it has to be")]
+        what = f"damaged: expected {suspect.sha} ({suspect.says} so), got {sha}"
+        return [Check("hash", "fail", what, suspect.fix)]
+    return [Check("hash", "pass", f"{form}, as it has to be: {suspect.says} so")]
 
 
 def _manifest(manifest: Manifest) -> list[Check]:
@@ -193,7 +215,7 @@ def _files(suspect: Suspect, manifest: Manifest) -> list[Check]:
     """A tar holds nothing else, else it would not have been read."""
     named = names_of(manifest)
     there = {path.name for path in suspect.path.iterdir()} if suspect.path.is_dir() else {*named}
-    surplus = sorted(there - {*named})
+    surplus = sorted(there - {*named, SUM})
     if surplus:
         what = f"not named by the manifest and no part of it: {', '.join(surplus[:8])}"
         return [Check("files", "warn", what, "move them away")]
@@ -203,11 +225,12 @@ def _files(suspect: Suspect, manifest: Manifest) -> list[Check]:
 # ── what it does ──────────────────────────────────────────────────────────────────────────────
 
 
-def tried(folder: Path, manifest: Manifest, args: argparse.Namespace) -> list[Check]:
+def tried(folder: Path, manifest: Manifest, sha: str, args: argparse.Namespace) -> list[Check]:
     """Runs it in a process that may die of it."""
     order = Order(
         folder=str(folder.resolve()),
         manifest=manifest,
+        sha=sha,
         memory_bytes=args.memory_mb << 20,
         cpu_s=math.ceil(4 * args.timeout_s),
     )

@@ -216,3 +216,8 @@ def _misfit(head: HeadSpec) -> str:
             f"is one, got {list(head.columns)}"
         )
     return ""
+
+
+def variant_for(manifest: Manifest, backend: str) -> VariantSpec | None:
+    """The variant that a runtime takes: the first that names it. None: there is none for it."""
+    return next((one for one in manifest.variants if backend in one.backends), None)

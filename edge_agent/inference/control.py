@@ -16,14 +16,21 @@ from typing import Any
 
 import msgspec
 
-from edge_agent.core.errors import EdgeAgentError, Overloaded, Rejected, fault_of, of_system
+from edge_agent.core.errors import (
+    Damaged,
+    EdgeAgentError,
+    Overloaded,
+    Rejected,
+    fault_of,
+    of_system,
+)
 from edge_agent.core.frames import Calibration
 from edge_agent.core.notes import STICKY
 from edge_agent.inference import realtime
 from edge_agent.inference.runtime import Runtime
-from edge_agent.inference.seats import Run
+from edge_agent.inference.seats import Loaded, Run
 from edge_agent.inference.stream import Stream
-from edge_agent.orders import LENGTH, MAX_FDS, MAX_MESSAGE_BYTES, Request
+from edge_agent.orders import LENGTH, MAX_FDS, MAX_MESSAGE_BYTES, ModelRef, Request
 
 PROBLEM_EVERY_S = 1.0
 MAX_PROBLEM_KEYS = 256
@@ -115,6 +122,22 @@ class Words:
         self._wire.send(
             {"event": "problem", "stream": stream, "code": code, "what": what, "fix": fix}
         )
+
+    def model(self, stream: str, ref: ModelRef, loaded: Loaded | EdgeAgentError) -> None:
+        """Of a package that is live and not on trial: it may run, or why it can't be used.
+
+        intact: it was read as it was ordered.
+        """
+        if ref.trial:
+            return  # whoever tries it out judges it
+        wrong = loaded if isinstance(loaded, EdgeAgentError) else None
+        self._wire.send({
+            "event": "model", "stream": stream, "model": ref.name, "folder": ref.folder,
+            "sha": ref.sha, "pinned": ref.pinned,
+            "golden": isinstance(loaded, Loaded) and loaded.is_proven,
+            "intact": not isinstance(loaded, Damaged),
+            "what": wrong.what if wrong else "", "fix": wrong.hint if wrong else "",
+        })  # fmt: skip
 
     def stats(self, run: Run) -> None:
         count = run.count

@@ -7,23 +7,19 @@ nothing: when to swap and what the counts mean is the agent's.
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Sequence
 
-from edge_agent.core import blame
 from edge_agent.core.contract import check_contract
-from edge_agent.core.errors import BadFrame, BadPackage, EdgeAgentError, Overloaded, Rejected
+from edge_agent.core.errors import BadPackage, Overloaded, Rejected
 from edge_agent.core.trial import LiveCounts, Probation, ShadowCounts
 from edge_agent.inference import realtime
+from edge_agent.inference.proof import WARM_LIMIT_S, limited
 from edge_agent.inference.seats import Loaded, Run, Seat, Shelf, StreamOptions
 from edge_agent.inference.shadow import Shadow
 from edge_agent.inference.shadows import Shadows
 from edge_agent.inference.stream import Stream
 from edge_agent.orders import ModelRef
 from edge_agent.ports import Clock
-
-WARM_LIMIT_S = 10.0  # a model that takes longer on black than this is not waited for
 
 
 def warm_seat(loaded: Loaded, ref: ModelRef, options: StreamOptions) -> Seat:
@@ -33,37 +29,9 @@ def warm_seat(loaded: Loaded, ref: ModelRef, options: StreamOptions) -> Seat:
     it had no core or no memory for it.
     """
     seat = Seat(loaded, ref.options, options)
-    is_over = threading.Event()
-
-    def end() -> None:
-        is_over.set()
-        seat.bound.cancel()
-
-    alarm = threading.Timer(WARM_LIMIT_S, end)
-    alarm.daemon = True
-    alarm.start()
-    from_s = time.thread_time()
-    try:
+    with limited(seat.bound, f"warm up {ref.name}", WARM_LIMIT_S):
         seat.warm()
-    except BadFrame as bad:
-        ran_s = time.thread_time() - from_s if is_over.is_set() else WARM_LIMIT_S
-        raise _of_warming(ref.name, bad, ran_s) from bad
-    finally:
-        alarm.cancel()
     return seat
-
-
-def _of_warming(model: str, bad: BadFrame, ran_s: float) -> EdgeAgentError:
-    """ran_s: how much of the limit it was on a core."""
-    if blame.is_of_memory(bad.what):
-        return Overloaded(f"warm up {model}: {bad.what}", hint="stop what else runs here")
-    if 2 * ran_s < WARM_LIMIT_S:
-        return Overloaded(
-            f"warm up {model}: not done within {WARM_LIMIT_S:g} s, of which it had a core for "
-            f"{ran_s:.1f} s",
-            hint="stop what else runs here",
-        )
-    return BadPackage(f"warm up {model}: {bad.what}", hint=bad.hint)
 
 
 def seat_beside(run: Run, stream: Stream, loaded: Loaded) -> Seat:
@@ -143,7 +111,7 @@ class ModelVerbs:
             for run, stream in self.runs_of(model):
                 candidate.seats[run] = seat_beside(run, stream, loaded)
         except BadPackage as bad:
-            raise self._shelf.blamed(folder, loaded.manifest, sha, bad) from bad
+            raise self._shelf.blamed(folder, sha, bad) from bad
         return candidate
 
     def unload(self, model: str, sha: str) -> None:

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from edge_agent.config.structs import EngineConfig
 from edge_agent.core import schedule
-from edge_agent.core.errors import ConfigError, EdgeAgentError
+from edge_agent.core.errors import BadPackage, ConfigError, Damaged, EdgeAgentError
 from edge_agent.core.frames import Calibration, Drop, Signal
 from edge_agent.inference import realtime, record
 from edge_agent.inference.capture import Capture, Start
@@ -25,9 +25,9 @@ from edge_agent.inference.desk import Desk
 from edge_agent.inference.lanes import Lane
 from edge_agent.inference.models import ModelVerbs, warm_seat
 from edge_agent.inference.pulse import Pulse
-from edge_agent.inference.seats import Run, Shelf
+from edge_agent.inference.seats import Loaded, Run, Shelf
 from edge_agent.inference.stream import Stream
-from edge_agent.orders import StreamOrder
+from edge_agent.orders import ModelRef, StreamOrder
 from edge_agent.ports import Clock, FrameSource, InLaneListener
 
 STOP_JOIN_S = 1.0
@@ -42,6 +42,8 @@ class Told(Protocol):
     def calibration(self, stream: str, calibration: Calibration) -> None: ...
 
     def problem(self, stream: str, code: str, what: str, fix: str) -> None: ...
+
+    def model(self, stream: str, ref: ModelRef, loaded: Loaded | EdgeAgentError) -> None: ...
 
     def stats(self, run: Run) -> None: ...
 
@@ -146,8 +148,13 @@ class Runtime:
 
     def _make_run(self, stream: Stream, index: int) -> Run:
         ref = stream.order.models[index]
-        loaded = self._near.shelf.load(ref.folder, ref.sha)
-        seat = warm_seat(loaded, ref, stream.options)
+        try:
+            loaded = self._near.shelf.load(ref.folder, ref.sha)
+            seat = warm_seat(loaded, ref, stream.options)
+        except (BadPackage, Damaged) as wrong:
+            self._near.told.model(stream.name, ref, wrong)
+            raise
+        self._near.told.model(stream.name, ref, loaded)
         seat.trial = ref.trial
         rank = schedule.rank_of(stream.config.priority, extra=index > 0)
         return Run(stream=stream.name, index=index, ref=ref, seat=seat, rank=rank)

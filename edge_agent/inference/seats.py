@@ -19,18 +19,21 @@ from edge_agent.config.structs import StreamModel
 from edge_agent.core import blame, schedule
 from edge_agent.core.errors import BadPackage, Damaged, EdgeAgentError, Overloaded, Rejected
 from edge_agent.core.frames import Calibration, Frame
-from edge_agent.core.manifest import Manifest
+from edge_agent.core.manifest import Manifest, variant_for
 from edge_agent.core.trial import LiveCounts
+from edge_agent.held import Held
 from edge_agent.inference import realtime
 from edge_agent.inference.counts import LiveCount, ModelCount
 from edge_agent.inference.interpret import Findings, Interpreter
+from edge_agent.inference.proof import prove
 from edge_agent.orders import ModelRef
 from edge_agent.ports import Backend, Bound, Session
 from edge_agent.stores import package
 from edge_agent.stores.shelf import changed
 
 WARM_RUNS = 3
-LOAD_TIMES = 3  # of its file a model takes while it is loaded, at most (2.2 were measured)
+LOAD_TIMES = 5  # of its file a model takes while it is loaded, at most: 2.2 were measured, and
+# what was hashed is loaded from copies, of its file and of what was prepared of it
 SPARE_BYTES = 64 << 20  # for everything else on the machine
 GAP_US = 1_000_000  # without a frame for longer, what is fed back is of another moment
 
@@ -53,46 +56,81 @@ class Shadowing(Protocol):
 class Loaded:
     """One model version in memory."""
 
-    def __init__(self, *, sha: str, manifest: Manifest, session: Session) -> None:
+    def __init__(
+        self, *, sha: str, manifest: Manifest, session: Session, is_proven: bool = False
+    ) -> None:
         self.sha = sha
         self.manifest = manifest
         self.session = session
+        self.is_proven = is_proven  # it gave its golden sample; False: it has none
 
 
 class Shelf:
-    """Sessions by content; one serves all streams of a model. free_bytes: of memory, here."""
+    """Sessions by content; one serves all streams of a model. free_bytes: of memory, here.
+
+    What is loaded is what was hashed: every byte of a package goes through its hash into memory of
+    this process, and from there into the runtime.
+    """
 
     def __init__(
-        self,
-        backend: Backend,
-        read_manifest: Callable[[Path], Manifest],
-        free_bytes: Callable[[], int | None] = lambda: None,
+        self, backend: Backend, free_bytes: Callable[[], int | None] = lambda: None
     ) -> None:
         self._backend = backend
-        self._read_manifest = read_manifest
         self._free_bytes = free_bytes
         self._loaded: dict[str, Loaded] = {}
         self._turn = threading.Lock()  # a loader works beside the control thread
 
     def load(self, folder: str, sha: str) -> Loaded:
-        """Raises: BadPackage when the runtime can't load it; Overloaded when there is no memory, or
-        the live models would be left without; Damaged; Rejected by its manifest; OSError.
+        """Raises: BadPackage when the runtime can't load it, or it does not give its golden
+        sample; Damaged when it is not `sha`; Overloaded when there is no memory, or the live
+        models would be left without; Rejected by its manifest.
         """
         with self._turn:
             if sha not in self._loaded:
-                manifest = self._read_manifest(Path(folder))
-                if self._loaded:  # the first has to run, whatever there is
-                    self._check_room(Path(folder), manifest)
                 try:
-                    session = self._backend.load(Path(folder), manifest, sha)
-                except Rejected as wrong:
-                    raise self.blamed(folder, manifest, sha, wrong) from wrong
-                self._loaded[sha] = Loaded(sha=sha, manifest=manifest, session=session)
+                    self._loaded[sha] = self._load(Path(folder), sha)
+                except MemoryError as error:
+                    raise Overloaded(
+                        f"load model {sha[:16]}: out of memory", hint="stop what else runs here"
+                    ) from error
             return self._loaded[sha]
 
-    def blamed(
-        self, folder: str, manifest: Manifest, sha: str, wrong: EdgeAgentError
-    ) -> EdgeAgentError:
+    def _load(self, folder: Path, sha: str) -> Loaded:
+        if self._loaded:  # the first has to run, whatever there is
+            self._check_room(folder, package.read_manifest(folder))
+        try:
+            held, manifest = package.held(folder, self._wanted)
+        except Rejected as gone:
+            raise Damaged(gone.what, hint=gone.hint, healable=True) from gone
+        with held:
+            if held.sha != sha:
+                raise changed(folder, held.sha)
+            return self._proven(folder, manifest, sha, held)
+
+    def _wanted(self, manifest: Manifest) -> set[str]:
+        variant = variant_for(manifest, self._backend.name)
+        return {variant.file, variant.golden} if variant else set()
+
+    def _proven(self, folder: Path, manifest: Manifest, sha: str, held: Held) -> Loaded:
+        """What was prepared of it is a short cut: when that fails, the package's own file is
+        loaded, and only what that does is told.
+        """
+        variant = variant_for(manifest, self._backend.name)
+        file = held.path(variant.file) if variant else None
+        try:
+            session = self._backend.load(folder, manifest, sha, file=file)
+            try:
+                is_proven = prove(session, manifest, held)
+            except BadPackage:
+                if not session.is_prepared:
+                    raise
+                session = self._backend.load(folder, manifest, file=file)
+                is_proven = prove(session, manifest, held)
+        except Rejected as wrong:
+            raise _blamed(wrong) from wrong
+        return Loaded(sha=sha, manifest=manifest, session=session, is_proven=is_proven)
+
+    def blamed(self, folder: str, sha: str, wrong: EdgeAgentError) -> EdgeAgentError:
         """What is wrong with a package, as whose fault it is; reads every byte of it.
 
         One whose files are no longer what they were is our disk's.
@@ -100,17 +138,17 @@ class Shelf:
         if blame.is_of_memory(wrong.what):
             return Overloaded(wrong.what, hint="stop what else runs here")
         try:
-            got = package.identity(Path(folder), manifest)
+            got = package.look(Path(folder)).sha
         except Rejected as gone:
             return Damaged(gone.what, hint=gone.hint)
-        if got != sha:
-            return changed(Path(folder), got)
-        return BadPackage(wrong.what, hint=wrong.hint)
+        except Damaged as unread:
+            return unread
+        return changed(Path(folder), got) if got != sha else _blamed(wrong)
 
     def _check_room(self, folder: Path, manifest: Manifest) -> None:
         free = self._free_bytes()
         files = [folder / variant.file for variant in manifest.variants]
-        largest = max((path.stat().st_size for path in files if path.is_file()), default=0)
+        largest = max(map(_size, files), default=0)
         wanted = LOAD_TIMES * largest + SPARE_BYTES
         if free is not None and free < wanted:
             raise Overloaded(
@@ -133,6 +171,21 @@ class Shelf:
             return len(gone)
         finally:
             self._turn.release()
+
+
+def _blamed(wrong: EdgeAgentError) -> EdgeAgentError:
+    """Of a package that was read as it has to be."""
+    if blame.is_of_memory(wrong.what):
+        return Overloaded(wrong.what, hint="stop what else runs here")
+    return BadPackage(wrong.what, hint=wrong.hint)
+
+
+def _size(path: Path) -> int:
+    """0 where it can't be looked at."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 class Seat:

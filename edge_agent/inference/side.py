@@ -26,7 +26,6 @@ from edge_agent.inference.runtime import Neighbours, Runtime
 from edge_agent.inference.seats import Shelf
 from edge_agent.orders import BOARD_BYTES, Begin, StreamOrder
 from edge_agent.ports import Clock, FrameSource
-from edge_agent.stores.models import Models
 
 
 def run_side(
@@ -93,7 +92,7 @@ def _build(
     )
     near = Neighbours(
         clock=clock,
-        shelf=Shelf(backend, Models((), shipped=False).manifest, free_bytes),
+        shelf=Shelf(backend, free_bytes),
         make_source=make_source,
         told=words,
         wake=wake,

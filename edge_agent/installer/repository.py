@@ -18,10 +18,11 @@ from edge_agent.core import package
 from edge_agent.core.errors import ConfigError, Overloaded, Rejected, of_system
 from edge_agent.core.manifest import parse_manifest
 from edge_agent.errands import Errand
+from edge_agent.held import open_plain
 from edge_agent.host import SystemClock
 from edge_agent.links.fetch import FolderSource, HttpSource, Source, Sources
 from edge_agent.stores.document import Document
-from edge_agent.stores.files import open_plain, read_bounded
+from edge_agent.stores.files import read_bounded
 from edge_agent.stores.handover import HandOver
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from edge_agent.core.errors import Rejected
+from edge_agent.held import open_plain
 
 
 class Disk:
@@ -171,41 +171,6 @@ def read_bounded(path: Path, max_bytes: int) -> bytes:
     if len(content) > max_bytes:
         raise Rejected(f"read {path.name}: expected at most {max_bytes} bytes, got more")
     return content
-
-
-KINDS = (
-    (stat.S_ISDIR, "a folder"),
-    (stat.S_ISFIFO, "a named pipe"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
-)
-
-
-def open_plain(path: Path, *, doing: str = "read") -> BinaryIO:
-    """A plain file, to read. What stands in its place is refused: a pipe would be waited for, a
-    device never ends. It is looked at before it is opened, because for some devices that is enough.
-
-    Raises: Rejected; OSError.
-    """
-    _check_plain(path, doing, path.stat().st_mode)
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    try:
-        _check_plain(path, doing, os.fstat(descriptor).st_mode)  # exchanged in between
-        return os.fdopen(descriptor, "rb")
-    except BaseException:
-        os.close(descriptor)
-        raise
-
-
-def _check_plain(path: Path, doing: str, mode: int) -> None:
-    if stat.S_ISREG(mode):
-        return
-    got = next((words for is_it, words in KINDS if is_it(mode)), "something else")
-    raise Rejected(
-        f"{doing} {path.name}: expected a plain file, got {got}",
-        hint="name a file, or move it away",
-    )
 
 
 def _at_its_end(name: str, flags: int) -> int:

@@ -25,13 +25,13 @@ from pathlib import Path
 
 from edge_agent.core.errors import SHORT, Damaged, NoRoom, Overloaded, Rejected, of_system
 from edge_agent.core.package import MAX_PACKAGE_BYTES, is_sha
+from edge_agent.held import open_plain
 from edge_agent.stores import package
 from edge_agent.stores.files import (
     DISK,
     Disk,
     gone_if_it_fails,
     make_folder,
-    open_plain,
     remove_tree,
 )
 from edge_agent.stores.shelf import POINTERS, POINTERS_COPY, Package, Pointers, Shelf, children

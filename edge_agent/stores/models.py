@@ -5,12 +5,14 @@
 
 What a rollout installed goes before everything: its `current` is what "" means, for as long as it
 has one. Then the folders in their order, those that ship with the agent last. Whenever a stream is
-ordered, every byte of its package is read and hashed; an installed one that is no longer what was
-installed is not run. Reads only.
+ordered, every byte of its package is read, hashed and compared with what it has to be
+(`stores.known`); one that is anything else is not run. Reads only.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,9 +20,11 @@ from pathlib import Path
 import edge_agent
 from edge_agent.core.errors import Damaged, Overloaded, Rejected
 from edge_agent.core.manifest import NAME_PATTERN, VERSION_PATTERN, Manifest
-from edge_agent.core.package import MANIFEST, is_sha
-from edge_agent.stores import package
+from edge_agent.core.package import MANIFEST, MAX_FILES, is_sha
+from edge_agent.stores import known, package
 from edge_agent.stores.files import read_bounded
+from edge_agent.stores.known import Law, Remembered
+from edge_agent.stores.package import Looked
 from edge_agent.stores.shelf import Pointers, Shelf, changed
 
 CURRENT = "current"
@@ -40,14 +44,24 @@ def shipped_folder() -> Path:
 
 
 class Models:
-    """dirs: searched in order; shipped: the agent's own come last; installed: goes before all."""
+    """dirs: searched in order; shipped: the agent's own come last; installed: goes before all.
+
+    remembered: what ran here before.
+    """
 
     def __init__(
-        self, dirs: Sequence[Path], *, shipped: bool, installed: Shelf | None = None
+        self,
+        dirs: Sequence[Path],
+        *,
+        shipped: bool,
+        installed: Shelf | None = None,
+        remembered: Remembered | None = None,
     ) -> None:
         self._dirs = [*dirs, *([shipped_folder()] if shipped else [])]
+        self._own = shipped_folder()
         self._installed = installed
-        self._hashes: dict[Path, tuple[object, str]] = {}
+        self.remembered = remembered
+        self._looks: dict[Path, tuple[object, Looked]] = {}
 
     def resolve(self, name: str, version: str) -> Path:
         """The folder of a package; version "" is the installed current, the folders' `current`, or
@@ -63,9 +77,9 @@ class Models:
         else:
             there = self._folders(name)
         if not there:
-            known = ", ".join(sorted(self.versions())) or "none"
+            names = ", ".join(sorted(self.versions())) or "none"
             raise Rejected(
-                f"find model {name!r}: expected one of: {known}",
+                f"find model {name!r}: expected one of: {names}",
                 hint="edge-agent models list",
             )
         wanted = version or self._current(name)
@@ -83,7 +97,7 @@ class Models:
     def of_folders(self, name: str) -> Path:
         """What the folders of the configuration and the agent's own say, whatever is installed.
 
-        Raises: Rejected.
+        Raises: Rejected, Damaged.
         """
         return Models(self._dirs, shipped=False).resolve(name, "")
 
@@ -92,20 +106,90 @@ class Models:
         return package.read_manifest(folder)
 
     def identity(self, folder: Path) -> str:
-        """sha256 hex of the package's tar. Reads every byte, unless this object has done so and
-        no file has changed since.
+        """`look`, its hash alone."""
+        return self.look(folder).sha
 
-        Raises: Rejected; Damaged when it is installed and no longer what was installed.
+    def look(self, folder: Path) -> Looked:
+        """What a package is: its hash, which is what it has to be, and its manifest, of the same
+        bytes. Reads every byte, unless this object has done so and no file has changed since.
+
+        Raises: Rejected; Damaged when it is not what it has to be, or can't be read just now.
+        """
+        law = self.law(folder)
+        try:
+            found = self._look(folder)
+        except Rejected as error:
+            if not law.sha:
+                raise
+            raise Damaged(
+                f"model {folder.parent.name} {folder.name[:16]} is damaged: {error.what}",
+                hint=self.hint(folder), healable=True,
+            ) from error  # fmt: skip
+        if not law.sha or law.sha == found.sha:
+            return found
+        if is_sha(folder.name):
+            raise changed(folder, found.sha)
+        raise Damaged(
+            f"model {folder.parent.name} {folder.name} is damaged: its sha256 is "
+            f"{found.sha[:16]}, {law.says} {law.sha[:16]}",
+            hint=self.hint(folder), healable=True,
+        )  # fmt: skip
+
+    def law(self, folder: Path) -> Law:
+        """What a package has to be.
+
+        Raises: Damaged when who says it can't be read; Rejected when it lies among the shipped ones
+        and is none of them.
+        """
+        key = folder.parent.name, folder.name
+        if is_sha(folder.name):
+            return Law(folder.name, "it was installed as")
+        if self._is_own(folder):
+            sha = known.shipped().shas.get(key, "")
+            if not sha:
+                raise Rejected(
+                    f"model {key[0]} {key[1]} is none of those that come with the agent",
+                    hint=f"move it to a folder of your own that models.dirs names, or "
+                    f"{known.REINSTALL_AGENT}",
+                )
+            return Law(sha, "the agent came with")
+        if sha := known.sum_of(folder):
+            return Law(sha, f"{known.SUM} says")
+        if sha := self.remembered.first_of(folder) if self.remembered else "":
+            return Law(sha, "what ran here under that version was")
+        if os.path.lexists(folder) and key in (shas := known.shipped().shas):
+            return Law(shas[key], "the version of that name that comes with the agent is")
+        return known.NOBODY
+
+    def good(self, name: str) -> list[tuple[Path, str]]:
+        """Versions in the folders that ran well here, newest first, each with its hash then."""
+        ran = self.remembered.good(name) if self.remembered is not None else ()
+        found = [(Path(one.folder), one.sha) for one in ran]
+        homes = [Path(os.path.abspath(one)) for one in self._dirs]  # noqa: PTH100 - as noted
+        return [(folder, sha) for folder, sha in found if folder.parent.parent in homes]
+
+    def forget(self, folder: Path) -> None:
+        """The next look reads every byte again."""
+        self._looks.pop(folder, None)
+
+    def facts(self, name: str, version: str) -> tuple[object, ...]:
+        """What changes when the package that `resolve` names, or what it has to be, is replaced or
+        mended. Reads no content of it.
         """
         try:
-            sha = self._hash(folder)
-        except Rejected as error:
-            if is_sha(folder.name):
-                raise Damaged(error.what, hint=error.hint) from error
-            raise
-        if is_sha(folder.name) and folder.name != sha:
-            raise changed(folder, sha)
-        return sha
+            folder = self.resolve(name, version)
+        except (Rejected, Damaged) as error:
+            return (error.what,)
+        return (folder, *_stats(folder.parent / CURRENT, folder), *_stats(*_entries(folder)))
+
+    def _is_own(self, folder: Path) -> bool:
+        return folder.parent.parent == self._own
+
+    def hint(self, folder: Path) -> str:
+        """What to do about a package that is damaged."""
+        if is_sha(folder.name):
+            return f"reinstall it: install {folder.parent.name} again; check the disk (dmesg)"
+        return known.REINSTALL_AGENT if self._is_own(folder) else known.hint_of(folder)
 
     def pack(self, folder: Path) -> Iterator[bytes]:
         """The package as its tar, in pieces.
@@ -150,22 +234,32 @@ class Models:
         """
         found = self._pointed(name) if pointed is None else pointed
         for folder in self._dirs:
-            for version in _children(folder / name):
-                place = folder / name / version
-                if _version.match(version) and (place / MANIFEST).is_file():
-                    found.setdefault(version, place)
+            for version in self._versions_in(folder, name):
+                found.setdefault(version, folder / name / version)
         return found
 
-    def _hash(self, folder: Path) -> str:
+    def _versions_in(self, folder: Path, name: str) -> Iterator[str]:
+        """Also of packages that ought to be there and have lost their manifest, or all."""
+        if folder == self._own:
+            with contextlib.suppress(Damaged):  # `law` says so of each of them
+                yield from (of for (one, of) in known.shipped().shas if one == name)
+        for version in _children(folder / name):
+            place = folder / name / version
+            if _version.match(version) and any(
+                os.path.lexists(place / file) for file in (MANIFEST, known.SUM)
+            ):
+                yield version
+
+    def _look(self, folder: Path) -> Looked:
         manifest = package.read_manifest(folder)
         facts = package.facts_of(folder, manifest)
-        known, sha = self._hashes.pop(folder, (None, ""))
-        if not facts or known != facts:
-            sha = package.identity(folder, manifest)
-        while len(self._hashes) >= MAX_REMEMBERED:
-            del self._hashes[next(iter(self._hashes))]
-        self._hashes[folder] = facts, sha
-        return sha
+        before, found = self._looks.pop(folder, (None, None))
+        if found is None or not facts or before != facts:
+            found = package.look(folder)
+        while len(self._looks) >= MAX_REMEMBERED:
+            del self._looks[next(iter(self._looks))]
+        self._looks[folder] = facts, found
+        return found
 
     def _installed_current(self, name: str) -> Path | None:
         """None: nothing is installed, or it was rolled back to what the folders say.
@@ -216,6 +310,10 @@ class Models:
 
     def _current(self, name: str) -> str:
         for folder in self._dirs:
+            if folder == self._own:
+                if word := known.shipped().current.get(name, ""):
+                    return word
+                continue
             try:
                 return read_bounded(folder / name / CURRENT, MAX_CURRENT_BYTES).decode().strip()
             except (FileNotFoundError, NotADirectoryError):
@@ -237,6 +335,20 @@ def version_key(version: str) -> tuple[tuple[int, ...], bool, tuple[tuple[bool, 
         for part in [*(pre.split(".") if pre else []), *([build] if build else [])]
     )
     return tuple(int(number) for number in numbers.split(".")), not pre, parts
+
+
+def _entries(folder: Path) -> list[Path]:
+    return [folder / name for name in _children(folder)[: MAX_FILES + 2]]
+
+
+def _stats(*paths: Path) -> Iterator[tuple[object, ...]]:
+    for path in paths:
+        try:
+            one = path.stat()
+        except OSError as error:
+            yield path.name, error.errno
+        else:
+            yield path.name, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns
 
 
 def _children(folder: Path) -> list[str]:

@@ -9,30 +9,48 @@ from __future__ import annotations
 import hashlib
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from edge_agent.core import package
 from edge_agent.core.errors import Rejected
 from edge_agent.core.manifest import Manifest, parse_manifest
 from edge_agent.core.package import MANIFEST, MAX_MANIFEST_BYTES, PIECE_BYTES, Member, Piece, is_sha
-from edge_agent.stores.files import DISK, Disk, open_plain, read_bounded
+from edge_agent.held import Held, hold, of_reading, open_plain
+from edge_agent.stores.files import DISK, Disk, read_bounded
 
 _toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+
+
+class Looked(NamedTuple):
+    """A package as it was read. sha: sha256 hex of its tar. manifest: of these very bytes."""
+
+    sha: str
+    manifest: Manifest
+
+
+Keep = Callable[[Manifest], Collection[str]]  # which files are wanted
 
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a package `<name>/<version>/` or `<name>/<sha256>/`.
 
-    Raises: Rejected, also when it is another model's.
+    Raises: Rejected, also when it is another model's; Damaged when it can't be read just now.
     """
-    origin = f"{folder.parent.name}/{folder.name}/{MANIFEST}"
-    manifest = load_manifest(folder / MANIFEST, origin)
+    return _of_folder(folder, load_manifest(folder / MANIFEST, _origin(folder)))
+
+
+def _origin(folder: Path) -> str:
+    return f"{folder.parent.name}/{folder.name}/{MANIFEST}"
+
+
+def _of_folder(folder: Path, manifest: Manifest) -> Manifest:
+    """Raises: Rejected."""
     version = manifest.version if is_sha(folder.name) else folder.name
     if (manifest.name, manifest.version) != (folder.parent.name, version):
         raise Rejected(
-            f"read manifest {origin}: expected the name and version of its folders, "
+            f"read manifest {_origin(folder)}: expected the name and version of its folders, "
             f"got {manifest.name} {manifest.version}",
             hint=f"move the package to {manifest.name}/{manifest.version}",
         )
@@ -42,17 +60,52 @@ def read_manifest(folder: Path) -> Manifest:
 def load_manifest(path: Path, origin: str) -> Manifest:
     """origin: how messages call it.
 
-    Raises: Rejected.
+    Raises: Rejected; Damaged when it can't be read just now.
     """
     try:
-        fields = _toml.loads(read_bounded(path, MAX_MANIFEST_BYTES).decode())
+        content = read_bounded(path, MAX_MANIFEST_BYTES)
     except OSError as error:
-        raise Rejected(
-            f"read manifest {origin}: {error.strerror}", hint="install the package again"
-        ) from error
+        raise of_reading(f"read manifest {origin}", path, error) from error
+    return decode_manifest(content, origin)
+
+
+def decode_manifest(content: bytes, origin: str) -> Manifest:
+    """Raises: Rejected."""
+    try:
+        fields: dict[str, Any] = _toml.loads(content.decode())
     except (_toml.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Rejected(f"read manifest {origin}: {error}", hint="repack the model") from error
     return parse_manifest(fields, origin=origin)
+
+
+def held(folder: Path, keep: Keep = lambda _: ()) -> tuple[Held, Manifest]:
+    """Reads every byte of a package once; what `keep` names can be used as it was hashed.
+
+    Raises: Rejected; Damaged when it can't be read just now; Overloaded when there is no memory.
+    """
+    first = read_manifest(folder)
+    names = package.names_of(first)
+    found = hold(folder, names, set(keep(first)) - {MANIFEST})
+    try:
+        manifest = _of_folder(folder, decode_manifest(found.manifest, _origin(folder)))
+        if manifest != first:
+            raise Rejected(
+                f"read manifest {_origin(folder)}: it changed while it was read", hint="try again"
+            )
+    except Rejected:
+        found.close()
+        raise
+    return found, manifest
+
+
+def look(folder: Path) -> Looked:
+    """What a package is; reads every byte.
+
+    Raises: Rejected; Damaged when it can't be read just now.
+    """
+    found, manifest = held(folder)
+    with found:
+        return Looked(found.sha, manifest)
 
 
 def pack(folder: Path, manifest: Manifest) -> Iterator[bytes]:
@@ -85,12 +138,10 @@ def pack(folder: Path, manifest: Manifest) -> Iterator[bytes]:
 def identity(folder: Path, manifest: Manifest) -> str:
     """sha256 hex of its tar; reads every byte.
 
-    Raises: Rejected.
+    Raises: Rejected; Damaged when it can't be read just now.
     """
-    digest = hashlib.sha256()
-    for content in pack(folder, manifest):
-        digest.update(content)
-    return digest.hexdigest()
+    with hold(folder, package.names_of(manifest)) as found:
+        return found.sha
 
 
 def size_of(folder: Path, manifest: Manifest) -> int:

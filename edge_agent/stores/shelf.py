@@ -156,10 +156,11 @@ class Shelf:
 
 def changed(folder: Path, got: str) -> Damaged:
     """What is said of a package that is no longer what was installed."""
+    name = folder.parent.name
     return Damaged(
-        f"read model {folder.parent.name}: package {folder.name[:16]} is no longer what was "
-        f"installed, its sha256 is now {got[:16]}",
-        hint=f"check the disk (dmesg), then install {folder.parent.name} again",
+        f"model {name}: package {folder.name[:16]} is damaged: it is no longer what was installed, "
+        f"its sha256 is now {got[:16]}",
+        hint=f"reinstall it: install {name} again; check the disk (dmesg)",
         healable=True,
     )
 

@@ -21,6 +21,7 @@ from edge_agent.backends import engines as shelf
 from edge_agent.backends.prepare import Bounds, Prepared, prepare
 from edge_agent.core.errors import BadPackage, ConfigError, Damaged, EdgeAgentError, Overloaded
 from edge_agent.core.manifest import Manifest
+from edge_agent.stores import package as packages
 from edge_agent.stores.models import Models
 from tests.backends.graphs import SIZE, gray, manifest, save
 from tests.installer import rascals
@@ -85,7 +86,7 @@ def test_a_prepared_file_that_is_damaged_is_passed_over(
         path.with_suffix(".xxh3").unlink()
     else:
         path.write_bytes(b"no model, but whole")
-        path.with_suffix(".xxh3").write_text(shelf.digest(path))
+        path.with_suffix(".xxh3").write_text(shelf.digest(path, path.name))
     bound = backends.make(engines=engines).load(folder, spec, sha).bind()
     bound.run()
 
@@ -115,13 +116,13 @@ def test_golden_samples_that_differ_refuse_it(tmp_path: Path, engines: Path) -> 
 def test_a_candidate_that_is_wrong_is_refused_with_its_reason(
     tmp_path: Path, engines: Path, fault: str, why: str
 ) -> None:
-    folder, spec, sha = package(tmp_path, fault)
+    folder, spec, _ = package(tmp_path, fault)
     if fault == "nan":
         wanted = np.zeros((1, 1, 48, 64), np.float32)
         np.savez(folder / "golden.npz", input_0=np.zeros((1, 48, 64, 1), np.uint8),
                  output_y_0=wanted)  # fmt: skip
     with pytest.raises(BadPackage, match=why) as refused:
-        prove(engines, (folder, spec, sha))
+        prove(engines, (folder, spec, STORE.identity(folder)))
     assert refused.value.hint
     assert not [p for p in engines.iterdir() if p.name.startswith(".making")]
 
@@ -153,8 +154,10 @@ def test_a_candidate_that_allocates_without_end_is_refused(tmp_path: Path, engin
         {"side": np.array([30_000, 30_000], np.int64)},
     )  # fmt: skip
     np.savez(folder / "golden.npz", input_0=np.zeros(SHAPE, np.uint8))
+    (folder / "manifest.toml").touch()
+    sha = packages.identity(folder, manifest())
     with pytest.raises(BadPackage, match=r"memory|allocat|ended"):
-        prepare(folder, manifest(), "ab" * 32, engines, bounds=Bounds(memory_bytes=1 << 30))
+        prepare(folder, manifest(), sha, engines, bounds=Bounds(memory_bytes=1 << 30))
 
 
 def test_a_candidate_that_kills_its_process_is_refused_with_the_signal(
@@ -251,21 +254,45 @@ def test_who_wants_more_memory_than_its_bound_is_blamed_if_the_machine_has_that(
 def test_golden_samples_of_64_gib_fail_by_memory_of_this_machine_or_by_their_bound(
     tmp_path: Path, engines: Path
 ) -> None:
-    folder, spec, sha = package(tmp_path)
+    folder, spec, _ = package(tmp_path)
     (folder / "golden.npz").write_bytes(rascals.bomb())
     with pytest.raises(BadPackage, match="it wanted more"):
-        prove(engines, (folder, spec, sha), bounds=Bounds(memory_bytes=1 << 30))
+        prove(engines, (folder, spec, STORE.identity(folder)), bounds=Bounds(memory_bytes=1 << 30))
 
 
 @pytest.mark.parametrize("body", [b"", b"PK\3\4 no zip", b"no numpy"])
 def test_golden_samples_that_are_none_are_the_package_s_fault(
     tmp_path: Path, engines: Path, body: bytes
 ) -> None:
-    folder, spec, sha = package(tmp_path)
+    folder, spec, _ = package(tmp_path)
     (folder / "golden.npz").write_bytes(body)
     with pytest.raises(BadPackage, match="golden samples of tiny") as caught:
-        prove(engines, (folder, spec, sha))
+        prove(engines, (folder, spec, STORE.identity(folder)))
     assert caught.value.hint == "pack the model again"
+
+
+def test_nothing_is_prepared_of_bytes_that_are_not_the_package(
+    tmp_path: Path, engines: Path
+) -> None:
+    """What had rotted between the installation and the build was kept as this package's."""
+    folder, spec, sha = package(tmp_path)
+    content = bytearray((folder / "model.onnx").read_bytes())
+    content[-1] ^= 1
+    (folder / "model.onnx").write_bytes(content)
+    with pytest.raises(Damaged, match="expected sha256"):
+        prove(engines, (folder, spec, sha))
+    assert list(engines.iterdir()) == []
+
+
+def test_what_was_prepared_of_another_package_is_not_taken(tmp_path: Path, engines: Path) -> None:
+    """A copy under another name, digest and all, was loaded as that name's."""
+    folder, spec, sha = found = package(tmp_path)
+    path = engines / prove(engines, found).engine
+    assert backends.make(engines=engines).load(folder, spec, sha).is_prepared
+    other = engines / path.name.replace(sha[:32], "ab" * 16)
+    for one, target in ((path, other), (path.with_suffix(".xxh3"), other.with_suffix(".xxh3"))):
+        target.write_bytes(one.read_bytes())
+    assert not backends.make(engines=engines).load(folder, spec, "ab" * 32).is_prepared
 
 
 def test_a_runtime_that_this_build_lacks_is_the_configuration_s_fault(

@@ -16,7 +16,6 @@ from edge_agent import backends
 from edge_agent.core.frames import Drop, Frame
 from edge_agent.inference.desk import IDLE_S, Desk, Job
 from edge_agent.inference.seats import Offered, Run, Seat, Shelf, StreamOptions
-from edge_agent.stores.models import Models
 from tests.inference.side import ref
 from tests.tiny import write_package
 
@@ -49,7 +48,7 @@ class World:
 @pytest.fixture(scope="module")
 def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
     model = ref(write_package(tmp_path_factory.mktemp("models")))
-    shelf = Shelf(backends.make(), Models((), shipped=False).manifest)
+    shelf = Shelf(backends.make())
     options = StreamOptions(tracking=True, contours=True)
     seat = Seat(shelf.load(model.folder, model.sha), model.options, options)
 

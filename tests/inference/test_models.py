@@ -25,7 +25,6 @@ from edge_agent.inference.models import ModelVerbs, warm_seat
 from edge_agent.inference.seats import Run, Shelf
 from edge_agent.inference.stream import Stream
 from edge_agent.orders import ModelRef
-from edge_agent.stores.models import Models
 from tests.inference.side import FAST, PACED, Refused, Side, order, ref, running_side
 from tests.tiny import write_package
 
@@ -180,7 +179,7 @@ def test_a_candidate_that_is_no_model_is_refused_and_leaves_nothing(
 def test_a_candidate_never_takes_the_memory_of_what_is_live(packages: Path) -> None:
     old, new = ref(packages / "tiny" / "1.0.0"), ref(packages / "tiny" / "1.1.0")
     free = [100 << 20]
-    shelf = Shelf(backends.make(), Models((), shipped=False).manifest, lambda: free[0])
+    shelf = Shelf(backends.make(), lambda: free[0])
     free[0] = 1 << 20
     shelf.load(old.folder, old.sha)
     with pytest.raises(Overloaded, match="expected 64 MB of free memory, got 1 MB"):
@@ -200,7 +199,7 @@ def open_sessions() -> int:
 def test_what_nobody_sits_on_is_given_back(packages: Path) -> None:
     before = open_sessions()
     old, new = ref(packages / "tiny" / "1.0.0"), ref(packages / "tiny" / "1.1.0")
-    shelf = Shelf(backends.make(), Models((), shipped=False).manifest)
+    shelf = Shelf(backends.make())
     streams: list[Stream] = []
     verbs = ModelVerbs(shelf, lambda: streams, clock=SystemClock())
     for name in ("a", "b"):
@@ -234,8 +233,10 @@ class Held(OnnxBackend):
         self.loading = threading.Event()
         self.go_on = threading.Event()
 
-    def load(self, folder: Path, manifest: Manifest, sha: str = "") -> OnnxSession:
-        session = super().load(folder, manifest, sha)
+    def load(
+        self, folder: Path, manifest: Manifest, sha: str = "", *, file: Path | None = None
+    ) -> OnnxSession:
+        session = super().load(folder, manifest, sha, file=file)
         self.loading.set()
         assert self.go_on.wait(10)
         return session
@@ -244,7 +245,7 @@ class Held(OnnxBackend):
 def test_a_model_is_not_tidied_away_while_it_is_being_loaded(packages: Path) -> None:
     """A stream that stops meanwhile tidies; the loader then warmed a closed session."""
     held = Held()
-    verbs = ModelVerbs(Shelf(held, Models((), shipped=False).manifest), list, clock=SystemClock())
+    verbs = ModelVerbs(Shelf(held), list, clock=SystemClock())
     new = ref(packages / "tiny" / "1.1.0")
     loader = threading.Thread(target=verbs.load, args=("tiny", new.folder, new.sha))
     loader.start()
@@ -261,7 +262,7 @@ def test_a_model_is_not_tidied_away_while_it_is_being_loaded(packages: Path) -> 
 
 def test_a_loader_that_is_busy_is_no_fault_of_the_package(packages: Path) -> None:
     held = Held()
-    verbs = ModelVerbs(Shelf(held, Models((), shipped=False).manifest), list, clock=SystemClock())
+    verbs = ModelVerbs(Shelf(held), list, clock=SystemClock())
     new = ref(packages / "tiny" / "1.1.0")
     loader = threading.Thread(target=verbs.load, args=("tiny", new.folder, new.sha))
     loader.start()
@@ -289,7 +290,8 @@ class Saying(OnnxBackend):
         ("Protobuf parsing failed", "rotten", Damaged),
         ("File doesn't exist", "gone", Damaged),
         ("Failed to allocate memory for requested buffer of size 512", "", Overloaded),
-        ("std::bad_alloc", "rotten", Overloaded),
+        ("std::bad_alloc", "", Overloaded),
+        ("std::bad_alloc", "rotten", Damaged),
     ],
 )
 def test_who_is_to_blame_for_a_load_that_failed(
@@ -305,7 +307,7 @@ def test_who_is_to_blame_for_a_load_that_failed(
         (folder / "model.onnx").write_bytes(content)
     backend = Saying()
     backend.words = words
-    shelf = Shelf(backend, Models((), shipped=False).manifest)
+    shelf = Shelf(backend)
     verbs = ModelVerbs(shelf, list, clock=SystemClock())
     with pytest.raises(blamed) as caught:
         verbs.load("tiny", model.folder, model.sha)
@@ -314,7 +316,7 @@ def test_who_is_to_blame_for_a_load_that_failed(
 
 def test_no_stream_that_runs_a_model_is_no_error_of_it(packages: Path) -> None:
     new = ref(packages / "tiny" / "1.1.0")
-    shelf = Shelf(backends.make(), Models((), shipped=False).manifest)
+    shelf = Shelf(backends.make())
     verbs = ModelVerbs(shelf, list, clock=SystemClock())
     assert verbs.load("tiny", new.folder, new.sha) == {"streams": 0, "version": "1.1.0"}
     verbs.unload("tiny", new.sha)

@@ -26,11 +26,11 @@ from edge_agent.host import SystemClock
 from edge_agent.inference import models as verbs
 from edge_agent.inference import shadow as room
 from edge_agent.inference.interpret import Findings
+from edge_agent.inference.proof import of_running
 from edge_agent.inference.seats import Run, Seat, Shelf, StreamOptions
 from edge_agent.inference.shadow import Looked
 from edge_agent.inference.shadows import Shadows
 from edge_agent.orders import ModelRef
-from edge_agent.stores.models import Models
 from tests.inference.side import Refused, Side, order, ref, running_side
 from tests.inference.test_models import assert_no_frame_is_missing, load, shadow_counts
 from tests.tiny import write_package
@@ -234,8 +234,10 @@ class Stubborn(OnnxBackend):
         super().__init__()
         self.release = threading.Event()
 
-    def load(self, folder: Path, manifest: Manifest, sha: str = "") -> OnnxSession:
-        session = super().load(folder, manifest, sha)
+    def load(
+        self, folder: Path, manifest: Manifest, sha: str = "", *, file: Path | None = None
+    ) -> OnnxSession:
+        session = super().load(folder, manifest, sha, file=file)
         session.bind = lambda: Deaf(session, self.release, manifest)  # type: ignore[method-assign]
         return session
 
@@ -256,7 +258,7 @@ def test_a_run_that_is_deaf_is_borne_once_and_offering_to_it_never_waits(
     monkeypatch.setattr(room, "HANG_LEAST_US", 100_000)
     monkeypatch.setattr(room, "HANG_BUDGETS", 0)
     backend, model = Stubborn(), ref(packages / "1.0.0")
-    loaded = Shelf(backend, Models((), shipped=False).manifest).load(model.folder, model.sha)
+    loaded = Shelf(backend).load(model.folder, model.sha)
     options = StreamOptions(tracking=True, contours=True)
     run = Run(stream="a", index=0, ref=model, seat=Seat(loaded, model.options, options), rank=2)
     clock = SystemClock()
@@ -305,7 +307,7 @@ def test_a_run_that_is_deaf_is_borne_once_and_offering_to_it_never_waits(
 def test_who_is_to_blame_for_a_first_run_that_failed(
     words: str, ran_s: float, blamed: type[Exception]
 ) -> None:
-    told = verbs._of_warming("tiny", BadFrame(words), ran_s)
+    told = of_running("warm up tiny", BadFrame(words), ran_s)
     assert type(told) is blamed
     assert told.hint or blamed is BadPackage
 

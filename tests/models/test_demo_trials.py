@@ -19,7 +19,7 @@ from edge_agent.sources.phantom import PhantomFrames
 from edge_agent.stores.models import Models
 
 STORE = Models([], shipped=True)
-SHELF = Shelf(backends.make(), STORE.manifest)
+SHELF = Shelf(backends.make())
 NAME = "us-chamber"
 FRAMES = 26  # a heartbeat of the phantom
 MARGIN = 0.15  # of agreement, on either side of the floor
@@ -30,7 +30,8 @@ def folder(version: str) -> Path:
 
 
 def seat(version: str) -> Seat:
-    loaded = SHELF.load(str(folder(version)), version)
+    at = folder(version)
+    loaded = SHELF.load(str(at), STORE.identity(at))
     options = StreamOptions(tracking=True, contours=False)
     return Seat(loaded, StreamModel(name=NAME, version=version), options)
 

@@ -148,7 +148,7 @@ def test_the_tar_is_canonical_and_plain(tmp_path: Path) -> None:
 def test_a_package_that_lacks_a_file_has_no_identity(tmp_path: Path) -> None:
     folder = tiny.write_package(tmp_path)
     (folder / "golden.npz").unlink()
-    with pytest.raises(Rejected, match=r"pack model: file golden\.npz: No such file"):
+    with pytest.raises(Rejected, match=r"read model tiny: file golden\.npz: No such file"):
         store(tmp_path).identity(folder)
 
 

@@ -107,11 +107,15 @@ class Metered:
         self._backend = backend
         self._meter = meter
 
-    def load(self, folder: Path, manifest: Manifest, sha: str = "") -> Session:
-        return MeteredSession(self._backend.load(folder, manifest, sha), self._meter)
+    def load(
+        self, folder: Path, manifest: Manifest, sha: str = "", *, file: Path | None = None
+    ) -> Session:
+        return MeteredSession(self._backend.load(folder, manifest, sha, file=file), self._meter)
 
-    def prepare(self, folder: Path, manifest: Manifest, sha: str) -> Path | None:
-        return self._backend.prepare(folder, manifest, sha)
+    def prepare(
+        self, folder: Path, manifest: Manifest, sha: str, *, file: Path | None = None
+    ) -> Path | None:
+        return self._backend.prepare(folder, manifest, sha, file=file)
 
     def runtime(self) -> str:
         return self._backend.runtime()
@@ -123,6 +127,7 @@ class MeteredSession:
         self._meter = meter
         self.backend = session.backend
         self.variant = session.variant
+        self.is_prepared = session.is_prepared
 
     def bind(self) -> Bound:
         return MeteredBound(self._session.bind(), self._meter)

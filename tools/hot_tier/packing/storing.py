@@ -12,7 +12,9 @@ from edge_agent.core.errors import BadFrame, Rejected
 from edge_agent.core.manifest import Manifest
 from edge_agent.core.package import MANIFEST
 from edge_agent.stores.files import sync_folder, write_atomic
+from edge_agent.stores.known import write_sum
 from edge_agent.stores.models import Models
+from edge_agent.stores.package import look
 from tools.hot_tier.packing import sessions
 
 
@@ -55,7 +57,10 @@ def write_tar(path: Path, store: Models, folder: Path) -> None:
 
 
 def write_folder(made: Path, folder: Path) -> None:
-    """The manifest last: without it a folder is no package. Raises: Rejected."""
+    """The manifest after the files, without it a folder is no package; last what it has to be.
+
+    Raises: Rejected.
+    """
     if (folder / MANIFEST).exists():
         raise Rejected(
             f"write package: {folder.parent.name} {folder.name} is there already",
@@ -66,5 +71,6 @@ def write_folder(made: Path, folder: Path) -> None:
         names = sorted(path.name for path in made.iterdir())
         for name in sorted(names, key=lambda name: name == MANIFEST):
             write_atomic(folder / name, (made / name).read_bytes(), mode=0o644)
+        write_sum(folder, look(made).sha)
     except OSError as error:
         raise Rejected(f"write package: {error.strerror}", hint="choose another --dir") from error

@@ -1,0 +1,134 @@
+"""A model gives its golden sample before it sees a frame; whose fault it is when it does not.
+
+What runs for the first time here may never return: it has a limit of time, and is told to end.
+"""
+
+from __future__ import annotations
+
+import lzma
+import struct
+import threading
+import time
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.core import blame, golden
+from edge_agent.core.errors import BadFrame, BadPackage, EdgeAgentError, Overloaded, Rejected
+from edge_agent.core.golden import Sample
+from edge_agent.core.manifest import Manifest, VariantSpec
+from edge_agent.held import Held
+from edge_agent.inference import realtime
+from edge_agent.ports import Bound, Session
+
+WARM_LIMIT_S: Final = 10.0  # a model that takes longer than this at first is not waited for
+MAX_SAMPLE_BYTES: Final = 512 << 20  # of one sample, unpacked
+REINSTALL: Final = "reinstall it: its file is not what its maker ran, or this runtime is not"
+UNREADABLE: Final = (
+    OSError, ValueError, KeyError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile,
+    zlib.error, lzma.LZMAError, NotImplementedError,
+)  # fmt: skip
+"""What reading a golden sample ends in when it is none."""
+
+
+@contextmanager
+def limited(bound: Bound, what: str, limit_s: float = WARM_LIMIT_S) -> Iterator[None]:
+    """The first runs of a model.
+
+    Raises: BadPackage when one fails, or takes longer on a core than the limit; Overloaded when
+    it had no core or no memory for it.
+    """
+    is_over = threading.Event()
+
+    def end() -> None:
+        is_over.set()
+        bound.cancel()
+
+    alarm = threading.Timer(limit_s, end)
+    alarm.daemon = True
+    alarm.start()
+    from_s = time.thread_time()
+    try:
+        yield
+    except BadFrame as bad:
+        ran_s = time.thread_time() - from_s if is_over.is_set() else limit_s
+        raise of_running(what, bad, ran_s, limit_s) from bad
+    finally:
+        alarm.cancel()
+
+
+def of_running(
+    what: str, bad: BadFrame, ran_s: float, limit_s: float = WARM_LIMIT_S
+) -> EdgeAgentError:
+    """ran_s: how much of the limit it was on a core."""
+    if blame.is_of_memory(bad.what):
+        return Overloaded(f"{what}: {bad.what}", hint="stop what else runs here")
+    if 2 * ran_s < limit_s:
+        return Overloaded(
+            f"{what}: not done within {limit_s:g} s, of which it had a core for {ran_s:.1f} s",
+            hint="stop what else runs here",
+        )
+    return BadPackage(f"{what}: {bad.what}", hint=bad.hint)
+
+
+def prove(session: Session, manifest: Manifest, held: Held, limit_s: float = WARM_LIMIT_S) -> bool:
+    """Runs the first golden sample of the variant that is loaded. False: there is none to compare.
+
+    Raises: BadPackage when it gives anything else, or can't be run; Overloaded.
+    """
+    title = f"model {manifest.name} {manifest.version} is damaged"
+    variant = next(one for one in manifest.variants if one.name == session.variant)
+    try:
+        sample = first_sample(held, variant)
+    except Rejected as wrong:
+        raise BadPackage(f"{title}: {wrong.what}", hint=REINSTALL) from wrong
+    if not sample.outputs:
+        return False
+    bound = session.bind()
+    if sample.fed.shape != bound.input_pixels.shape:
+        raise BadPackage(
+            f"{title}: its golden sample: expected input {list(bound.input_pixels.shape)}, "
+            f"got {list(sample.fed.shape)}",
+            hint=REINSTALL,
+        )
+    bound.input_pixels[...] = sample.fed
+    with limited(bound, f"{title}: its golden sample", limit_s), realtime.heavy():
+        gap = golden.widest_gap(sample, bound.run(), variant)
+    if not gap.within:
+        raise BadPackage(
+            f"{title}: its golden sample: {gap.output} differs by {gap.difference:.3g}, "
+            f"expected at most {gap.tolerance:g}",
+            hint=REINSTALL,
+        )
+    return True
+
+
+def first_sample(held: Held, variant: VariantSpec) -> Sample:
+    """The golden sample 0 of a variant, without unpacking the others.
+
+    Raises: Rejected.
+    """
+    title = f"its golden samples {variant.golden}"
+    try:
+        with held.open(variant.golden) as file, zipfile.ZipFile(file) as archive:
+            wanted = [
+                entry for entry in archive.infolist()
+                if entry.filename == "input_0.npy"
+                or (entry.filename.startswith("output_") and entry.filename.endswith("_0.npy"))
+            ]  # fmt: skip
+            total = sum(entry.file_size for entry in wanted)
+            if total > MAX_SAMPLE_BYTES:
+                raise Rejected(f"{title}: expected at most {MAX_SAMPLE_BYTES} bytes, got {total}")
+            arrays: dict[str, NDArray[Any]] = {}
+            for entry in wanted:
+                with archive.open(entry) as content:
+                    name = entry.filename.removesuffix(".npy")
+                    arrays[name] = np.lib.format.read_array(content, allow_pickle=False)
+        return golden.samples(arrays, variant.golden)[0]
+    except UNREADABLE as error:
+        raise Rejected(f"{title}: {error}") from error
