@@ -113,7 +113,7 @@ def first_sample(held: Held, variant: VariantSpec) -> Sample:
 
     Raises: Rejected.
     """
-    title = f"its golden samples {variant.golden}"
+    title = f"its golden sample in {variant.golden}"
     try:
         with held.open(variant.golden) as file, zipfile.ZipFile(file) as archive:
             wanted = [
@@ -123,12 +123,12 @@ def first_sample(held: Held, variant: VariantSpec) -> Sample:
             ]  # fmt: skip
             total = sum(entry.file_size for entry in wanted)
             if total > MAX_SAMPLE_BYTES:
-                raise Rejected(f"{title}: expected at most {MAX_SAMPLE_BYTES} bytes, got {total}")
+                raise Rejected(f"expected at most {MAX_SAMPLE_BYTES} bytes, got {total}")
             arrays: dict[str, NDArray[Any]] = {}
             for entry in wanted:
                 with archive.open(entry) as content:
                     name = entry.filename.removesuffix(".npy")
                     arrays[name] = np.lib.format.read_array(content, allow_pickle=False)
         return golden.samples(arrays, variant.golden)[0]
-    except UNREADABLE as error:
+    except (*UNREADABLE, Rejected) as error:
         raise Rejected(f"{title}: {error}") from error
