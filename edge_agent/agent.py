@@ -117,7 +117,9 @@ class Agent:
                 await self._has_heard.wait()
             self._has_heard = anyio.Event()
             condemned, flickers = await anyio.to_thread.run_sync(self._take_in)
-            has_news = await anyio.to_thread.run_sync(self._orders.has_news, self.views.config)
+            has_news = self._orders.is_troubled and await anyio.to_thread.run_sync(
+                self._orders.has_news, self.views.config
+            )
             if condemned or has_news or self._is_unread:
                 await self.reorder()
             await anyio.sleep(READ_AGAIN_S if flickers else SETTLE_S)
@@ -139,7 +141,9 @@ class Agent:
                 if not words["golden"]:
                     log.warning("a model has no golden sample", model=words["model"],
                                 hint="pack it again: python -m tools.hot_tier pack")  # fmt: skip
-                self._orders.ran(folder, sha, is_wanted=not words["pinned"])
+                trouble = self._orders.ran(folder, sha, is_wanted=not words["pinned"])
+                if trouble:
+                    log.warning("what ran here can't be noted", model=words["model"], why=trouble)
         return condemned, flickers
 
     async def reorder(self) -> None:

@@ -122,8 +122,8 @@ class Downward:
         return self._live(folder)
 
     def _live(self, folder: Path) -> Live:
-        manifest = self._models.manifest(folder)
-        return Live(folder, self._models.identity(folder), manifest.version)
+        sha, manifest = self._models.look(folder)
+        return Live(folder, sha, manifest.version)
 
     def blocked(self, name: str, sha: str) -> str:
         """Why that version may not run on this node; "" when it may."""

@@ -183,6 +183,11 @@ class Orders:
                 self._troubled[name] = facts
         return found, wrong
 
+    @property
+    def is_troubled(self) -> bool:
+        """A stream can't run what it shall."""
+        return bool(self._troubled)
+
     def has_news(self, config: Config) -> bool:
         """Of a stream that can't run what it shall, a package was replaced or mended. Blocks."""
         return any(
@@ -209,13 +214,15 @@ class Orders:
         """Somebody asks for everything again."""
         self._condemned.clear()
 
-    def ran(self, folder: Path, sha: str, *, is_wanted: bool) -> None:
+    def ran(self, folder: Path, sha: str, *, is_wanted: bool) -> str:
         """It was loaded and gave its golden sample. is_wanted: for a stream that names no version.
 
-        Blocks.
+        Why that could not be noted, "" when it was. Blocks.
         """
-        if self._store.remembered is not None:
-            self._store.remembered.note(folder, sha, is_wanted=is_wanted)
+        if self._store.remembered is None:
+            return ""
+        self._store.remembered.note(folder, sha, is_wanted=is_wanted)
+        return self._store.remembered.trouble
 
     def _facts(self, stream: StreamConfig) -> tuple[object, ...]:
         return tuple(self._store.facts(one.name, one.version) for one in stream.models)

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from edge_agent.stores import package
-from edge_agent.stores.known import SHIPPED
+from edge_agent.stores.known import SHIPPED, sealed_list
 from edge_agent.stores.models import CURRENT, version_key
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,7 +28,7 @@ def listed(models: Path) -> str:
             mark = " current" if version == current else ""
             sha = package.look(folder / version).sha
             lines.append(f"{sha}  {folder.name}/{version}{mark}\n")
-    return "".join(lines)
+    return sealed_list("".join(lines))
 
 
 def main() -> int:

@@ -12,6 +12,7 @@ Never reads a package, never decides what runs instead.
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import re
 import threading
@@ -78,10 +79,16 @@ def shipped() -> Shipped:
 
 
 def parse_shipped(text: str) -> Shipped:
-    """Raises: Damaged: of a list with a line that is none, nothing is believed."""
+    """Raises: Damaged: of a list that is not as it was written, nothing is believed."""
     shas: dict[tuple[str, str], str] = {}
     current: dict[str, str] = {}
-    for line in text.splitlines():
+    body, _, last = text.removesuffix("\n").rpartition("\n")
+    if f"{body}\n{last}\n" != text or sealed_list(f"{body}\n") != text:
+        raise Damaged(
+            f"{SHIPPED.name} is damaged: expected its own sum in its last line, got {last[:120]!r}",
+            hint=REINSTALL_AGENT,
+        )
+    for line in body.split("\n"):
         match = _LINE.fullmatch(line)
         key = (match["name"], match["version"]) if match else ("", "")
         if match is None or key in shas or (match["current"] and key[0] in current):
@@ -94,6 +101,11 @@ def parse_shipped(text: str) -> Shipped:
         if match["current"]:
             current[key[0]] = key[1]
     return Shipped(shas, current)
+
+
+def sealed_list(body: str) -> str:
+    """The lines of the list with the sum of them as the last."""
+    return f"{body}{hashlib.sha256(body.encode('ascii')).hexdigest()}  {SHIPPED.name}\n"
 
 
 def sum_of(folder: Path) -> str:

@@ -21,6 +21,7 @@ import edge_agent
 from edge_agent.core.errors import Damaged, Overloaded, Rejected
 from edge_agent.core.manifest import NAME_PATTERN, VERSION_PATTERN, Manifest
 from edge_agent.core.package import MANIFEST, MAX_FILES, is_sha
+from edge_agent.held import of_reading
 from edge_agent.stores import known, package
 from edge_agent.stores.files import read_bounded
 from edge_agent.stores.known import Law, Remembered
@@ -225,28 +226,37 @@ class Models:
         try:
             return self._folders(name)
         except Damaged:
-            return self._folders(name, {})
+            found: dict[str, Path] = {}
+            for folder in self._dirs:
+                with contextlib.suppress(Damaged):
+                    self._add(found, folder, name)
+            return found
 
-    def _folders(self, name: str, pointed: dict[str, Path] | None = None) -> dict[str, Path]:
+    def _folders(self, name: str) -> dict[str, Path]:
         """Version to folder; installed ones win, then the first folder that has a version.
 
-        Raises: Damaged when nobody can say just now which ones are committed.
+        Raises: Damaged when nobody can say just now which ones are committed, or what is in a
+        folder: a version of the same name behind it is another one.
         """
-        found = self._pointed(name) if pointed is None else pointed
+        found = self._pointed(name)
         for folder in self._dirs:
-            for version in self._versions_in(folder, name):
-                found.setdefault(version, folder / name / version)
+            self._add(found, folder, name)
         return found
+
+    def _add(self, found: dict[str, Path], folder: Path, name: str) -> None:
+        """Raises: Damaged."""
+        for version in self._versions_in(folder, name):
+            found.setdefault(version, folder / name / version)
 
     def _versions_in(self, folder: Path, name: str) -> Iterator[str]:
         """Also of packages that ought to be there and have lost their manifest, or all."""
         if folder == self._own:
             with contextlib.suppress(Damaged):  # `law` says so of each of them
                 yield from (of for (one, of) in known.shipped().shas if one == name)
-        for version in _children(folder / name):
+        for version in _seen(folder / name):
             place = folder / name / version
             if _version.match(version) and any(
-                os.path.lexists(place / file) for file in (MANIFEST, known.SUM)
+                _stands(place / file) for file in (MANIFEST, known.SUM)
             ):
                 yield version
 
@@ -349,6 +359,29 @@ def _stats(*paths: Path) -> Iterator[tuple[object, ...]]:
             yield path.name, error.errno
         else:
             yield path.name, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns
+
+
+def _seen(folder: Path) -> list[str]:
+    """Names in a folder; none where there is no such folder. Raises: Damaged."""
+    try:
+        names = sorted(os.listdir(folder))  # noqa: PTH208 - names are wanted, not paths
+    except OSError as error:
+        found = of_reading(f"look for models in {folder}", folder / folder.name, error)
+        if isinstance(found, Damaged):
+            raise found from error
+        return []
+    return names[:MAX_FOLDERS]
+
+
+def _stands(path: Path) -> bool:
+    """Something is there, or nobody may look."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True  # who opens it says why
+    return True
 
 
 def _children(folder: Path) -> list[str]:

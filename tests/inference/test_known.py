@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -174,8 +175,9 @@ def test_the_list_of_the_shipped_models_is_of_what_ships() -> None:
      2 * ("0" * 64 + "  tiny/1.0.0\n")],
 )  # fmt: skip
 def test_of_a_rotten_list_nothing_is_believed(text: str) -> None:
-    with pytest.raises(Damaged, match=r"shipped\.sha256"):
-        parse_shipped(text)
+    for said in (text, known.sealed_list(text)):
+        with pytest.raises(Damaged, match=r"shipped\.sha256"):
+            parse_shipped(said)
 
 
 def test_a_shipped_package_that_lost_its_files_is_damaged_and_not_another_version(
@@ -369,6 +371,25 @@ def test_what_ran_is_remembered_only_as_far_as_it_can_be(tmp_path: Path) -> None
     for name in ("models-known.json", "models-known.copy.json"):
         (tmp_path / "state" / name).write_bytes(b"rot")
     assert Remembered(tmp_path / "state").first_of(folder) == ""
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+@pytest.mark.usefixtures("wheel")
+@pytest.mark.parametrize("what", ["own", "own/tiny", "own/tiny/1.0.0", "own/tiny/1.0.0/model.onnx"])
+def test_what_may_not_be_read_is_told_and_nothing_else_runs_instead(
+    tmp_path: Path, what: str
+) -> None:
+    """The start ended in a traceback, or the shipped one of that name ran."""
+    sampled(tmp_path / "own")
+    mode = (tmp_path / what).stat().st_mode
+    (tmp_path / what).chmod(0)
+    try:
+        found, wrong = Orders(Models([tmp_path / "own"], shipped=True)).of(config())
+        assert found == []
+        assert "Permission denied" in wrong["a"].what
+        assert "let the user of the service read" in wrong["a"].hint
+    finally:
+        (tmp_path / what).chmod(mode)
 
 
 def test_an_error_of_a_file_says_whose_it_is(tmp_path: Path) -> None:
