@@ -27,6 +27,7 @@ from edge_agent.stores.models import Models
 EXAM_KEY_BYTES = 32
 MAX_PID_BYTES = 32
 MAX_SOCKET_PATH_BYTES = 107  # sun_path
+MAX_KNOWN = 1024
 MAX_CONDEMNED = 64  # packages that the inference side could not use
 
 
@@ -133,12 +134,15 @@ class First(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """A package that was read and may run. is_first: a first version, on trial."""
+    """A package that was read and may run. is_first: a first version, on trial. is_known: somebody
+    said before what it has to be.
+    """
 
     folder: Path
     sha: str
     manifest: Manifest
-    is_first: bool
+    is_first: bool = False
+    is_known: bool = True
 
 
 Blocked = Callable[[str, str], str]  # name, sha -> why it may not run here, "" when it may
@@ -165,6 +169,7 @@ class Orders:
         self.manifests: dict[str, Manifest] = {}
         self.fell_back: dict[str, Damaged] = {}  # by stream; it runs another version
         self._condemned: dict[str, Damaged] = {}  # by sha: what the inference side said of it
+        self._known: dict[str, bool] = {}  # by sha: somebody had said what it has to be
         self._troubled: dict[str, tuple[object, ...]] = {}  # by stream: its packages' facts
 
     def of(self, config: Config) -> tuple[list[StreamOrder], dict[str, Rejected | Damaged]]:
@@ -241,6 +246,7 @@ class Orders:
                     options=msgspec.structs.replace(options, version=manifest.version),
                     pinned=bool(options.version),
                     trial=chosen.is_first,
+                    known=chosen.is_known,
                 )
             )
         return StreamOrder(name=name, config=stream, models=tuple(refs))
@@ -254,7 +260,9 @@ class Orders:
             is_cure = isinstance(why, Rejected) or why.healable
             if first is None or options.version or not is_cure:
                 raise
-            return Chosen(first.folder, first.sha, self._store.manifest(first.folder), True)
+            return Chosen(
+                first.folder, first.sha, self._store.manifest(first.folder), is_first=True
+            )
 
     def _sound(self, stream: str, options: StreamModel) -> Chosen:
         """What is wanted, else the last good version.
@@ -286,7 +294,17 @@ class Orders:
             raise Rejected(f"run model {name}: {why}", hint="edge-agent models history")
         if sha in self._condemned:
             raise self._condemned[sha]
-        return Chosen(folder, sha, manifest, False)
+        return Chosen(folder, sha, manifest, is_known=self._is_known(folder, sha))
+
+    def _is_known(self, folder: Path, sha: str) -> bool:
+        """The same as when it was first asked: an order that says otherwise is another order, and
+        its stream would start anew.
+        """
+        if sha not in self._known:
+            while len(self._known) >= MAX_KNOWN:
+                del self._known[next(iter(self._known))]
+            self._known[sha] = bool(self._store.law(folder).sha)
+        return self._known[sha]
 
     def _stand_in(self, name: str, *, is_named: bool) -> Chosen | None:
         """The last good version of a model: the installed one before; else, of the folders, one

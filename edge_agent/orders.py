@@ -24,7 +24,7 @@ class ModelRef(msgspec.Struct, frozen=True, kw_only=True):
     """A resolved model: where its package lies and which content it is.
 
     pinned: the configuration names this version, so no candidate takes its place. trial: the first
-    version of the model, live on trial.
+    version of the model, live on trial. known: somebody said before what its content has to be.
     """
 
     name: str
@@ -33,6 +33,7 @@ class ModelRef(msgspec.Struct, frozen=True, kw_only=True):
     options: StreamModel
     pinned: bool = False
     trial: bool = False
+    known: bool = True
 
 
 class StreamOrder(msgspec.Struct, frozen=True, kw_only=True):

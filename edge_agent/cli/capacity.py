@@ -56,7 +56,8 @@ def measure(store: Models, title: str, *, lanes: int, seconds: float) -> dict[st
     """
     name, _, version = title.partition("@")
     folder = store.resolve(name, version)
-    loaded = Shelf(backends.make("auto")).load(str(folder), store.identity(folder))
+    sha, is_known = store.identity(folder), bool(store.law(folder).sha)
+    loaded = Shelf(backends.make("auto")).load(str(folder), sha, is_known=is_known)
     manifest, session = loaded.manifest, loaded.session
     clock = SystemClock()
     frames = synthetic(clock, channels=manifest.input.channels)

@@ -27,7 +27,7 @@ from edge_agent.inference import realtime
 from edge_agent.ports import Bound, Session
 
 WARM_LIMIT_S: Final = 10.0  # a model that takes longer than this at first is not waited for
-MAX_SAMPLE_BYTES: Final = 512 << 20  # of one sample, unpacked
+MAX_SAMPLE_BYTES: Final = 512 << 20  # of the samples that are run, unpacked
 REINSTALL: Final = "reinstall it: its file is not what its maker ran, or this runtime is not"
 UNREADABLE: Final = (
     OSError, ValueError, KeyError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile,
@@ -76,26 +76,44 @@ def of_running(
     return BadPackage(f"{what}: {bad.what}", hint=bad.hint)
 
 
-def prove(session: Session, manifest: Manifest, held: Held, limit_s: float = WARM_LIMIT_S) -> bool:
-    """Runs the first golden sample of the variant that is loaded. False: there is none to compare.
+def prove(
+    session: Session,
+    manifest: Manifest,
+    held: Held,
+    *,
+    is_thorough: bool = False,
+    limit_s: float = WARM_LIMIT_S,
+) -> bool:
+    """Runs the first golden sample of the variant that is loaded, or all. False: there is none to
+    compare. limit_s: of each.
 
     Raises: BadPackage when it gives anything else, or can't be run; Overloaded.
     """
     title = f"model {manifest.name} {manifest.version} is damaged"
     variant = next(one for one in manifest.variants if one.name == session.variant)
     try:
-        sample = first_sample(held, variant)
+        samples = read_samples(held, variant, is_thorough=is_thorough)
     except Rejected as wrong:
         raise BadPackage(f"{title}: {wrong.what}", hint=REINSTALL) from wrong
-    if not sample.outputs:
-        return False
-    bound = session.bind()
+    compared = [sample for sample in samples if sample.outputs]
+    if compared:
+        bound = session.bind()
+        for sample in compared:
+            _compare(bound, sample, variant, title, limit_s)
+    return bool(compared)
+
+
+def _compare(
+    bound: Bound, sample: Sample, variant: VariantSpec, title: str, limit_s: float
+) -> None:
+    """Raises: BadPackage, Overloaded."""
     if sample.fed.shape != bound.input_pixels.shape:
         raise BadPackage(
             f"{title}: its golden sample: expected input {list(bound.input_pixels.shape)}, "
             f"got {list(sample.fed.shape)}",
             hint=REINSTALL,
         )
+    bound.reset_state()
     bound.input_pixels[...] = sample.fed
     with limited(bound, f"{title}: its golden sample", limit_s), realtime.heavy():
         gap = golden.widest_gap(sample, bound.run(), variant)
@@ -105,11 +123,10 @@ def prove(session: Session, manifest: Manifest, held: Held, limit_s: float = WAR
             f"expected at most {gap.tolerance:g}",
             hint=REINSTALL,
         )
-    return True
 
 
-def first_sample(held: Held, variant: VariantSpec) -> Sample:
-    """The golden sample 0 of a variant, without unpacking the others.
+def read_samples(held: Held, variant: VariantSpec, *, is_thorough: bool) -> list[Sample]:
+    """The golden samples of a variant; the first alone without unpacking the others.
 
     Raises: Rejected.
     """
@@ -117,10 +134,10 @@ def first_sample(held: Held, variant: VariantSpec) -> Sample:
     try:
         with held.open(variant.golden) as file, zipfile.ZipFile(file) as archive:
             wanted = [
-                entry for entry in archive.infolist()
-                if entry.filename == "input_0.npy"
-                or (entry.filename.startswith("output_") and entry.filename.endswith("_0.npy"))
-            ]  # fmt: skip
+                entry
+                for entry in archive.infolist()
+                if is_thorough or entry.filename.endswith("_0.npy")
+            ]
             total = sum(entry.file_size for entry in wanted)
             if total > MAX_SAMPLE_BYTES:
                 raise Rejected(f"expected at most {MAX_SAMPLE_BYTES} bytes, got {total}")
@@ -129,6 +146,6 @@ def first_sample(held: Held, variant: VariantSpec) -> Sample:
                 with archive.open(entry) as content:
                     name = entry.filename.removesuffix(".npy")
                     arrays[name] = np.lib.format.read_array(content, allow_pickle=False)
-        return golden.samples(arrays, variant.golden)[0]
+        return golden.samples(arrays, variant.golden)
     except (*UNREADABLE, Rejected) as error:
         raise Rejected(f"{title}: {error}") from error

@@ -149,7 +149,7 @@ class Runtime:
     def _make_run(self, stream: Stream, index: int) -> Run:
         ref = stream.order.models[index]
         try:
-            loaded = self._near.shelf.load(ref.folder, ref.sha)
+            loaded = self._near.shelf.load(ref.folder, ref.sha, is_known=ref.known)
             seat = warm_seat(loaded, ref, stream.options)
         except (BadPackage, Damaged) as wrong:
             self._near.told.model(stream.name, ref, wrong)

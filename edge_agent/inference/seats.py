@@ -80,22 +80,25 @@ class Shelf:
         self._loaded: dict[str, Loaded] = {}
         self._turn = threading.Lock()  # a loader works beside the control thread
 
-    def load(self, folder: str, sha: str) -> Loaded:
-        """Raises: BadPackage when the runtime can't load it, or it does not give its golden
+    def load(self, folder: str, sha: str, *, is_known: bool = True) -> Loaded:
+        """is_known: somebody said before that it has to be `sha`; else all its golden samples are
+        run, not the first alone.
+
+        Raises: BadPackage when the runtime can't load it, or it does not give its golden
         sample; Damaged when it is not `sha`; Overloaded when there is no memory, or the live
         models would be left without; Rejected by its manifest.
         """
         with self._turn:
             if sha not in self._loaded:
                 try:
-                    self._loaded[sha] = self._load(Path(folder), sha)
+                    self._loaded[sha] = self._load(Path(folder), sha, is_known=is_known)
                 except MemoryError as error:
                     raise Overloaded(
                         f"load model {sha[:16]}: out of memory", hint="stop what else runs here"
                     ) from error
             return self._loaded[sha]
 
-    def _load(self, folder: Path, sha: str) -> Loaded:
+    def _load(self, folder: Path, sha: str, *, is_known: bool) -> Loaded:
         if self._loaded:  # the first has to run, whatever there is
             self._check_room(folder, package.read_manifest(folder))
         try:
@@ -105,30 +108,32 @@ class Shelf:
         with held:
             if held.sha != sha:
                 raise changed(folder, held.sha)
-            return self._proven(folder, manifest, sha, held)
+            session, is_proven = self._proven(folder, manifest, held, is_known=is_known)
+            return Loaded(sha=sha, manifest=manifest, session=session, is_proven=is_proven)
 
     def _wanted(self, manifest: Manifest) -> set[str]:
         variant = variant_for(manifest, self._backend.name)
         return {variant.file, variant.golden} if variant else set()
 
-    def _proven(self, folder: Path, manifest: Manifest, sha: str, held: Held) -> Loaded:
+    def _proven(
+        self, folder: Path, manifest: Manifest, held: Held, *, is_known: bool
+    ) -> tuple[Session, bool]:
         """What was prepared of it is a short cut: when that fails, the package's own file is
         loaded, and only what that does is told.
         """
         variant = variant_for(manifest, self._backend.name)
         file = held.path(variant.file) if variant else None
         try:
-            session = self._backend.load(folder, manifest, sha, file=file)
+            session = self._backend.load(folder, manifest, held.sha, file=file)
             try:
-                is_proven = prove(session, manifest, held)
+                return session, prove(session, manifest, held, is_thorough=not is_known)
             except BadPackage:
                 if not session.is_prepared:
                     raise
-                session = self._backend.load(folder, manifest, file=file)
-                is_proven = prove(session, manifest, held)
+            session = self._backend.load(folder, manifest, file=file)
+            return session, prove(session, manifest, held, is_thorough=not is_known)
         except Rejected as wrong:
             raise _blamed(wrong) from wrong
-        return Loaded(sha=sha, manifest=manifest, session=session, is_proven=is_proven)
 
     def blamed(self, folder: str, sha: str, wrong: EdgeAgentError) -> EdgeAgentError:
         """What is wrong with a package, as whose fault it is; reads every byte of it.

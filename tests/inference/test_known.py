@@ -269,6 +269,25 @@ def test_one_that_does_not_give_its_golden_sample_never_runs(
     assert "reinstall it" in told.value.hint
 
 
+def test_of_what_nobody_knows_every_golden_sample_is_run(tmp_path: Path) -> None:
+    """The first alone does not see each flipped bit of a network."""
+    picture = np.zeros((1, SIZE[1], SIZE[0], 1), np.uint8)
+    says = np.full((1, 1, SIZE[1], SIZE[0]), 60 / 8, np.float32)
+    folder = golden(sampled(tmp_path), input_0=picture, output_y_0=says, input_1=picture,
+                    output_y_1=says - 1)  # fmt: skip
+    sha = package.look(folder).sha
+    assert Shelf(backends.make()).load(str(folder), sha).is_proven
+    with pytest.raises(BadPackage, match="y differs by 1"):
+        Shelf(backends.make()).load(str(folder), sha, is_known=False)
+    store = Models([tmp_path], shipped=False, remembered=Remembered(tmp_path / "state"))
+    orders = Orders(store)
+    first = orders.of(config())[0]
+    assert [first[0].models[0].known, first[0].models[0].sha] == [False, sha]
+    orders.ran(folder, sha, is_wanted=True)
+    assert orders.of(config())[0] == first, "the stream would start anew for it"
+    assert Orders(store).of(config())[0][0].models[0].known
+
+
 def golden(folder: Path, content: bytes = b"", **arrays: Any) -> Path:
     if content:
         (folder / "golden.npz").write_bytes(content)

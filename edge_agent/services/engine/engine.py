@@ -215,6 +215,7 @@ def _with(order: StreamOrder, model: str, trial: Candidate) -> StreamOrder:
             folder=trial.folder,
             sha=trial.sha,
             trial=False,
+            known=True,
             options=msgspec.structs.replace(ref.options, version=trial.version),
         )
         if ref.name == model and not ref.pinned
