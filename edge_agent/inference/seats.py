@@ -8,6 +8,7 @@ so a swap is one attribute store between two frames. Raw outputs never leave the
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -35,6 +36,8 @@ WARM_RUNS = 3
 LOAD_TIMES = 5  # of its file a model takes while it is loaded, at most: 2.2 were measured, and
 # what was hashed is loaded from copies, of its file and of what was prepared of it
 SPARE_BYTES = 64 << 20  # for everything else on the machine
+BAD_FOR_S = 1.0  # a package that is no good is not tried again for so long after it was
+MAX_BAD = 64
 GAP_US = 1_000_000  # without a frame for longer, what is fed back is of another moment
 
 
@@ -78,6 +81,7 @@ class Shelf:
         self._backend = backend
         self._free_bytes = free_bytes
         self._loaded: dict[str, Loaded] = {}
+        self._bad: dict[str, tuple[BadPackage, float]] = {}  # by sha, and since when
         self._turn = threading.Lock()  # a loader works beside the control thread
 
     def load(self, folder: str, sha: str, *, is_known: bool = True) -> Loaded:
@@ -90,13 +94,27 @@ class Shelf:
         """
         with self._turn:
             if sha not in self._loaded:
+                self._check_lately(sha)
                 try:
                     self._loaded[sha] = self._load(Path(folder), sha, is_known=is_known)
+                except BadPackage as bad:
+                    self._bad = {sha: (bad, time.monotonic()), **self._bad}
+                    self._bad = dict(list(self._bad.items())[:MAX_BAD])
+                    raise
                 except MemoryError as error:
                     raise Overloaded(
                         f"load model {sha[:16]}: out of memory", hint="stop what else runs here"
                     ) from error
             return self._loaded[sha]
+
+    def _check_lately(self, sha: str) -> None:
+        """Streams of one model that is no good do not each wait for its first run to be given up.
+
+        Raises: BadPackage.
+        """
+        bad, since_s = self._bad.get(sha, (None, 0.0))
+        if bad is not None and time.monotonic() - since_s < BAD_FOR_S:
+            raise BadPackage(bad.what, hint=bad.hint)
 
     def _load(self, folder: Path, sha: str, *, is_known: bool) -> Loaded:
         if self._loaded:  # the first has to run, whatever there is

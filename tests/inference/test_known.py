@@ -269,6 +269,27 @@ def test_one_that_does_not_give_its_golden_sample_never_runs(
     assert "reinstall it" in told.value.hint
 
 
+def test_a_model_that_is_no_good_is_not_tried_by_each_of_its_streams(tmp_path: Path) -> None:
+    """Each waited for a first run that is given up, longer than a side may take to start."""
+    folder = sampled(tmp_path, says=7.0)
+    sha, backend = package.look(folder).sha, Counting()
+    shelf = Shelf(backend)
+    for _ in range(4):
+        with pytest.raises(BadPackage, match="its golden sample"):
+            shelf.load(str(folder), sha)
+    assert backend.loads == 1
+
+
+class Counting(OnnxBackend):
+    loads = 0
+
+    def load(
+        self, folder: Path, manifest: Manifest, sha: str = "", *, file: Path | None = None
+    ) -> OnnxSession:
+        self.loads += 1
+        return super().load(folder, manifest, sha, file=file)
+
+
 def test_of_what_nobody_knows_every_golden_sample_is_run(tmp_path: Path) -> None:
     """The first alone does not see each flipped bit of a network."""
     picture = np.zeros((1, SIZE[1], SIZE[0], 1), np.uint8)
