@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from edge_agent.core import blame, golden
 from edge_agent.core.errors import BadFrame, BadPackage, EdgeAgentError, Overloaded, Rejected
-from edge_agent.core.golden import Sample
+from edge_agent.core.golden import Gap, Sample
 from edge_agent.core.manifest import Manifest, VariantSpec
 from edge_agent.held import Held
 from edge_agent.inference import realtime
@@ -102,30 +102,28 @@ def prove(
         for number, sample in enumerate(compared):
             if number and time.monotonic() - from_s > THOROUGH_S:
                 break
-            _compare(bound, sample, variant, title, limit_s)
+            with limited(bound, f"{title}: its golden sample", limit_s), realtime.heavy():
+                gap = _gap(bound, sample, manifest, variant)
+            if not gap.within:
+                raise BadPackage(
+                    f"{title}: its golden sample: {gap.output} differs by {gap.difference:.3g}, "
+                    f"expected at most {gap.tolerance:g}",
+                    hint=REINSTALL,
+                )
     return bool(compared)
 
 
-def _compare(
-    bound: Bound, sample: Sample, variant: VariantSpec, title: str, limit_s: float
-) -> None:
-    """Raises: BadPackage, Overloaded."""
+def _gap(bound: Bound, sample: Sample, manifest: Manifest, variant: VariantSpec) -> Gap:
+    """Raises: BadPackage, BadFrame."""
     if sample.fed.shape != bound.input_pixels.shape:
         raise BadPackage(
-            f"{title}: its golden sample: expected input {list(bound.input_pixels.shape)}, "
-            f"got {list(sample.fed.shape)}",
+            f"model {manifest.name} {manifest.version} is damaged: its golden sample: expected "
+            f"input {list(bound.input_pixels.shape)}, got {list(sample.fed.shape)}",
             hint=REINSTALL,
         )
     bound.reset_state()
     bound.input_pixels[...] = sample.fed
-    with limited(bound, f"{title}: its golden sample", limit_s), realtime.heavy():
-        gap = golden.widest_gap(sample, bound.run(), variant)
-    if not gap.within:
-        raise BadPackage(
-            f"{title}: its golden sample: {gap.output} differs by {gap.difference:.3g}, "
-            f"expected at most {gap.tolerance:g}",
-            hint=REINSTALL,
-        )
+    return golden.widest_gap(sample, bound.run(), variant, manifest.heads)
 
 
 def read_samples(held: Held, variant: VariantSpec, *, is_thorough: bool) -> list[Sample]:

@@ -23,8 +23,8 @@ from edge_agent.backends.prepare import golden
 from edge_agent.core.frames import Frame, Object
 from edge_agent.core.manifest import Manifest
 from edge_agent.inference.interpret import Findings
+from edge_agent.stores import package
 from edge_agent.stores.installed import Installed
-from edge_agent.stores.models import Models
 from tests.packing import nets
 from tests.packing.foreign import above
 from tools.hot_tier.packing.make import pack
@@ -65,8 +65,9 @@ def install(here: Path, model: bytes, manifest: str, pictures: Sequence[Picture]
     packed = pack(asked)
     store = Installed(here / "installed", limit_bytes=1 << 30, keep_free_bytes=0)
     folder = store.admit(here / "m.eam", packed.sha256)
-    said = Models([here / "installed"], shipped=False).manifest(folder)
-    golden(OnnxBackend().load(folder, said), folder, said, said.variants[-1])
+    held, said = package.held(folder, lambda _: {"golden.npz"})
+    with held:
+        golden(OnnxBackend().load(folder, said), held, said, said.variants[-1])
     return Ready(folder, said)
 
 
