@@ -370,7 +370,7 @@ async def test_a_damaged_document_is_put_aside_and_the_live_model_stays(world: W
         await anyio.sleep(0.2)
         assert rollouts.history() == []
         (problem,) = rollouts.problems()
-        assert f"model {NAME} is held, what runs goes on" in problem[1]
+        assert f"model {NAME} is held, what runs goes on" in problem.what
     assert world.side.runs == sha
     assert [path.name for path in (world.path / "rollouts").glob("*.damaged")]
 

@@ -10,7 +10,7 @@ import anyio
 
 from edge_agent.core.account import Totals
 from edge_agent.core.frames import DROPS, Result, Signal
-from edge_agent.core.freshness import Freshness, Observation, stream_state
+from edge_agent.core.freshness import STALE_AFTER_US, Freshness, Observation, stream_state
 from edge_agent.core.loss import LossWatch
 from edge_agent.core.ring import Word
 from edge_agent.core.window import Rate, Window
@@ -116,7 +116,7 @@ class Channel:
                 signal,
                 engine_up=engine.is_up,
                 engine_failed=engine.has_failed,
-                has_result=self.freshness.age_us(now_us) is not None,
+                has_result=self._is_young(now_us),
                 stale_us=self._stale_us(now_us),
                 starting_us=0 if self._starting_us is None else now_us - self._starting_us,
                 start_limit_us=self.terms.start_limit_us,
@@ -126,6 +126,11 @@ class Channel:
             )
         )
         return self.state
+
+    def _is_young(self, now_us: int) -> bool:
+        """Its newest result is not from before the picture was gone."""
+        age_us = self.freshness.age_us(now_us)
+        return age_us is not None and age_us - self.terms.max_age_us < STALE_AFTER_US
 
     def _stale_us(self, now_us: int) -> int:
         """For how long there is a picture and no result of it that is fresh."""
