@@ -77,9 +77,10 @@ class Freshness:
 class Observation(NamedTuple):
     """What is known of a stream at one moment.
 
-    has_result: one that is fresh, or was a moment ago. stale_us: a picture is there, and no fresh result for so long. starting_us: STARTING for so
-    long. quiet_us: since its newest frame, or since it began.
-    expect_us: a watched folder's longest silence, 0: any. watched: the source is such a folder.
+    has_result: one that is fresh, or was a moment ago. stale_us: a picture is there, and no fresh
+    result for so long. starting_us: STARTING for so long. quiet_us: since its newest frame, or
+    since it began. expect_us: a watched folder's longest silence, 0: any. watched: the source is
+    such a folder.
     """
 
     signal: Signal
