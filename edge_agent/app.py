@@ -6,7 +6,6 @@ the last result reaches the spool, and what is on its way the hot tier, before t
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from edge_agent.config.structs import Config
 from edge_agent.core.frames import Record
 from edge_agent.core.moulds import make_ready
 from edge_agent.core.notes import Notes
+from edge_agent.cores import cores
 from edge_agent.downward import Downward
 from edge_agent.ground import Ground, Orders
 from edge_agent.host import SystemClock, SystemHost, watchdog_period_s
@@ -38,6 +38,8 @@ from edge_agent.stores.spool import Courier
 from edge_agent.supervise import Health, rooms
 from edge_agent.upward import Upward, uplink_of
 from edge_agent.views import Events, Rooms
+
+MOST_LANES = 64  # as `engine.lanes` may ask for
 
 
 @asynccontextmanager
@@ -62,7 +64,10 @@ async def running(
     threads = config.engine.isolation == "thread"
     launch = in_process if in_process is not None and threads else launch_child
     with Ground(config) as ground:
-        store = await open_store(config, clock=clock, boot=host.boot_id())
+        store = await open_store(
+            config, clock=clock, boot=host.boot_id(),
+            unusable=ground.unusable, told=ground.problems,
+        )  # fmt: skip
         try:
             house = build(ground, config, store, clock=clock, host=host, launch=launch)
             agent, views = house.agent, house.agent.views
@@ -82,10 +87,12 @@ async def inhabited(house: House, config: Config, host: Host) -> AsyncIterator[N
     """Every room in its place."""
     agent, policy = house.agent, config.supervise
     views, note = agent.views, agent.rooms.health.note
+    agent.rooms.health.expect({"vitals", "console", "pipeline", "engine"})
     async with rooms("house", config=policy, on_state=note) as ground_floor:
         await ground_floor.start("audit", house.auditor.run, vital=False)
         await ground_floor.start("vitals", house.vitals.run)
         await ground_floor.start("console", house.console.run)
+        await ground_floor.start("state", house.store.watch, vital=False)
         if house.store.disk is not None:
             await ground_floor.start("spool", house.store.disk.run)
         async with rooms("road", config=policy, on_state=note) as road:
@@ -133,7 +140,7 @@ def build(
     health = Health(clock)
     notes, events = Notes(clock.boot_us), Events()
     metrics = Metrics(clock=clock, version=__version__)
-    models = models_of(config, ground.state_dir)
+    models = models_of(config, ground.state_dir if ground.is_readable else None)
     orders = Orders(models)
     begin = Begin(
         engine=config.engine, lanes=lanes_of(config), node=config.node, boot=host.boot_id(),
@@ -165,6 +172,7 @@ def build(
     views.sample = lambda: vitals.latest
     auditor = views.auditor = auditor_of(ground.state_dir, clock, host.boot_id())
     downward = agent.downward = lead_down(agent, models, config, engine)
+    share_disk(store, auditor, downward)
     uplink = connect(agent, store, config, secret=ground.exam_key)
     return House(agent, console, vitals, auditor, store, uplink, downward)
 
@@ -186,6 +194,14 @@ def auditor_of(state_dir: Path, clock: Clock, boot: str) -> Auditor:
     return Auditor(AuditLog(state_dir, stamp=stamp), stamp=stamp)
 
 
+def share_disk(store: Store, auditor: Auditor, downward: Downward) -> None:
+    """Who writes on the disk of the state directory beside the spool: its problem is told once."""
+    rollouts = downward.rollouts
+    store.share("audit log", auditor.waits)
+    store.share("rollouts and pins", rollouts.waits)
+    auditor.is_told = rollouts.is_told = store.is_told
+
+
 def connect(agent: Agent, store: Store, config: Config, *, secret: bytes) -> Uplink | None:
     """The store and the road up, with those who hear of them and show them."""
     views, notes, clock = agent.views, agent.rooms.notes, agent.rooms.clock
@@ -202,14 +218,13 @@ def connect(agent: Agent, store: Store, config: Config, *, secret: bytes) -> Upl
     return uplink
 
 
-def models_of(config: Config, state_dir: Path) -> Models:
-    """Where versions are looked for: what was installed first."""
+def models_of(config: Config, state_dir: Path | None) -> Models:
+    """Where versions are looked for, what was installed first. state_dir None: nobody sees it."""
     dirs = [Path(folder) for folder in config.models.dirs]
-    return Models(dirs, shipped=config.models.shipped, installed=Shelf(state_dir / "models"))
+    installed = Shelf(state_dir / "models") if state_dir is not None else None
+    return Models(dirs, shipped=config.models.shipped, installed=installed)
 
 
 def lanes_of(config: Config) -> int:
-    """As configured, else one per core but one, at least one."""
-    if config.engine.lanes:
-        return config.engine.lanes
-    return max(1, (os.cpu_count() or 1) - 1)
+    """As configured, else one per core that we get but one, at least one."""
+    return config.engine.lanes or min(MOST_LANES, max(1, cores() - 1))

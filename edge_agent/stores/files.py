@@ -132,9 +132,32 @@ def make_folder(path: Path, *, disk: Disk = DISK) -> None:
     if path.is_dir():
         return
     make_folder(path.parent, disk=disk)
+    if path.exists() and not path.is_dir():  # no write would ever succeed below it
+        disk.rename(path, path.with_name(f"{path.name}.aside.{secrets.token_hex(4)}"))
     with contextlib.suppress(FileExistsError):  # another process of ours was quicker
         disk.mkdir(path)
     disk.sync_folder(path.parent)
+
+
+def make_way(path: Path, *, disk: Disk = DISK) -> Path | None:
+    """What stands in the place of a file and is none is put aside, as `NAME.aside.XXXXXXXX`; where
+    it is now, or None. A folder, a pipe or a loop of links there would fail every write for ever.
+
+    Raises: OSError.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return None
+    except OSError:
+        if not path.is_symlink():
+            raise
+    else:
+        if stat.S_ISREG(mode):
+            return None
+    aside = path.with_name(f"{path.name}.aside.{secrets.token_hex(4)}")
+    disk.rename(path, aside)
+    return aside
 
 
 def remove_tree(path: Path, *, disk: Disk = DISK) -> int:

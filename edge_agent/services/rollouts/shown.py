@@ -122,7 +122,7 @@ def _ended(document: Rollout) -> Note:
 def problems(rollouts: Rollouts) -> list[tuple[str, str, str]]:
     """(severity, what, fix): what could not be settled, written down or remembered."""
     found: list[tuple[str, str, str]] = []
-    room = "make room on the disk of state_dir"
+    room, is_told = "make room on the disk of state_dir", rollouts.is_told()
     for name, (why, version) in rollouts.wishes.rotten.items():
         fix = f"edge-agent models install {name}@{version} names it anew"
         found.append(("critical", f"model {name}: {why}", fix))
@@ -132,7 +132,7 @@ def problems(rollouts: Rollouts) -> list[tuple[str, str, str]]:
         if document.unsettled:
             what = f"model {name} {version}: {document.unsettled}"
             found.append(("critical", what, "mend that; it is tried again until it is done"))
-        elif drive.trouble:
+        elif drive.trouble and not is_told:
             fix = f"{drive.fix or room}; it is tried again by itself"
             found.append(("warning", f"rollout of {name}: {drive.trouble}", fix))
     wishes = rollouts.wishes
@@ -144,6 +144,12 @@ def problems(rollouts: Rollouts) -> list[tuple[str, str, str]]:
         found.append(
             ("critical", what, f"check what runs, then: edge-agent models pin {every} --off")
         )
+    return found if is_told else found + _unkept(rollouts, room)
+
+
+def _unkept(rollouts: Rollouts, room: str) -> list[tuple[str, str, str]]:
+    """What the disk refuses, where nobody else tells of the disk."""
+    found, wishes = [], rollouts.wishes
     if not wishes.is_recalled and wishes.unwritten:
         what = f"pins and wishes can not be read: {wishes.unwritten}"
         found.append(("critical", what, "check the disk of state_dir (dmesg); it is tried again"))
