@@ -215,5 +215,5 @@ def write_last_good(config: Config) -> None:
     try:
         make_way(path)
         write_atomic(path, lastgood.encode_last_good(config), mode=0o600)
-    except (OSError, EdgeAgentError) as error:
+    except (OSError, EdgeAgentError, UnicodeEncodeError) as error:  # the last: an odd path in it
         log.warning("last good configuration not kept", error=str(error))
