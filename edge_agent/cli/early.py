@@ -18,6 +18,7 @@ from types import FrameType
 from typing import TextIO
 
 HANDLER = "edge-agent"
+AGAIN = "EDGE_AGENT_UTF8"  # set in what was started anew: once is enough
 # One cell for one cell, so that columns stay columns.
 _LIKE = str.maketrans(
     {
@@ -57,6 +58,20 @@ def listen(words: Sequence[str]) -> None:
         signal.signal(signal.SIGHUP, heard.hang_up)
         signal.signal(signal.SIGTERM, heard.stop)
         signal.signal(signal.SIGINT, heard.stop)
+
+
+def mend_paths() -> None:
+    """Paths of files are UTF-8 whatever the locale says: with a file system encoding of ASCII no
+    file could be opened whose name has an umlaut. That is settled before Python starts, so this
+    starts it anew, with what the terminal reads kept as it is. Does not return then.
+    """
+    if sys.getfilesystemencoding().lower() == "utf-8" or os.environ.get(AGAIN):
+        return
+    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+    more = {"PYTHONUTF8": "1", "PYTHONIOENCODING": f"{encoding}:backslashreplace", AGAIN: "1"}
+    with contextlib.suppress(OSError):  # then with the encoding that there is
+        words = [sys.executable, *sys.orig_argv[1:]]
+        os.execve(sys.executable, words, {**os.environ, **more})  # noqa: S606 - it is this one
 
 
 def mend_streams() -> None:

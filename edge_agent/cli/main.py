@@ -59,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; never raises."""
     words = sys.argv[1:] if argv is None else argv
     early.listen(words)
+    if argv is None:
+        early.mend_paths()
     early.mend_streams()
     try:
         args = build_parser(words[0] if words else None).parse_args(words)

@@ -125,15 +125,22 @@ def gone_if_it_fails(path: Path, disk: Disk = DISK) -> Iterator[None]:
 
 
 def make_folder(path: Path, *, disk: Disk = DISK) -> None:
-    """A folder of ours (0700) that is there after a power cut too, with those above it.
+    """A folder of ours (0700) that is there after a power cut too, with those above it. A file in
+    its own place is put aside: no write would ever succeed below it.
 
     Raises: OSError.
     """
     if path.is_dir():
         return
-    make_folder(path.parent, disk=disk)
-    if path.exists() and not path.is_dir():  # no write would ever succeed below it
+    if path.exists():
         disk.rename(path, path.with_name(f"{path.name}.aside.{secrets.token_hex(4)}"))
+    _make_folder(path, disk)
+
+
+def _make_folder(path: Path, disk: Disk) -> None:
+    if path.is_dir():
+        return
+    _make_folder(path.parent, disk)
     with contextlib.suppress(FileExistsError):  # another process of ours was quicker
         disk.mkdir(path)
     disk.sync_folder(path.parent)
