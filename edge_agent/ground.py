@@ -78,7 +78,7 @@ class Ground:
             fix = found.fix if found else f"look whose it is: ls -laR {self.state_dir}/models"
             what = "what was installed or pinned is not seen, the folders of the configuration are"
             self.problems.append(("critical", what, f"{fix}; then {RESTART}"))
-        if self.unusable is None:
+        if self.unusable is None or self.unusable.is_full:
             sweep(self.state_dir)  # now that nobody else writes here
         self.exam_key = self._key()
         self._settle()

@@ -216,7 +216,8 @@ async def open_store(
 ) -> Store:
     """Never raises for what is wrong with the disk.
 
-    unusable: of the state directory, then no file of it is touched. told: what else is wrong there.
+    unusable: of the state directory, then no file of it is touched; of one that is full the spool
+    is tried. told: what else is wrong there.
     """
     folder = Path(config.state_dir)
     limits = SpoolLimits(
@@ -236,7 +237,7 @@ async def open_store(
         )
         return Store(standing_in, clock=clock, disk=None, folder=folder, why=why, told=told)
 
-    if unusable is not None:
+    if unusable is not None and not unusable.is_full:  # the spool has a ballast to give back
         return volatile(Unusable(f"state_dir: {unusable.what}", unusable.fix, is_disk=True))
     try:
         disk = await anyio.to_thread.run_sync(opened)

@@ -23,10 +23,14 @@ MAX_LOOKED: Final = 256  # names of a folder
 
 
 class Condition(NamedTuple):
-    """what: of the folder, to stand behind its name. fix: one action, with the path in it."""
+    """what: of the folder, to stand behind its name. fix: one action, with the path in it.
+
+    is_full: what is there can be read and written over, and something may be given back.
+    """
 
     what: str
     fix: str
+    is_full: bool = False
 
 
 def look(folder: Path, *, disk: Disk = DISK) -> Condition | None:
@@ -124,16 +128,13 @@ def _read_only(folder: Path) -> Condition:
 
 
 def _full(folder: Path) -> Condition:
-    return Condition(
-        "its disk is full", f"make room on {mount_of(folder)} (df -h, and df -i for its inodes)"
-    )
+    fix = f"make room on {mount_of(folder)} (df -h, and df -i for its inodes)"
+    return Condition("its disk is full", fix, is_full=True)
 
 
 def _over_quota(folder: Path) -> Condition:
-    return Condition(
-        "the disk quota of its user is used up",
-        f"raise it, or make room on {mount_of(folder)} (quota -u {_me()})",
-    )
+    fix = f"raise it, or make room on {mount_of(folder)} (quota -u {_me()})"
+    return Condition("the disk quota of its user is used up", fix, is_full=True)
 
 
 def _too_long(_folder: Path) -> Condition:
