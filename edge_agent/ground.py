@@ -22,7 +22,7 @@ import msgspec
 from edge_agent.config.structs import Config, StreamConfig, StreamModel
 from edge_agent.core.errors import ConfigError, Damaged, EdgeAgentError, Rejected
 from edge_agent.core.manifest import Manifest
-from edge_agent.core.places import SOCKET_NAME, STAND_IN, stand_ins
+from edge_agent.core.sockets import SOCKET_NAME, STAND_IN, stand_ins
 from edge_agent.orders import ModelRef, StreamOrder
 from edge_agent.stores.condition import (
     Condition,
@@ -85,6 +85,9 @@ class Ground:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self.runtime_dir.name.startswith(STAND_IN):
+            with contextlib.suppress(OSError):
+                self.runtime_dir.rmdir()
         while self._held:
             os.close(self._held.pop())
 

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 from edge_agent.cli.exits import ERROR, NOT_RUNNING, REFUSED, CommandError
 from edge_agent.core.errors import fault_of, raised_again
-from edge_agent.core.places import SOCKET_NAME, STAND_IN, stand_ins
+from edge_agent.core.sockets import SOCKET_NAME, STAND_IN, stand_ins
 
 DEFAULT_CONFIG = "/etc/edge-agent/config.toml"
 DEFAULT_RUNTIME_DIR = "/run/edge-agent"
