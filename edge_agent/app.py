@@ -7,7 +7,6 @@ goes dark; what the console counted is in the audit log before that is closed.
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from edge_agent.config.structs import Config
 from edge_agent.core.frames import Record
 from edge_agent.core.moulds import make_ready
 from edge_agent.core.notes import Notes
+from edge_agent.cores import cores
 from edge_agent.downward import Downward
 from edge_agent.ground import Ground, Orders
 from edge_agent.host import SystemClock, SystemHost, watchdog_period_s
@@ -41,6 +41,8 @@ from edge_agent.stores.spool import Courier
 from edge_agent.supervise import Health, rooms
 from edge_agent.upward import Upward, uplink_of
 from edge_agent.views import Events, Rooms
+
+MOST_LANES = 64  # as `engine.lanes` may ask for
 
 
 @asynccontextmanager
@@ -65,7 +67,10 @@ async def running(
     threads = config.engine.isolation == "thread"
     launch = in_process if in_process is not None and threads else launch_child
     with Ground(config) as ground:
-        store = await open_store(config, clock=clock, boot=host.boot_id())
+        store = await open_store(
+            config, clock=clock, boot=host.boot_id(),
+            unusable=ground.unusable, told=ground.problems,
+        )  # fmt: skip
         try:
             house = build(ground, config, store, clock=clock, host=host, launch=launch)
             agent, views = house.agent, house.agent.views
@@ -86,6 +91,7 @@ async def inhabited(house: House, config: Config, host: Host) -> AsyncIterator[N
     """Every room in its place."""
     agent, policy = house.agent, config.supervise
     views, note = agent.views, agent.rooms.health.note
+    agent.rooms.health.expect({"vitals", "console", "pipeline", "engine"})
     async with (
         rooms("ledger", config=policy, on_state=note) as ledger,
         rooms("house", config=policy, on_state=note) as ground_floor,
@@ -94,6 +100,7 @@ async def inhabited(house: House, config: Config, host: Host) -> AsyncIterator[N
         await ground_floor.start("vitals", house.vitals.run)
         await ground_floor.start("console", house.console.run)
         await ground_floor.start("status", house.status.run, vital=False)
+        await ground_floor.start("state", house.store.watch, vital=False)
         if house.store.disk is not None:
             await ground_floor.start("spool", house.store.disk.run)
         async with rooms("road", config=policy, on_state=note) as road:
@@ -142,7 +149,7 @@ def build(
     health = Health(clock)
     notes, events = Notes(clock.boot_us), Events()
     metrics = Metrics(clock=clock, version=__version__)
-    models = models_of(config, ground.state_dir)
+    models = models_of(config, ground.state_dir if ground.is_readable else None)
     orders = Orders(models)
     begin = Begin(
         engine=config.engine, lanes=lanes_of(config), node=config.node, boot=host.boot_id(),
@@ -178,6 +185,7 @@ def build(
     views.sample = lambda: vitals.latest
     auditor = views.auditor = auditor_of(ground.state_dir, clock, host.boot_id())
     downward = agent.downward = lead_down(agent, models, config, engine)
+    share_disk(store, auditor, downward)
     uplink = connect(agent, store, config, secret=ground.exam_key)
     status = StatusWatch(clock=clock, states=views.states, found=views.found, book=views.book)
     views.host_problems = status.problems
@@ -201,6 +209,14 @@ def auditor_of(state_dir: Path, clock: Clock, boot: str) -> Auditor:
     return Auditor(AuditLog(state_dir, stamp=stamp), stamp=stamp)
 
 
+def share_disk(store: Store, auditor: Auditor, downward: Downward) -> None:
+    """Who writes on the disk of the state directory beside the spool: its problem is told once."""
+    rollouts = downward.rollouts
+    store.share("audit log", auditor.waits)
+    store.share("rollouts and pins", rollouts.waits)
+    auditor.is_told = rollouts.is_told = store.is_told
+
+
 def connect(agent: Agent, store: Store, config: Config, *, secret: bytes) -> Uplink | None:
     """The store and the road up, with those who hear of them and show them."""
     views, notes, clock = agent.views, agent.rooms.notes, agent.rooms.clock
@@ -218,7 +234,5 @@ def connect(agent: Agent, store: Store, config: Config, *, secret: bytes) -> Upl
 
 
 def lanes_of(config: Config) -> int:
-    """As configured, else one per core but one, at least one."""
-    if config.engine.lanes:
-        return config.engine.lanes
-    return max(1, (os.cpu_count() or 1) - 1)
+    """As configured, else one per core that we get but one, at least one."""
+    return config.engine.lanes or min(MOST_LANES, max(1, cores() - 1))

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from edge_agent.core.bytewise import jsoned
+
 MAX_LINE_BYTES = 1 << 20
 MAX_CONFIG_BYTES = 256 << 10  # of a configuration that is pushed down
 
@@ -68,4 +70,4 @@ class Word(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 def encode(message: Errand | Word) -> bytes:
     """A line."""
-    return msgspec.json.encode(message) + b"\n"
+    return jsoned(message) + b"\n"

@@ -41,8 +41,8 @@ else:
 _COLOURS: Final = {"debug": "2", "warning": "33", "error": "31", "critical": "31;1"}
 _RESERVED: Final = ("ts", "level", "room", "message")
 _SECRETS: Final = re.compile(r"(?i)\b(password|passwd|secret|token|api_?key)=[^\s&'\"]+")
-_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_TRACE_CONTROLS: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+_CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_TRACE_CONTROLS: Final = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class Log:

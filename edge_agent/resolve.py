@@ -26,13 +26,14 @@ from edge_agent.stores.shelf import Shelf
 SECRETS = ("password_file", "ca_file", "cert_file", "key_file", "root_file")
 
 
-def models_of(config: Config, state_dir: Path) -> Models:
-    """Where versions are looked for: what was installed first."""
+def models_of(config: Config, state_dir: Path | None) -> Models:
+    """Where versions are looked for: what was installed first. state_dir None: nobody sees it."""
     dirs = [Path(folder) for folder in config.models.dirs]
-    return Models(
-        dirs, shipped=config.models.shipped, installed=Shelf(state_dir / "models"),
-        remembered=Remembered(state_dir),
-    )  # fmt: skip
+    installed = Shelf(state_dir / "models") if state_dir is not None else None
+    is_there = state_dir is not None and state_dir.is_dir()  # else nothing is put in its place
+    remembered = Remembered(state_dir) if state_dir is not None and is_there else None
+    shipped = config.models.shipped
+    return Models(dirs, shipped=shipped, installed=installed, remembered=remembered)
 
 
 def unresolved(config: Config, models: Models) -> list[Flaw]:

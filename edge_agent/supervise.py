@@ -16,7 +16,7 @@ import asyncio
 import enum
 import functools
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -89,7 +89,12 @@ class Health:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._rooms: dict[str, RoomHealth] = {}
+        self._expected: frozenset[str] = frozenset()
         self._changed = anyio.Event()
+
+    def expect(self, names: Iterable[str]) -> None:
+        """The vital rooms of the house: none of them may be missing from what counts as ready."""
+        self._expected = frozenset(names)
 
     def note(
         self, name: str, state: RoomState, error: BaseException | None, *, vital: bool
@@ -121,7 +126,9 @@ class Health:
         return dict(self._rooms)
 
     def is_ready(self) -> bool:
-        """Every vital room runs, and there is one."""
+        """Every vital room runs, those that are expected and not yet begun too; there is one."""
+        if not self._expected <= self._rooms.keys():
+            return False
         vital = [room.state for room in self._rooms.values() if room.vital]
         return bool(vital) and all(state is RoomState.RUNNING for state in vital)
 
@@ -247,7 +254,9 @@ class _Term:
         weather = is_weather(error)
         what, hint = _words(error)
         if not weather:
-            log.error("room crashed", trace=error, name=self._name, error=what, hint=hint)
+            is_told = isinstance(leaves(error)[0], EdgeAgentError)  # in words, where it was known
+            trace = None if is_told else error
+            log.error("room crashed", trace=trace, name=self._name, error=what, hint=hint)
         if not weather and not self._budget.allows(now_s):
             self._give_up(error, what)
             return None

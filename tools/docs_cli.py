@@ -22,10 +22,15 @@ HEAD = """\
 
 Commands that ask the running agent do so over its control socket. They find it by `--socket`, by
 `$RUNTIME_DIRECTORY`, by the directories that the configuration names, or in `/run/edge-agent` and
-`/var/lib/edge-agent/run`. The socket belongs to the service's user and the group `edge-agent`.
+`/var/lib/edge-agent/run`. Where an agent can use none of these (its state directory is read-only,
+say), the socket is in a folder `edge-agent-XXXXXXXX` of `/run`, `$XDG_RUNTIME_DIR`, `$TMPDIR`,
+`/dev/shm`, `/tmp` or `/var/tmp`, named by a sum of the path of the state directory, and is found
+there too. The socket belongs to the service's user and the group `edge-agent`.
 `--json` prints one versioned object (`"schema": 1`); fields only get added. Colours are left out
 where the output is no terminal and where `NO_COLOR` is set. Errors go to stderr, with a hint what
-to do next.
+to do next. What the terminal's encoding has no letter for is shown by a sign that looks alike, or
+by its number; JSON is whole in any locale. `edge-agent --version` says the version; a verb or an
+option that is none gets the one that was probably meant.
 
 | exit code | means |
 |---|---|

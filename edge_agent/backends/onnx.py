@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from edge_agent.backends.engines import MAKING, engine_path, hold_whole, settle
 from edge_agent.backends.fill import Filler
 from edge_agent.backends.onnx_fit import DTYPES, Port, check_fit, ports_of
+from edge_agent.backends.paths import sayable
 from edge_agent.core.errors import BadFrame, Rejected
 from edge_agent.core.frames import Frame
 from edge_agent.core.manifest import Manifest, VariantSpec, variant_for
@@ -99,8 +100,9 @@ class OnnxBackend:
         with tempfile.TemporaryDirectory(prefix=MAKING, dir=self._engines) as beside:
             written = Path(beside) / "engine.onnx"
             options = self._options()
-            options.optimized_model_filepath = str(written)
-            self._open(source, title, options)
+            with sayable(written) as words:
+                options.optimized_model_filepath = words
+                self._open(source, title, options)
             settle(written, path)
         return path
 
@@ -123,7 +125,8 @@ class OnnxBackend:
 
     def _open(self, path: Path, title: str, options: Any) -> Any:
         try:
-            return runtime().InferenceSession(str(path), options, providers=PROVIDERS)
+            with sayable(path) as words:
+                return runtime().InferenceSession(words, options, providers=PROVIDERS)
         except vendor_errors() as error:
             words = str(error).replace(str(path), "it")
             raise Rejected(f"{title}: {_brief(words, error)}", hint=_hint(error)) from error

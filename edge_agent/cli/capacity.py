@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from edge_agent.cli import exits
 from edge_agent.cli.exits import CommandError
 from edge_agent.cli.tables import plain
 from edge_agent.core.frames import Frame
+from edge_agent.cores import cores
 from edge_agent.host import SystemClock
 from edge_agent.inference.seats import Shelf
 from edge_agent.ports import Bound, Clock
@@ -32,7 +32,7 @@ MAX_LANES = 64
 
 def run(args: argparse.Namespace) -> int:
     store = Models([Path(folder) for folder in args.models_dir], shipped=True)
-    lanes = min(args.lanes if args.lanes > 0 else max(1, (os.cpu_count() or 1) - 1), MAX_LANES)
+    lanes = min(args.lanes if args.lanes > 0 else max(1, cores() - 1), MAX_LANES)
     seconds = min(max(args.seconds, SHORTEST_S), LONGEST_S)
     wanted = [args.model] if args.model else sorted(store.versions())
     if not wanted:

@@ -11,18 +11,22 @@ import argparse
 import contextlib
 import json
 import os
+import pwd
 import re
 import socket
+import struct
+import sys
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from edge_agent.cli.exits import ERROR, NOT_RUNNING, REFUSED, CommandError
 from edge_agent.core.errors import fault_of, raised_again
+from edge_agent.core.sockets import SOCKET_NAME, STAND_IN, stand_ins
 
-SOCKET_NAME = "control.sock"
 DEFAULT_CONFIG = "/etc/edge-agent/config.toml"
 DEFAULT_RUNTIME_DIR = "/run/edge-agent"
 DEFAULT_STATE_DIR = "/var/lib/edge-agent"
+USER = "edge-agent"  # of the service
 TIMEOUT_S = 5.0  # for each read; the daemon answers in milliseconds or is stuck
 MAX_ANSWER_BYTES = 64 << 20  # a colour frame of 3840x2160 is 24 MiB
 MAX_HEADERS = 100
@@ -31,6 +35,7 @@ MAX_CONFIG_BYTES = 1 << 20
 FORBIDDEN = 403
 REFUSING = ("rejected", "bad-package", "config")  # a policy said no; all else may be tried later
 
+_PEER = struct.Struct("3i")  # pid, uid, gid
 _FOLDER_KEY = re.compile(r"""^\s*(state_dir|runtime_dir)\s*=\s*(["'])([^"']+)\2""")
 
 
@@ -72,8 +77,27 @@ def socket_paths(given: str | None, config: str | None = None) -> list[str]:
         folders.append(named["state_dir"] + "/run")
     if not config:
         folders += [DEFAULT_RUNTIME_DIR, DEFAULT_STATE_DIR + "/run"]
+    state_dir = named.get("state_dir", DEFAULT_STATE_DIR)
+    folders += filter(os.path.isdir, stand_ins(state_dir, os.environ))
     paths = [f"{folder}/{SOCKET_NAME}" for folder in folders if folder]
     return list(dict.fromkeys(paths))
+
+
+def _tell_if_strange(connection: socket.socket, path: str) -> None:
+    """Where an agent makes its socket that can't use its own folder, anybody may make one: who
+    answers there is said, unless it is root, the service or whoever asks.
+    """
+    if not path.split("/")[-2].startswith(STAND_IN):
+        return
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+    _, uid, _ = _PEER.unpack(raw)
+    known = {0, os.geteuid()}
+    with contextlib.suppress(KeyError):
+        known.add(pwd.getpwnam(USER).pw_uid)
+    if uid not in known:
+        with contextlib.suppress(KeyError):
+            uid = pwd.getpwuid(uid).pw_name
+        print(f"edge-agent: {path} is answered by user {uid}", file=sys.stderr)
 
 
 def _folders(config: str) -> dict[str, str]:
@@ -156,6 +180,7 @@ class Client:
             except OSError:  # none there, or a stale one that nobody listens on
                 connection.close()
             else:
+                _tell_if_strange(connection, path)
                 return connection
         raise _no_daemon(self._paths, refused)
 

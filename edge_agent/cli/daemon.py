@@ -21,7 +21,7 @@ import msgspec
 from edge_agent import logs
 from edge_agent.agent import Agent
 from edge_agent.app import running
-from edge_agent.cli import exits
+from edge_agent.cli import early, exits
 from edge_agent.cli.exits import CommandError
 from edge_agent.config import lastgood, pushed
 from edge_agent.config.load import Loaded, Paths, load, node_name, paths
@@ -33,7 +33,7 @@ from edge_agent.host import raise_descriptor_limit
 from edge_agent.inference.side import start_in_threads
 from edge_agent.services.engine import InThreads
 from edge_agent.services.rollouts.layer import Layer
-from edge_agent.stores.files import read_bounded, write_atomic
+from edge_agent.stores.files import make_way, read_bounded, write_atomic
 
 SWITCH_INTERVAL_S = (
     0.0005  # a thread that computes lets the loop in ten times sooner than by default
@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
             f"start: expected at least {MIN_DESCRIPTORS} open files allowed, got {descriptors}",
             hint="raise LimitNOFILE in the unit, or ulimit -n; 1024 is enough",
         )
+    os.umask(0o077)  # whatever it was started with: what it writes is its own
     where, overrides = paths(Path(args.config) if args.config else None), list(args.set or ())
     loaded = load(where, overrides)
     last_good = read_last_good(loaded)
@@ -147,26 +148,62 @@ async def serve(
     files: Files,
     load_again: Callable[[], tuple[Config | None, str]],
 ) -> None:
-    """The house from READY to dark. A signal during the start is heard once it is up."""
-    with contextlib.ExitStack() as hearing:
+    """The house from READY to dark. A signal during the start is heard: it ends the start, or the
+    configuration is read again once there is somebody to take it.
+    """
+    ears = Ears()
+    with anyio.CancelScope() as start, contextlib.ExitStack() as hearing:
         numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         signals = hearing.enter_context(anyio.open_signal_receiver(*numbers))
+        listening = asyncio.ensure_future(ears.listen(signals, start))
+        hearing.callback(listening.cancel)
         async with running(config, in_process=in_threads, degraded=degraded) as agent:
             agent.load_again, agent.keep_good = load_again, write_last_good
             agent.downward.apply = files.layer(agent, config.state_dir).apply
             if not degraded:
                 await anyio.to_thread.run_sync(write_last_good, config)
             gc.freeze()  # what stands at start stays; the collector need not look at it again
-            await until_told_to_stop(agent, signals)
+            await ears.obey(agent)
             hearing.close()  # a second signal meets the default handlers: at once
 
 
-async def until_told_to_stop(agent: Agent, signals: AsyncIterator[signal.Signals]) -> None:
-    """SIGHUP reloads and goes on; SIGTERM and SIGINT end it."""
-    async for number in signals:
-        if number != signal.SIGHUP:
-            log.info("stopping", signal=signal.Signals(number).name)
-            return
+class Ears:
+    """SIGHUP reloads and goes on; SIGTERM and SIGINT end it, the start too."""
+
+    def __init__(self) -> None:
+        self._is_up = False
+        self._stop = False
+        self._reload = early.heard.reload
+        self._news = anyio.Event()
+
+    async def listen(
+        self, signals: AsyncIterator[signal.Signals], start: anyio.CancelScope
+    ) -> None:
+        """start: what a stop cancels while the house is not up yet."""
+        async for number in signals:
+            if number == signal.SIGHUP:
+                self._reload = True
+            else:
+                log.info("stopping", signal=signal.Signals(number).name)
+                self._stop = True
+                if not self._is_up:
+                    start.cancel()
+            self._news.set()
+            if self._stop:
+                return
+
+    async def obey(self, agent: Agent) -> None:
+        """Until it is told to stop."""
+        self._is_up = True
+        while not self._stop:
+            self._news = anyio.Event()
+            if self._reload:
+                self._reload = False
+                await self._read_again(agent)
+                continue
+            await self._news.wait()
+
+    async def _read_again(self, agent: Agent) -> None:
         try:
             await agent.reload()
         except EdgeAgentError as wrong:
@@ -189,6 +226,7 @@ def write_last_good(config: Config) -> None:
     """Best effort: a full disk must not keep a sound configuration from running."""
     path = Path(config.state_dir) / lastgood.FILE_NAME
     try:
+        make_way(path)
         write_atomic(path, lastgood.encode_last_good(config), mode=0o600)
-    except (OSError, EdgeAgentError) as error:
+    except (OSError, EdgeAgentError, UnicodeEncodeError) as error:  # the last: an odd path in it
         log.warning("last good configuration not kept", error=str(error))

@@ -22,6 +22,10 @@ from edge_agent.services.console.views import Shot
 from edge_agent.views import Views
 
 PICTURE_COLUMNS = 56
+FRAME_COLUMNS = 4  # of a panel, its border and a blank at each side
+GAP_COLUMNS = 1
+SMALLEST_COLUMNS = 2
+FIGURES_LINES = 6
 BANNER = "demo models on synthetic training, not a medical device"
 
 Status = Mapping[str, Any]
@@ -68,10 +72,11 @@ def labels_of(now: Scene, result: Result | None) -> tuple[dict[str, str], dict[s
     return {x.key: x.name or x.key for x in labels}, {x.key: x.colour for x in labels}
 
 
-def half_blocks(picture: Pixels, columns: int) -> Text:
+def half_blocks(picture: Pixels, columns: int, max_lines: int = 1 << 16) -> Text:
     """A picture in text: each cell is two pixels, the upper half block in two colours."""
     height, width = picture.shape[:2]
-    rows = max(2, round(columns * height / width / 2) * 2)
+    columns = max(SMALLEST_COLUMNS, min(columns, int(2 * max_lines * width / height)))
+    rows = min(2 * max_lines, max(2, round(columns * height / width / 2) * 2))
     small = cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA)
     text = Text()
     for y in range(0, rows, 2):
@@ -85,7 +90,9 @@ def half_blocks(picture: Pixels, columns: int) -> Text:
 
 def figures(stream: Status) -> Table:
     """What a stream does, in six lines."""
-    table = Table.grid(padding=(0, 2))
+    table = Table.grid(padding=(0, 1))
+    for _ in range(2):
+        table.add_column(no_wrap=True, overflow="ellipsis")
     latency = stream["latency_ms"]
     lost = {why: count for why, count in stream["dropped"].items() if count}
     state = stream["state"]
@@ -93,7 +100,7 @@ def figures(stream: Status) -> Table:
         ("state", Text(state, style="bold green" if state == "ok" else "bold red")),
         ("model", f"{stream['model']} {stream['model_version']}"),
         ("fps in / out", f"{stream['fps_in']:.1f} / {stream['fps_out']:.1f}"),
-        ("latency p50 / p99", f"{ms(latency['p50'])} / {ms(latency['p99'])} ms"),
+        ("p50 / p99", f"{ms(latency['p50'])} / {ms(latency['p99'])} ms"),
         ("frames", f"{stream['captured']} captured, {stream['inferred']} inferred"),
         ("lost", ", ".join(f"{count} {why}" for why, count in lost.items()) or "none"),
     )
@@ -106,28 +113,51 @@ def ms(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
 
 
-def view(now: Scene, elapsed_s: float, far: Status | None = None) -> RenderableType:
-    """The whole screen. far: the news from behind the edge."""
+def view(
+    now: Scene,
+    elapsed_s: float,
+    far: Status | None = None,
+    size: tuple[int, int] | None = None,
+) -> RenderableType:
+    """The whole screen. far: the news from behind the edge. size: columns and lines that there are;
+    pictures shrink to what is left of them, and no line is longer.
+    """
     status = now.status
+    below = _below(now, elapsed_s, far)
+    columns, lines = PICTURE_COLUMNS, 1 << 16
+    if size is not None:
+        room = size[0] // max(1, len(status["streams"])) - GAP_COLUMNS - FRAME_COLUMNS
+        columns = max(SMALLEST_COLUMNS, min(columns, room))
+        lines = max(1, size[1] - 4 - FIGURES_LINES - len(below))  # a frame, a blank, a last line
     grid = Table.grid(expand=False, padding=(0, 1))
     panels = []
     for name, stream in status["streams"].items():
         picture = drawn(now, name)
         body: RenderableType = (
-            Text("no picture yet") if picture is None else half_blocks(picture, PICTURE_COLUMNS)
+            Text("no picture yet") if picture is None else half_blocks(picture, columns, lines)
         )
-        title = f"[bold]{name}[/]  {stream['title']}"
-        panels.append(Panel(Group(body, figures(stream)), title=title, width=PICTURE_COLUMNS + 4))
+        title = Text.assemble((name, "bold"), f"  {stream['title']}", overflow="ellipsis")
+        inside = Group(body, figures(stream))
+        panels.append(Panel(inside, title=title, width=columns + FRAME_COLUMNS))
     grid.add_row(*panels)
+    return Group(grid, *below)
+
+
+def _below(now: Scene, elapsed_s: float, far: Status | None) -> list[Text]:
+    """The lines below the pictures, none of which is wrapped."""
+    status = now.status
     problems = [Text(f"! {p['what']} -> {p['fix']}", style="yellow") for p in status["problems"]]
     spool = status["spool"]
     foot = Text(
-        f"edge-agent {status['version']}  {elapsed_s:5.1f} s  {status['state']}  "
-        f"{BANNER}  ·  q quits",
+        f"{BANNER}  ·  q quits  ·  {elapsed_s:5.1f} s  {status['state']}  "
+        f"edge-agent {status['version']}",
         style="dim",
     )
     coming = [line for name, model in status["models"].items() for line in trial(name, model)]
-    return Group(grid, road(spool, status["uplink"], far), *coming, *problems[:3], foot)
+    found = [*road(spool, status["uplink"], far).split(), *coming, *problems[:3], foot]
+    for line in found:
+        line.no_wrap, line.overflow = True, "ellipsis"
+    return found
 
 
 def trial(name: str, model: Status) -> list[Text]:

@@ -220,10 +220,13 @@ class Show:
                     self._push()
 
     def _draw(self, now: screen.Scene, elapsed_s: float, live: Live) -> None:
-        live.update(self._view(now, elapsed_s), refresh=True)
+        size = live.console.size
+        live.update(self._view(now, elapsed_s, (size.width, size.height)), refresh=True)
 
-    def _view(self, now: screen.Scene, elapsed_s: float) -> RenderableType:
-        return screen.view(now, elapsed_s, self.wings.news if self.wings else None)
+    def _view(
+        self, now: screen.Scene, elapsed_s: float, size: tuple[int, int] | None = None
+    ) -> RenderableType:
+        return screen.view(now, elapsed_s, self.wings.news if self.wings else None, size)
 
     def _save_view(self, now: screen.Scene, path: str) -> None:
         if path.endswith(".svg"):

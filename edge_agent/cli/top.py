@@ -107,7 +107,7 @@ def sparkline(points: Sequence[float]) -> str:
 
 def _redraw(lines: list[str]) -> None:
     size = os.get_terminal_size(sys.stdout.fileno())
-    shown = [clip(line, max(size.columns, 20)) for line in lines][: max(size.lines - 1, 1)]
+    shown = [clip(line, max(size.columns - 1, 1)) for line in lines][: max(size.lines - 1, 1)]
     body = "".join(f"{line}\x1b[K\r\n" for line in shown)
     sys.stdout.write(f"\x1b[H{body}\x1b[J")
     sys.stdout.flush()

@@ -90,7 +90,8 @@ WORDS: Final = {
     "agent survives. `thread`: inside the agent, for small machines and tests.",
     "EngineConfig.backend": "What runs the models. `auto`: TensorRT where it works, else ONNX "
     "Runtime.",
-    "EngineConfig.lanes": "Inferences at the same time. 0: one per processor core but one.",
+    "EngineConfig.lanes": "Inferences at the same time. 0: one per core that it gets (affinity, "
+    "cgroup quota) but one.",
     "EngineConfig.threads_per_run": "Processor threads of one inference.",
     "EngineConfig.realtime": "Ask the system for real-time priority; runs without where refused.",
     "EngineConfig.hang_s": "An inference that takes so long is ended together with its process.",

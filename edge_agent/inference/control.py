@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from edge_agent.core.bytewise import packed, unpacked
 from edge_agent.core.errors import (
     Damaged,
     EdgeAgentError,
@@ -35,8 +36,6 @@ from edge_agent.orders import LENGTH, MAX_FDS, MAX_MESSAGE_BYTES, ModelRef, Requ
 PROBLEM_EVERY_S = 1.0
 MAX_PROBLEM_KEYS = 256
 
-_encoder = msgspec.msgpack.Encoder()
-
 
 class Wire:
     """Both directions of the socket; sending is safe from any thread."""
@@ -46,11 +45,10 @@ class Wire:
         self._sending = threading.Lock()
         self._fds: deque[int] = deque()
         self._buffer = bytearray()
-        self._decoder = msgspec.msgpack.Decoder(Request)
 
     def send(self, words: dict[str, Any]) -> None:
         """A gone agent is noticed by the reader; here it is no error."""
-        body = _encoder.encode(words)
+        body = packed(words)
         try:
             with self._sending:
                 self._sock.sendall(LENGTH.pack(len(body)) + body)
@@ -86,7 +84,7 @@ class Wire:
         body = bytes(self._buffer[LENGTH.size : LENGTH.size + length])
         del self._buffer[: LENGTH.size + length]
         try:
-            return self._decoder.decode(body)
+            return unpacked(body, Request)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise Rejected(f"control message: {error}", hint="agent and child differ") from error
 

@@ -8,7 +8,6 @@ read again: a copy that has rotted here is ours, not the publisher's.
 from __future__ import annotations
 
 import math
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from edge_agent.backends.prepare import Bounds, Prepared, prepare
 from edge_agent.core.contract import check_contract
 from edge_agent.core.errors import BadPackage, Rejected
 from edge_agent.core.manifest import Manifest
+from edge_agent.cores import cores
 from edge_agent.errands import Errand
 from edge_agent.stores.package import read_manifest
 from edge_agent.stores.shelf import Shelf
@@ -67,7 +67,7 @@ def _proved(errand: Errand, folder: Path, live: Manifest | None, say: Say) -> di
 def _prepared(errand: Errand, folder: Path, manifest: Manifest) -> Prepared:
     bounds = Bounds(
         wall_s=errand.proof_s,
-        cpu_s=math.ceil(errand.proof_s * (os.cpu_count() or 1)),
+        cpu_s=math.ceil(errand.proof_s * cores()),
         memory_bytes=errand.proof_memory_bytes,
     )
     return prepare(

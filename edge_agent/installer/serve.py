@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from edge_agent.core.bytewise import unjsoned
 from edge_agent.core.errors import (
     EdgeAgentError,
     Overloaded,
@@ -42,7 +43,7 @@ def serve(line: socket.socket) -> int:
         _send(line, Word(kind="progress", what=what, facts=facts))
 
     try:
-        errand = msgspec.json.decode(raw, type=Errand)
+        errand = unjsoned(raw, Errand)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         _send(line, failed(Rejected(f"read errand: {error}", hint="agent and installer differ")))
         return 1

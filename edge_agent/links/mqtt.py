@@ -32,6 +32,7 @@ from edge_agent.core.edgecore import Topics
 from edge_agent.core.errors import ConfigError, LinkDenied, LinkDown
 from edge_agent.links.credentials import Secrets, read_secrets
 from edge_agent.links.mqtt_client import Client
+from edge_agent.links.resolve import addresses
 
 QOS: Final = 1  # EdgeCore's own; it also tells us that the broker is still there
 MAX_UNCONFIRMED: Final = 20  # publishes on their way to the broker
@@ -183,8 +184,8 @@ class MqttLink:
         Raises: LinkDown.
         """
         secrets = await anyio.to_thread.run_sync(read_secrets, self._config)
-        await self._reach()
-        client, begun_s = self._client(secrets, visitor=client_id), anyio.current_time()
+        address = await self._reach()
+        client, begun_s = self._client(secrets, address, visitor=client_id), anyio.current_time()
         await self._enter(client, secrets.tls)
         agreed_s = anyio.current_time()
         try:
@@ -196,8 +197,8 @@ class MqttLink:
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[MqttSession]:
         secrets = await anyio.to_thread.run_sync(read_secrets, self._config)
-        await self._reach()
-        client = self._client(secrets)
+        address = await self._reach()
+        client = self._client(secrets, address)
         await self._enter(client, secrets.tls)
         session = MqttSession(client, road=self.road, answer_s=self._config.answer_s)
         try:
@@ -208,13 +209,14 @@ class MqttLink:
             with anyio.CancelScope(shield=True):
                 await self._leave(client, session)
 
-    def _client(self, secrets: Secrets, *, visitor: str = "") -> Client:
+    def _client(self, secrets: Secrets, address: str, *, visitor: str = "") -> Client:
         """visitor: another client's id, which has no presence to lose."""
         config, presence = self._config, edgecore.presence(self._node, online=False)
         will = aiomqtt.Will(self._topics.presence, presence, QOS, retain=True)
         client = Client(
             config.host,
             self._port,
+            address=address,
             identifier=visitor or self.client_id,
             username=config.username or None,
             password=secrets.password,
@@ -232,8 +234,8 @@ class MqttLink:
         client.pending_calls_threshold = MAX_UNCONFIRMED
         return client
 
-    async def _reach(self) -> None:
-        """A look whether the broker can be reached at all.
+    async def _reach(self) -> str:
+        """A look whether the broker can be reached at all; the address at which it is.
 
         The library connects in a thread that cannot be cancelled; an unreachable host would hold
         up the end of the agent. And what plain TCP reaches has to be this machine.
@@ -241,7 +243,7 @@ class MqttLink:
         host = self._config.host
         try:
             with anyio.fail_after(min(CONNECT_S, self._config.answer_s)):
-                _, writer = await asyncio.open_connection(host, self._port)
+                writer = await self._opened()
             peer = str(writer.get_extra_info("peername")[0])
             writer.close()
         except TimeoutError:
@@ -251,6 +253,19 @@ class MqttLink:
         is_here = ipaddress.ip_address(peer.partition("%")[0]).is_loopback
         if not (self._config.tls or self._config.insecure or is_here):
             raise self._denied(f"{host} is {peer}, not this machine", "tls = true")
+        return peer
+
+    async def _opened(self) -> asyncio.StreamWriter:
+        """At the first of its addresses that answers. Raises: OSError."""
+        last: OSError = socket.gaierror(socket.EAI_NONAME, "no address")
+        for address in await addresses(self._config.host, self._port):
+            try:
+                _, writer = await asyncio.open_connection(address, self._port)
+            except OSError as error:
+                last = error
+            else:
+                return writer
+        raise last
 
     async def _enter(self, client: Client, tls: ssl.SSLContext | None) -> None:
         """As `async with client`, but a cancelled attempt leaves no thread and no socket behind."""

@@ -8,6 +8,7 @@ keep what comes down until we have acknowledged their last word, which we have n
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 from contextlib import suppress
 from typing import Any, Final
@@ -25,8 +26,15 @@ class Client(aiomqtt.Client):
     in the loop, or watch whatever has the number of the socket by now.
     """
 
-    def __init__(self, host: str, port: int, **options: Any) -> None:
+    def __init__(self, host: str, port: int, *, address: str = "", **options: Any) -> None:
+        """address: of the host, a number. Without it the library resolves the name, in a thread
+        that the end of the agent waits for; with it the name stays what the certificate is of.
+        """
         super().__init__(host, port, socket_options=AT_ONCE, **options)
+        if address:
+            timeout_s = options.get("timeout")
+            opened = functools.partial(socket.create_connection, (address, port), timeout=timeout_s)
+            setattr(self._client, "_create_socket_connection", opened)  # noqa: B010 - private there
         self.gone.add_done_callback(_heard)  # nobody has to ask; asyncio would complain in the log
 
     @property

@@ -19,6 +19,7 @@ from typing import Final
 
 from edge_agent.core.chunks import ChunkTable
 from edge_agent.core.errors import NoRoom, Rejected
+from edge_agent.links import aside
 
 BLOCK_BYTES: Final = 1 << 18
 FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -38,6 +39,8 @@ class Partial:
         self._sha256 = sha256
         self.path = folder / "part"
         folder.mkdir(mode=0o700, exist_ok=True)
+        for path in (self.path, folder / "have"):
+            aside.no_file(path)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         self._part = os.open(self.path, flags, 0o600)
         self._state = os.open(folder / "have", flags, 0o600)

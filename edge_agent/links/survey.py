@@ -7,7 +7,6 @@ of the agent that runs: to the broker it is another client.
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 import time
 from collections.abc import AsyncIterator
@@ -22,6 +21,7 @@ from edge_agent.config.structs import UplinkConfig
 from edge_agent.core.errors import ConfigError, LinkDown
 from edge_agent.links.credentials import read_secrets
 from edge_agent.links.mqtt import MqttLink
+from edge_agent.links.resolve import addresses
 
 EXPIRY_DAYS = 30
 
@@ -78,6 +78,7 @@ class _Walk:
         self._host, self._port = config.host, port_of(config)
         self._beside_agent = beside_agent
         self._tls: ssl.SSLContext | None = None
+        self._found: list[str] = []
 
     async def files(self) -> tuple[str, str]:
         try:
@@ -90,17 +91,15 @@ class _Walk:
         return (f"{count} files can be read", "") if count else ("", "no files are named")
 
     async def name(self) -> tuple[str, str]:
-        loop = asyncio.get_running_loop()
         try:
             with anyio.fail_after(self._config.answer_s):
-                found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+                self._found = await addresses(self._host, self._port)
         except TimeoutError:
             raise _Ends(f"{self._host}: no answer", "check the name server: resolvectl") from None
         except OSError as error:
             words = f"{self._host}: {error.strerror}"
             raise _Ends(words, "check uplink.host and the name server: resolvectl") from None
-        addresses = ", ".join(dict.fromkeys(str(entry[4][0]) for entry in found))
-        return f"{self._host} is {addresses}", ""
+        return f"{self._host} is {', '.join(self._found)}", ""
 
     async def tcp(self) -> tuple[str, str]:
         _, writer = await self._opened(None)
@@ -135,7 +134,7 @@ class _Walk:
         where = f"{self._host}:{self._port}"
         try:
             with anyio.fail_after(self._config.answer_s):
-                return await asyncio.open_connection(self._host, self._port, ssl=tls)
+                return await self._first(tls)
         except TimeoutError:
             raise _Ends(f"{where}: no answer", "is the host on, and the port open?") from None
         except ssl.SSLCertVerificationError as error:
@@ -145,6 +144,23 @@ class _Walk:
             raise _Ends(f"{where}: {words}", "does the broker speak TLS on this port?") from None
         except OSError as error:
             raise _Ends(f"{where}: {error.strerror or error}", "is the broker running?") from None
+
+    async def _first(
+        self, tls: ssl.SSLContext | None
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Of its addresses the first that answers; the certificate is of its name."""
+        last: OSError = OSError(0, "no address")
+        name = self._host if tls is not None else None
+        for address in self._found:
+            try:
+                return await asyncio.open_connection(
+                    address, self._port, ssl=tls, server_hostname=name
+                )
+            except ssl.SSLError:
+                raise
+            except OSError as error:
+                last = error
+        raise last
 
 
 def _tls_fix(error: ssl.SSLCertVerificationError) -> str:

@@ -20,12 +20,12 @@ import anyio.to_thread
 from edge_agent import logs
 from edge_agent.core import audit
 from edge_agent.core.audit import Draft, Head, Stamp
-from edge_agent.core.errors import EdgeAgentError, Overloaded
+from edge_agent.core.errors import Damaged, EdgeAgentError, NoRoom, Overloaded
 from edge_agent.ports import Clock
 
 MAX_WAITING = 1024  # entries
 MAX_BATCH = 128
-AGAIN_S = 5.0
+AGAIN_S = 1.0
 DRAIN_S = 2.0
 
 log = logs.get("audit")
@@ -82,7 +82,18 @@ class Auditor:
         self._turn = anyio.Semaphore(MAX_WAITING // 2)  # who waits leaves room for who can't
         self.head = Head()
         self.missed = 0  # entries that found no place, not yet told in the log
-        self.trouble: Trouble | None = None
+        self.is_told: Callable[[], bool] = lambda: False  # that the disk refuses, by who owns it
+        self._trouble: Trouble | None = None
+        self._is_disk = False
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """None also while somebody else tells of the disk that is at fault."""
+        return None if self.waits() and self.is_told() else self._trouble
+
+    def waits(self) -> bool:
+        """Whether the disk refuses what is to be written; a log at its limit is another thing."""
+        return self._trouble is not None and self._is_disk
 
     def note(self, who: str, what: str, obj: str = "", **detail: object) -> bool:
         """From the loop; at once. False: no place, counted."""
@@ -149,9 +160,9 @@ class Auditor:
             self._failed(error, batch)
             return False
         self.missed -= missed
-        if self.trouble is not None:
+        if self._trouble is not None:
             log.info("audit log is written again")
-        self.trouble = None
+        self._trouble = None
         for one in batch:
             one.head = self.head
             if one.done is not None:
@@ -160,9 +171,10 @@ class Auditor:
 
     def _failed(self, error: EdgeAgentError, batch: list[_Waiting]) -> None:
         """Who waits is told; the others go back to the front of the queue, in their order."""
-        if self.trouble is None:
+        if self._trouble is None:
             log.error("audit log is not written", why=error.what, fix=error.hint)
-        self.trouble = Trouble(error.what, error.hint)
+        self._trouble = Trouble(error.what, error.hint)
+        self._is_disk = isinstance(error, Damaged | NoRoom)
         for one in reversed(batch):
             if one.done is None:
                 self._waiting.appendleft(one)

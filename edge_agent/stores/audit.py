@@ -19,7 +19,6 @@ may read meanwhile. It blocks: `services.audit` stands between it and the event 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -30,8 +29,9 @@ from typing import BinaryIO, NamedTuple
 
 from edge_agent.core import audit
 from edge_agent.core.audit import Draft, Head, Stamp
-from edge_agent.core.errors import Damaged, EdgeAgentError, Overloaded
-from edge_agent.stores.files import DISK, Disk, read_bounded, write_atomic
+from edge_agent.core.errors import EdgeAgentError, Overloaded, of_system
+from edge_agent.stores.condition import explain
+from edge_agent.stores.files import DISK, Disk, make_way, read_bounded, write_atomic
 
 LIVE = "audit.log"
 HEAD = "audit.head"
@@ -231,6 +231,8 @@ class AuditLog:
         """Goes on where the log ends; what has to be said of it."""
         for leftover in self._folder.glob(".audit.*"):
             self._disk.unlink(leftover)
+        for path in (self._live, self._folder / HEAD):
+            make_way(path, disk=self._disk)
         known, files = promised(self._folder), log_files(self._folder)
         self._full_bytes = sum(path.stat().st_size for path in files if path != self._live)
         self._end = 0
@@ -284,13 +286,8 @@ class AuditLog:
             yield
         except OSError as error:
             self.close()  # what is on the disk now, the next one finds out
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise Overloaded(
-                    f"{verb} audit log: {error.strerror}", hint="free the disk"
-                ) from error
-            raise Damaged(
-                f"{verb} audit log: {error.strerror}", hint="check the disk (dmesg)"
-            ) from error
+            fix = explain(error, self._folder).fix
+            raise of_system(f"{verb} audit log", error, fix) from error
 
 
 def _scan(path: Path, known: Head | None) -> _Scan:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -125,16 +126,46 @@ def gone_if_it_fails(path: Path, disk: Disk = DISK) -> Iterator[None]:
 
 
 def make_folder(path: Path, *, disk: Disk = DISK) -> None:
-    """A folder of ours (0700) that is there after a power cut too, with those above it.
+    """A folder of ours (0700) that is there after a power cut too, with those above it. A file in
+    its own place is put aside: no write would ever succeed below it.
 
     Raises: OSError.
     """
     if path.is_dir():
         return
-    make_folder(path.parent, disk=disk)
+    if path.exists():
+        disk.rename(path, path.with_name(f"{path.name}.aside.{secrets.token_hex(4)}"))
+    _make_folder(path, disk)
+
+
+def _make_folder(path: Path, disk: Disk) -> None:
+    if path.is_dir():
+        return
+    _make_folder(path.parent, disk)
     with contextlib.suppress(FileExistsError):  # another process of ours was quicker
         disk.mkdir(path)
     disk.sync_folder(path.parent)
+
+
+def make_way(path: Path, *, disk: Disk = DISK) -> Path | None:
+    """What stands in the place of a file and is none is put aside, as `NAME.aside.XXXXXXXX`; where
+    it is now, or None. A folder, a pipe or a loop of links there would fail every write for ever.
+
+    Raises: OSError.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return None
+    except OSError:
+        if not path.is_symlink():
+            raise
+    else:
+        if stat.S_ISREG(mode):
+            return None
+    aside = path.with_name(f"{path.name}.aside.{secrets.token_hex(4)}")
+    disk.rename(path, aside)
+    return aside
 
 
 def remove_tree(path: Path, *, disk: Disk = DISK) -> int:

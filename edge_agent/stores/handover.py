@@ -15,7 +15,7 @@ from typing import Final
 
 from edge_agent.core.errors import Damaged, Rejected
 from edge_agent.core.trust import metadata_name
-from edge_agent.stores.files import read_bounded, write_atomic
+from edge_agent.stores.files import make_folder, make_way, read_bounded, write_atomic
 
 MAX_FILES: Final = 64
 MAX_FILE_BYTES: Final = 256_000
@@ -47,7 +47,8 @@ class HandOver:
         return name
 
     def _keep(self, path: Path, content: bytes) -> None:
-        self._metadata.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(self._metadata)
+        make_way(path)
         with contextlib.suppress(FileNotFoundError, Rejected):  # no file is there, or none of ours
             if read_bounded(path, MAX_FILE_BYTES) == content:
                 os.utime(path)  # said again: as good as new
@@ -56,6 +57,7 @@ class HandOver:
         self._trim()
 
     def _trim(self) -> None:
-        files = sorted(self._metadata.iterdir(), key=lambda file: file.stat().st_mtime_ns)
+        plain = [file for file in self._metadata.iterdir() if file.is_file()]
+        files = sorted(plain, key=lambda file: file.stat().st_mtime_ns)
         for file in files[: max(0, len(files) - MAX_FILES)]:
             file.unlink(missing_ok=True)

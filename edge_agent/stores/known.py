@@ -249,4 +249,5 @@ def _noted(memory: Memory, folder: Path, sha: str, *, is_wanted: bool) -> Memory
 
 
 def _key(folder: Path) -> str:
-    return os.path.abspath(folder)  # noqa: PTH100 - links stay as the operator named them
+    """As text, also of a path that is none. Links stay as the operator named them."""
+    return os.fsencode(os.path.abspath(folder)).decode("utf-8", "backslashreplace")  # noqa: PTH100

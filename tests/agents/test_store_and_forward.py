@@ -83,12 +83,22 @@ async def test_no_broker_at_start_loses_nothing_and_is_said(tmp_path: Path) -> N
         assert agent.views.spool()["appended"] > kept["records"]  # still there, and more
 
 
+async def test_a_folder_in_the_place_of_the_spool_is_put_aside(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    (state / "spool.db" / "whose").mkdir(parents=True)
+    async with running(config_of(tmp_path, {"a": stream()}, uplink=uplink(1))) as agent:
+        await until(lambda: results(agent) >= 5, "results")
+        assert agent.views.spool()["volatile"] is False
+    (aside,) = state.glob("spool.db.aside.*")
+    assert (aside / "whose").is_dir()
+
+
 async def test_a_spool_that_cannot_be_opened_does_not_keep_the_agent_from_starting(
     tmp_path: Path,
 ) -> None:
-    state = tmp_path / "state"
-    (state / "spool.db").mkdir(parents=True)
-    async with running(config_of(tmp_path, {"a": stream()}, uplink=uplink(1))) as agent:
+    config = config_of(tmp_path, {"a": stream()}, uplink=uplink(1))
+    (tmp_path / "state").write_text("in the place of the folder")
+    async with running(config) as agent:
         await until(lambda: results(agent) >= 5, "results")
         status = agent.views.status()
     assert status["spool"]["volatile"] is True

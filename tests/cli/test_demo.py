@@ -13,6 +13,7 @@ import anyio
 import numpy as np
 import pytest
 from PIL import Image
+from rich.cells import cell_len
 from rich.console import Console
 
 from edge_agent.app import running
@@ -76,6 +77,18 @@ async def test_a_scene_is_drawn_without_asking_the_house(tmp_path: Path) -> None
     assert "7 at the hot tier" in text
     assert "cut (c restores it)" in text
     assert screen.montage(now).shape[2] == 3
+    streams = now.status["streams"]
+    streams["b"] = {**streams["a"], "title": "A title that is longer than its picture " * 3}
+    problems = [{"what": "something with many words " * 9, "fix": "mend it"}] * 5
+    for columns, lines in ((80, 24), (60, 20), (200, 60)):
+        narrow = Console(record=True, width=columns, height=lines, file=io.StringIO())
+        crowded = now._replace(status={**now.status, "problems": problems})
+        narrow.print(screen.view(crowded, 1.0, {"link": "cut"}, (columns, lines)), end="")
+        shown = narrow.export_text().rstrip("\n").split("\n")
+        assert len(shown) <= lines - 1, (columns, lines, len(shown))  # the last one stays free
+        assert max(map(cell_len, shown)) <= columns
+        assert screen.BANNER in shown[-1]
+        assert sum(line.count("p50 /") for line in shown) == len(streams)
 
 
 @pytest.mark.anyio

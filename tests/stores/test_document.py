@@ -52,10 +52,18 @@ def test_two_damaged_copies_are_damage_and_not_nothing(tmp_path: Path) -> None:
         document.read()
 
 
-def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_put_aside_and_stays(tmp_path: Path) -> None:
     (tmp_path / "place").write_text("a file where the folder should be")
+    Document(tmp_path / "place", "memory").write(b"{}")
+    assert Document(tmp_path / "place", "memory").read() == b"{}"
+    assert [one.read_text()[:6] for one in tmp_path.glob("place.aside.*")] == ["a file"]
+
+
+def test_a_link_that_leads_nowhere_is_left_for_its_disk_to_come_back(tmp_path: Path) -> None:
+    (tmp_path / "place").symlink_to(tmp_path / "not mounted" / "place")
     with pytest.raises(Damaged, match=r"write memory.json"):
         Document(tmp_path / "place", "memory").write(b"{}")
+    assert (tmp_path / "place").is_symlink()
 
 
 def test_a_folder_in_place_of_a_copy_is_put_aside_and_stays(tmp_path: Path) -> None:

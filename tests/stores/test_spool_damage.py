@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio
@@ -161,9 +162,18 @@ async def test_no_database_at_all_is_set_aside_too(tmp_path: Path) -> None:
 def test_a_place_that_cannot_hold_a_file_is_said_clearly(tmp_path: Path) -> None:
     with pytest.raises(Damaged, match="open spool"):
         open_small(tmp_path / "nowhere" / "spool.db")
-    (tmp_path / "spool.db").mkdir()
-    with pytest.raises(Damaged, match="unable to open"):
-        open_small(tmp_path / "spool.db")
+
+
+@pytest.mark.parametrize("name", ["spool.db", "spool.db.lock", "ballast"])
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["folder", "pipe"])
+def test_what_stands_in_the_place_of_a_file_is_put_aside(
+    tmp_path: Path, name: str, make: Callable[[Path], None]
+) -> None:
+    make(tmp_path / name)
+    spool = open_small(tmp_path / "spool.db")
+    spool.close()
+    assert (tmp_path / name).is_file() or name == "ballast"  # a small one has no ballast
+    assert len(list(tmp_path.glob(f"{name}.*-1")) + list(tmp_path.glob(f"{name}.aside.*"))) == 1
 
 
 async def test_a_page_that_broke_under_way_costs_only_its_records(tmp_path: Path) -> None:

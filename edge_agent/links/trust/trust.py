@@ -15,6 +15,7 @@ import msgspec
 from edge_agent.core import desired
 from edge_agent.core.errors import Damaged, LinkDown, Overloaded, Rejected
 from edge_agent.core.trust import Memory, Now, Refused, checked_path, seen, served
+from edge_agent.links import aside
 from edge_agent.links.fetch import NotHere, Source, Sources
 from edge_agent.links.trust.session import Carrier, Session
 from edge_agent.links.trust.terms import (
@@ -31,6 +32,8 @@ from edge_agent.links.trust.terms import (
 )
 from edge_agent.ports import Clock, StateFile
 
+HISTORY: Final = "root_history"  # a folder of `tuf.ngclient`
+MAX_FILES: Final = 4096
 MAX_HELD_BYTES: Final = 64 << 20  # of a target that is read into memory
 
 
@@ -64,7 +67,9 @@ class Trust:
         try:
             self._memory = _recalled(memory)
             with disk(self._folder):
+                aside.no_folder(self._folder)
                 self._folder.mkdir(exist_ok=True, mode=0o700)
+                put_aside(self._folder)
             self._session(self._served[0])
         except BaseException:
             self.close()
@@ -250,9 +255,20 @@ def _recalled(file: StateFile) -> Memory:
         raise Damaged(f"read memory of tuf: {error}", hint="was it edited? restore it") from error
 
 
+def put_aside(metadata: Path) -> None:
+    """What is no file in the place of one. Raises: OSError."""
+    history = metadata / HISTORY
+    aside.no_folder(history)
+    for folder in (metadata, history):
+        for path in sorted(folder.glob("*.json"))[:MAX_FILES]:
+            aside.no_file(path)
+
+
 def _locked(folder: Path) -> int:
     with disk(folder):
+        aside.no_folder(folder)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        aside.no_file(folder / "lock")
         lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 import anyio
-import msgspec
 from aiohttp import hdrs, web
 
 from edge_agent import logs
+from edge_agent.core.bytewise import shown
 from edge_agent.core.errors import EdgeAgentError, Fault, fault_of
 from edge_agent.services.console import access
 from edge_agent.services.console.callers import Caller, Callers, Stage
@@ -49,9 +49,7 @@ class Refused(EdgeAgentError):
 
 def document_of(document: object, *, status: int = 200) -> web.Response:
     """As JSON."""
-    return web.Response(
-        body=msgspec.json.encode(document), status=status, content_type="application/json"
-    )
+    return web.Response(body=shown(document), status=status, content_type="application/json")
 
 
 def refusal(status: int, error: EdgeAgentError) -> web.Response:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import anyio
 import msgspec
 
+from edge_agent.core.bytewise import packed, unpacked
 from edge_agent.core.errors import Overloaded, SideDied, raised_again
 from edge_agent.orders import LENGTH, MAX_MESSAGE_BYTES, Request
 
@@ -39,7 +40,7 @@ class Line:
         """Raises: SideDied; else what the side says, as the class that it had there."""
         self._next_id += 1
         number = self._next_id
-        body = msgspec.msgpack.encode(Request(id=number, verb=verb, **fields))
+        body = packed(Request(id=number, verb=verb, **fields))
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
         try:
@@ -111,7 +112,7 @@ class Line:
 def _words(body: bytes) -> dict[str, Any]:
     """Raises: SideDied for what is no message."""
     try:
-        words: dict[str, Any] = msgspec.msgpack.decode(body, type=dict[str, Any])
+        words: dict[str, Any] = unpacked(body, dict[str, Any])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise SideDied(f"control message of {len(body)} B: {error}") from error
     return words

@@ -19,7 +19,7 @@ import anyio
 
 from edge_agent import logs, memory
 from edge_agent.config.structs import EngineConfig
-from edge_agent.core.errors import EdgeAgentError, SideDied
+from edge_agent.core.errors import EdgeAgentError, SideDied, of_system
 from edge_agent.core.frames import AnyRecord, Signal
 from edge_agent.orders import Begin, Fresh, StreamOrder
 from edge_agent.services.engine.launch import Launch, Launched, bury, exit_code, is_a_crash
@@ -30,6 +30,9 @@ log = logs.get("engine")
 
 HANG_CHECK_S = 0.5
 SOCKET_BUFFER_BYTES = 1 << 20
+LIMITS = (
+    "look at the limits that the agent runs under: LimitFSIZE, LimitNOFILE, TasksMax, MemoryMax"
+)
 
 
 OnRecord = Callable[[AnyRecord, bool], None]
@@ -148,7 +151,13 @@ class Side:
     # ── one incarnation ───────────────────────────────────────────────────────────────────────
 
     async def run(self, ready: Callable[[], None]) -> None:
-        """Raises: SideDied."""
+        """Raises: SideDied; Overloaded, Damaged when this machine does not let a side begin."""
+        try:
+            await self._run(ready)
+        except OSError as error:
+            raise of_system("start the inference side", error, LIMITS) from error
+
+    async def _run(self, ready: Callable[[], None]) -> None:
         with contextlib.ExitStack() as held:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
             held.enter_context(ours)
@@ -233,7 +242,7 @@ class Side:
         tapped = {name for name, tap in self.taps.items() if tap.is_open}
         fresh = [order.name for order in orders if order.name not in tapped]
         taps = [self.taps.setdefault(name, Tap(name)) for name in fresh]
-        fds = [memory.create(name) for name in fresh]
+        fds = [_memory_of(name) for name in fresh]
         try:
             for tap, fd in zip(taps, fds, strict=True):
                 tap.open(fd)
@@ -282,3 +291,11 @@ class Side:
             self._drain(tap)
             tap.close(clean=clean)
         self._forget_taps()
+
+
+def _memory_of(stream: str) -> int:
+    """Raises: Overloaded, Damaged."""
+    try:
+        return memory.create(stream)
+    except OSError as error:
+        raise of_system(f"make the shared memory of stream {stream}", error, LIMITS) from error

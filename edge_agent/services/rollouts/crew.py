@@ -15,6 +15,7 @@ import anyio
 import msgspec
 
 from edge_agent import logs
+from edge_agent.core.bytewise import unjsoned
 from edge_agent.core.errors import LinkDown, Overloaded, of_system, raised_again
 from edge_agent.errands import MAX_LINE_BYTES, Errand, Word, encode
 from edge_agent.services.rollouts.ports import OnProgress
@@ -80,7 +81,7 @@ async def _asked(ours: socket.socket, errand: Errand, told: OnProgress) -> dict[
     try:
         await loop.sock_sendall(ours, encode(errand))
         async for line in _lines(ours):
-            word = msgspec.json.decode(line, type=Word)
+            word = unjsoned(line, Word)
             if word.kind == "ok":
                 return word.facts
             if word.kind == "error":

@@ -77,6 +77,7 @@ class Rollouts:
         self.wishes = Wishes(self._bench, keep, node=node, heard=heard)
         self.drives: dict[str, Drive] = {}
         self.unread = ""  # why the documents could not be read yet
+        self.is_told: Callable[[], bool] = lambda: False  # that the disk refuses, by who owns it
         self._is_read = False
         self._group: anyio.abc.TaskGroup | None = None
         self._store_turn = anyio.Lock()  # of who installs by hand, and of who makes room
@@ -372,6 +373,11 @@ class Rollouts:
     def desired(self) -> dict[str, Any]:
         """The wanted state and what became of it."""
         return shown.desired(self)
+
+    def waits(self) -> bool:
+        """Whether the disk refuses what is to be read or written."""
+        is_stuck = any(drive.trouble for drive in self.drives.values())
+        return is_stuck or bool(self.wishes.unwritten or self.unread)
 
     def problems(self) -> list[Problem]:
         """What a person should know or do something about."""

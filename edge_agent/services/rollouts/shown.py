@@ -124,7 +124,7 @@ def _ended(document: Rollout) -> Note:
 def problems(rollouts: Rollouts) -> list[Problem]:
     """What could not be settled, written down or remembered; and who pinned what."""
     found: list[Problem] = []
-    room = "make room on the disk of state_dir"
+    room, is_told = "make room on the disk of state_dir", rollouts.is_told()
     for name, (why, version) in rollouts.wishes.rotten.items():
         fix = f"edge-agent models install {name}@{version} names it anew"
         found.append(
@@ -137,7 +137,7 @@ def problems(rollouts: Rollouts) -> list[Problem]:
             what = f"model {name} {version}: {document.unsettled}"
             fix = "mend that; it is tried again until it is done"
             found.append(Problem("rollout-unsettled", "critical", what, fix, subject=name))
-        elif drive.trouble:
+        elif drive.trouble and not is_told:
             fix = f"{drive.fix or room}; it is tried again by itself"
             what = f"rollout of {name}: {drive.trouble}"
             found.append(Problem("rollout-trouble", "warning", what, fix, subject=name))
@@ -149,6 +149,13 @@ def problems(rollouts: Rollouts) -> list[Problem]:
         what = f"{whose} is held, what runs goes on: {why}"
         fix = f"check what runs, then: edge-agent models pin {every} --off"
         found.append(Problem("model-held", "critical", what, fix, subject=name))
+    return found if is_told else found + _unkept(rollouts, room)
+
+
+def _unkept(rollouts: Rollouts, room: str) -> list[Problem]:
+    """What the disk refuses, where nobody else tells of the disk."""
+    found: list[Problem] = []
+    wishes = rollouts.wishes
     if not wishes.is_recalled and wishes.unwritten:
         what = f"pins and wishes can not be read: {wishes.unwritten}"
         found.append(Problem("wishes-unread", "critical", what, DISK))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
+
+from edge_agent.stores.files import make_way
 
 SPARE_FACTOR = 3  # made again once so many times its size is free
 
@@ -30,6 +33,8 @@ class Ballast:
 
     def restore(self) -> bool:
         """Makes it when it is not there and room is plenty; true when it is there."""
+        with contextlib.suppress(OSError):
+            make_way(self._path)
         self.is_there = self._path.exists()
         if self._size_bytes == 0 or self.is_there:
             return self.is_there

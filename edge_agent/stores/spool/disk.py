@@ -17,9 +17,10 @@ import msgspec
 
 from edge_agent.core.logbook import Log
 from edge_agent.core.ranges import Ranges
+from edge_agent.stores.condition import kind_of
 from edge_agent.stores.files import sync_folder
 from edge_agent.stores.spool import schema
-from edge_agent.stores.spool.schema import Connect, FileBroken, Row
+from edge_agent.stores.spool.schema import Connect, FileBroken, FileNewer, Row
 
 RESERVE_PAGES = 64  # beyond the quota, so that what frees space always has room for its own books
 MIN_PAGES = 32
@@ -59,6 +60,11 @@ class Disk:
     def open(self) -> None:
         """Raises: DiskFull, DiskFailing, FileBroken, FileNewer."""
         self.close()
+        if os.path.lexists(self.path) and not self.path.is_file():
+            raise FileNewer(
+                f"open spool: expected a file, got {kind_of(self.path)}",
+                hint="look who made it; it is set aside",
+            )
         is_new = not self.path.exists()
         with translated(), contextlib.ExitStack() as if_refused:
             connection = self._connect(self.path)

@@ -24,6 +24,8 @@ from edge_agent.core.errors import Damaged, Rejected
 from edge_agent.core.frames import Record
 from edge_agent.core.logbook import Ack, Log, LogKey
 from edge_agent.ports import Clock, SpoolStats
+from edge_agent.stores.condition import explain
+from edge_agent.stores.files import make_way
 from edge_agent.stores.spool import opening, schema
 from edge_agent.stores.spool.backlog import Backlog
 from edge_agent.stores.spool.ballast import Ballast
@@ -280,10 +282,11 @@ def checked(front: Front, ack: Ack) -> Ack:
 def take_lock(path: Path) -> int:
     """Raises: Rejected, Damaged."""
     try:
+        make_way(path)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise Damaged(f"open spool: {path.name}: {error.strerror}",
-                      hint="run as the service's user") from error  # fmt: skip
+        told = explain(error, path.parent)
+        raise Damaged(f"open spool: {path.name}: {told.what}", hint=told.fix) from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
