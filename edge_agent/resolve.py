@@ -30,8 +30,7 @@ def models_of(config: Config, state_dir: Path | None) -> Models:
     """Where versions are looked for: what was installed first. state_dir None: nobody sees it."""
     dirs = [Path(folder) for folder in config.models.dirs]
     installed = Shelf(state_dir / "models") if state_dir is not None else None
-    is_there = state_dir is not None and state_dir.is_dir()  # else nothing is put in its place
-    remembered = Remembered(state_dir) if state_dir is not None and is_there else None
+    remembered = Remembered(state_dir) if state_dir is not None else None
     shipped = config.models.shipped
     return Models(dirs, shipped=shipped, installed=installed, remembered=remembered)
 

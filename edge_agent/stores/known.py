@@ -174,6 +174,7 @@ class Remembered:
     """
 
     def __init__(self, state_dir: Path, *, disk: Disk = DISK) -> None:
+        self._state_dir = state_dir
         self._document = Document(state_dir, "models-known", max_bytes=MAX_MEMORY_BYTES, disk=disk)
         self._turn = threading.Lock()
         self._memory: Memory | None = None
@@ -224,6 +225,9 @@ class Remembered:
         if self._memory is None:
             return
         self._memory = memory
+        if self._state_dir.exists() and not self._state_dir.is_dir():
+            self.trouble = f"write {self._state_dir}: not a folder"  # and nothing to be put aside
+            return
         try:
             self._document.write(msgspec.json.encode(memory))
             self.trouble = ""
