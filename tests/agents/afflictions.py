@@ -172,6 +172,23 @@ def of_road(broker: Broker, secret: Path) -> list[Fault]:
     ]  # fmt: skip
 
 
+def of_model(package: Path) -> list[Fault]:
+    """A byte of its weights rots, and the inference side that loads it again is a new one."""
+    weights = package / "model.onnx"
+    sound = weights.read_bytes()
+
+    def rot() -> None:
+        middle = len(sound) // 2
+        weights.write_bytes(sound[:middle] + bytes([sound[middle] ^ 1]) + sound[middle + 1 :])
+        signal_children(signal.SIGKILL)
+
+    def heal() -> None:
+        weights.write_bytes(sound)
+
+    codes = ("model-rejected", "model-damaged", "stream-rejected")
+    return [Fault("model-rotten", codes, rot, heal, fix="install", within_s=10.0)]
+
+
 def of_clock(clock: JumpingClock) -> list[Fault]:
     def jump(ahead_us: int) -> None:
         clock.ahead_us = ahead_us

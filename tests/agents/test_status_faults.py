@@ -24,6 +24,7 @@ from tests.agents.afflictions import Fault, JumpingClock
 from tests.agents.living import config_of, stream, until
 from tests.broker import MOSQUITTO, Broker
 from tests.broker import make_broker as make_broker  # noqa: PLC0414 - a fixture
+from tests.links.authority import Authority
 from tests.tiny import SIZE
 from tools.hot_tier import HotTier, MqttRoad
 
@@ -122,6 +123,7 @@ async def afflicted(tmp_path: Path, broker: Broker, secret: Path) -> AsyncIterat
         )  # fmt: skip
         faults = afflictions.of_side() + afflictions.of_source(shots)
         faults += afflictions.of_road(broker, secret) + afflictions.of_clock(clock)
+        faults += afflictions.of_model(tmp_path / "models" / "tiny" / "1.0.0")
         faults += afflictions.of_disk(disk) if is_small else []
         told = UplinkConfig(username="tier", password_file=str(tmp_path / "tier-secret"))
         (tmp_path / "tier-secret").write_text("right")
@@ -144,3 +146,38 @@ async def test_each_fault_is_named_with_its_fix_and_over_once_it_is_mended(
             for fault in dice.sample(world.faults, len(world.faults)):
                 await world.suffer(fault)
     assert not world.worst
+
+
+TLS = "cafile {ca}\ncertfile {cert}\nkeyfile {key}\nrequire_certificate true"
+
+
+@pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
+async def test_an_expired_certificate_is_a_problem_until_it_is_renewed(
+    make_broker: Any, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path / "ca")
+    server, server_key = authority.sign("broker")
+    lines = TLS.format(ca=authority.certificate, cert=server, key=server_key)
+    broker = make_broker("mosquitto", listener=lines)
+    cert, key = authority.sign("cart-3", days=-1)
+    config = config_of(
+        tmp_path, {"cam": stream({"fps": 10.0})},
+        uplink={
+            "enabled": True, "port": broker.port, "tls": True, "reconnect_max_s": 0.3,
+            "ca_file": str(authority.certificate), "cert_file": str(cert), "key_file": str(key),
+        },
+    )  # fmt: skip
+    async with running(config) as agent:
+        world = World(agent, [])
+
+        def denied() -> bool:
+            return any(one["code"] == "link-denied" for one in world.status()["problems"])
+
+        await until(denied, "an expired certificate is told")
+        (problem,) = [one for one in world.status()["problems"] if one["code"] == "link-denied"]
+        assert "expired on" in problem["what"]
+        assert "renew it" in problem["fix"]
+        assert world.status()["state"] == "degraded"
+        authority.sign("cart-3")
+        await until(lambda: world.status()["uplink"]["connected"], "a renewed one")
+        await until(lambda: not denied(), "and no problem is left of it")
