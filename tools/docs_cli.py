@@ -30,7 +30,8 @@ there too. The socket belongs to the service's user and the group `edge-agent`.
 where the output is no terminal and where `NO_COLOR` is set. Errors go to stderr, with a hint what
 to do next. What the terminal's encoding has no letter for is shown by a sign that looks alike, or
 by its number; JSON is whole in any locale. `edge-agent --version` says the version; a verb or an
-option that is none gets the one that was probably meant.
+option that is none gets the one that was probably meant. What `status` says, word by word:
+[status.md](status.md). It is not a cleared medical device.
 
 | exit code | means |
 |---|---|

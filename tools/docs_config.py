@@ -30,7 +30,7 @@ The agent reads `/etc/edge-agent/config.toml`, then every `*.toml` in `config.d/
 order of their names, then each `--set section.key=value` of the command line. Tables are merged;
 anything else is replaced, the later wins. `--config FILE` takes another file, and the folder of the
 same name that ends in `.d` with it. Nothing is read from the environment. At most 64 files of at
-most 1 MiB each.
+most 1 MiB each. Models run on the CPU only today, and it is not a cleared medical device.
 
 | to | type |
 |---|---|
@@ -69,7 +69,7 @@ SECTIONS = (
     ("Results that wait", "[spool]", structs.SpoolConfig),
     ("The road to the cloud", "[uplink]", structs.UplinkConfig),
     ("Models that come down", "[rollouts]", structs.RolloutsConfig),
-    ("Page and metrics", "[console]", structs.ConsoleConfig),
+    ("Console and metrics", "[console]", structs.ConsoleConfig),
     ("Failing parts", "[supervise]", structs.SuperviseConfig),
     ("Log", "[log]", structs.LogConfig),
 )

@@ -97,6 +97,13 @@ def _rooms(config: Config) -> Iterator[Flaw]:
         yield _warn(("console", "port"), "below 1024, which only root may open", "port = 9810")
     if console.pixels and not console.http:
         yield _warn(("console", "pixels"), "has no effect while http = false")
+    if engine.backend == "tensorrt":
+        yield Flaw(
+            key=("engine", "backend"),
+            message='TensorRT is not in this version (expected "auto" or "onnx", both ONNX Runtime '
+            'on the CPU, got "tensorrt")',
+            hint='backend = "auto"',
+        )
     for index, listener in enumerate(engine.listeners):
         if not _LISTENER.fullmatch(listener):
             yield Flaw(

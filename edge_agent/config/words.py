@@ -22,7 +22,7 @@ WORDS: Final = {
     "Config.spool": "How results are kept until they are delivered.",
     "Config.uplink": "How results get to the cloud.",
     "Config.rollouts": "How new models and configuration come to this machine.",
-    "Config.console": "The page, the metrics and the answers for the command line.",
+    "Config.console": "Metrics, and the answers for the command line and for programs here.",
     "Config.supervise": "When a failing part is given up.",
     "Config.log": "The log.",
     "StreamConfig.source": "Where the frames come from.",
@@ -88,8 +88,8 @@ WORDS: Final = {
     "PhantomSource.fault_frames": "Length of the fault in frames. 0: for ever.",
     "EngineConfig.isolation": "`process`: inference runs in a process of its own, whose crash the "
     "agent survives. `thread`: inside the agent, for small machines and tests.",
-    "EngineConfig.backend": "What runs the models. `auto`: TensorRT where it works, else ONNX "
-    "Runtime.",
+    "EngineConfig.backend": "What runs the models. `auto` and `onnx`: ONNX Runtime on the CPU. "
+    "`tensorrt` is refused: it is not in this version.",
     "EngineConfig.lanes": "Inferences at the same time. 0: one per core that it gets (affinity, "
     "cgroup quota) but one.",
     "EngineConfig.threads_per_run": "Processor threads of one inference.",

@@ -126,6 +126,13 @@ ERRORS = {
         _camera("width = 640"),
         "c:2: streams.a.source.width — without height (expected both or none)",
     ),
+    "backend that is not there": (
+        CAMERA + '[engine]\nbackend = "tensorrt"\n',
+        (
+            'c:5: engine.backend — TensorRT is not in this version (expected "auto" or "onnx", '
+            'both ONNX Runtime on the CPU, got "tensorrt") -> backend = "auto"'
+        ),
+    ),
     "pipeline not said": (
         _camera("", "videotestsrc ! appsink").replace(",  }", " }"),
         "c:2: streams.a.source.where — looks like a GStreamer pipeline -> pipeline = true",

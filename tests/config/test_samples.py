@@ -39,6 +39,18 @@ def test_a_sample_loads_without_problem_or_warning(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
+def test_the_first_lines_of_a_sample_say_what_it_is_not(name: str) -> None:
+    first = " ".join(line.lstrip("# ") for line in sample(name).splitlines()[:3])
+    assert "CPU only today" in first
+    assert "Not a cleared medical device" in first
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_sample_promises_no_page(name: str) -> None:
+    assert not re.search(r"(?i)\b(page|dashboard|browser)\b|open http", sample(name))
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_what_a_sample_offers_in_comments_loads_too(name: str) -> None:
     """Each `# key = value` and each commented table, with its comment sign taken off."""
     text = re.sub(r"^# (\[\[?[a-z.]+\]\]?|[a-z_]+ = .*)$", r"\1", sample(name), flags=re.MULTILINE)
