@@ -26,6 +26,19 @@ pytest_plugins = ["tests.broker"]
 LEAVE_S = float(os.environ.get("EDGE_AGENT_TEST_LEAVE_S", "3"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "run the tests marked `long`, and no others; without it they are left out"
+    parser.addoption("--long", action="store_true", help=text)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    wanted = bool(config.getoption("--long"))
+    left = [item for item in items if (item.get_closest_marker("long") is not None) != wanted]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in set(left)]
+
+
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, Any]]:
     """Asyncio in debug mode: coroutines never awaited and calls from wrong threads are errors."""
