@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from tests import house
 
 ROOT = house.ROOT
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+DEVICE = (ROOT / "requirements-run.txt").read_text(encoding="utf-8")
+BUILD = (ROOT / "requirements-build.txt").read_text(encoding="utf-8")
 tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 TO_RUN, FOR_THE_DEMO, TO_TEST = re.split("# ── (?:for the demo|to test) ──\n", LOCK)
@@ -43,6 +47,8 @@ def locked(part: str) -> dict[str, list[Requirement]]:
         (TO_RUN, PROJECT["dependency-groups"]["build"]),
         (FOR_THE_DEMO, PROJECT["project"]["optional-dependencies"]["demo"]),
         (LOCK, PROJECT["project"]["optional-dependencies"]["dev"]),
+        (DEVICE, PROJECT["project"]["dependencies"]),
+        (BUILD, PROJECT["dependency-groups"]["build"]),
     ],
 )
 def test_the_lock_holds_what_the_project_asks_for(part: str, wanted: list[str]) -> None:
@@ -63,10 +69,80 @@ def test_everything_in_the_lock_is_hashed_and_comes_from_anywhere() -> None:
     assert "index-url" not in LOCK
 
 
-def test_what_runs_a_device_needs_no_test_tool() -> None:
+@pytest.mark.parametrize("part", [TO_RUN, DEVICE, BUILD], ids=["lock", "run", "build"])
+def test_what_runs_a_device_needs_no_test_tool(part: str) -> None:
     tools = {"pytest", "mypy", "ruff", "hypothesis", "blockbuster", "forbiddenfruit", "onnx", "uv"}
     tools |= {"amqtt", "pyyaml", "pydantic", "typer"}
-    assert not tools & set(locked(TO_RUN))
+    assert not tools & set(locked(part))
+
+
+def test_a_device_gets_no_tool_that_builds() -> None:
+    assert not {"hatchling", "setuptools", "pathspec", "pluggy"} & set(locked(DEVICE))
+
+
+def hashes(text: str) -> dict[str, set[str]]:
+    """Of each `name==version`."""
+    found: dict[str, set[str]] = {}
+    for block in re.split(r"(?m)^(?=[a-zA-Z])", text):
+        if pin := re.match(r"\S+==[^ ;\\]+", block):
+            found.setdefault(pin[0], set()).update(re.findall(r"sha256:[0-9a-f]{64}", block))
+    return found
+
+
+@pytest.mark.parametrize("text", [DEVICE, BUILD], ids=["run", "build"])
+def test_what_is_installed_on_a_device_is_what_is_tested(text: str) -> None:
+    tested = hashes(LOCK)
+    for pin, its in hashes(text).items():
+        assert its, f"tools/lock: {pin} has no hash"
+        assert its == tested.get(pin), f"tools/lock: {pin} is another one in requirements.lock"
+
+
+def needed(name: str, extras: frozenset[str], where: dict[str, str]) -> Iterator[Requirement]:
+    """What an installed package asks for on that machine."""
+    for text in importlib.metadata.requires(name) or []:
+        asked = Requirement(text)
+        if any(
+            asked.marker is None or asked.marker.evaluate({**where, "extra": extra})
+            for extra in extras | {""}
+        ):
+            yield asked
+
+
+def machines() -> Iterator[dict[str, str]]:
+    for minor in (10, 11, 12, 13):
+        for machine in ("x86_64", "aarch64"):
+            yield {"python_version": f"3.{minor}", "python_full_version": f"3.{minor}.1",
+                   "platform_machine": machine}  # fmt: skip
+
+
+@pytest.mark.parametrize("where", [*machines()], ids=lambda where: "-".join(where.values()))
+def test_a_device_needs_nothing_that_is_not_locked(where: dict[str, str]) -> None:
+    """As far as packages are installed here in the version that is pinned there; for the others,
+    `tools/lock` resolves anew, and .ci/smoke installs with hashes alone on each Python."""
+    pins = {name: [pin for pin in some if pin.marker is None or pin.marker.evaluate(dict(where))]
+            for name, some in locked(DEVICE).items()}  # fmt: skip
+    left = [Requirement(text) for text in PROJECT["project"]["dependencies"]]
+    left = [one for one in left if one.marker is None or one.marker.evaluate(dict(where))]
+    reached: set[tuple[str, frozenset[str]]] = set()
+    while left:
+        asked = left.pop()
+        key = (canonicalize_name(asked.name), frozenset(asked.extras))
+        assert len(pins.get(key[0], [])) == 1, f"{asked} on {where}: {pins.get(key[0])}"
+        version = str(pins[key[0]][0].specifier).removeprefix("==")
+        assert asked.specifier.contains(version), f"{asked} on {where}, locked is {version}"
+        if key not in reached and version == installed(key[0]):
+            left += needed(key[0], key[1], where)
+        reached.add(key)
+    unused = {name for name, some in pins.items() if some} - {name for name, _ in reached}
+    assert not unused or where["python_version"] == "3.10", f"nothing asks for {unused}"
+
+
+def installed(name: str) -> str:
+    """Its version; empty when it is not there."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def test_the_version_is_one() -> None:
@@ -97,10 +173,39 @@ def test_links_and_pictures_of_the_papers_are_there(page: Path) -> None:
             assert anchor in anchors(file.read_text(encoding="utf-8")), f"{page.name}: #{anchor}"
 
 
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def test_the_readme_names_the_two_commands() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert "tools/demo" in readme
-    assert "tools/test" in readme
+    first = README.partition("## What it does today")[0]
+    assert re.findall(r"(?m)^(tools/\w+) ", first) == ["tools/demo", "tools/test"]
+
+
+def test_the_first_lines_of_the_readme_say_what_it_is_not() -> None:
+    first = README.partition("![")[0]
+    assert "CPU only today" in first
+    assert "not a cleared medical device" in first
+
+
+@pytest.mark.parametrize(
+    "page", ["cli", "config", "install", "ml-team", "models", "status", "uplink"]
+)
+def test_a_page_for_people_of_the_hospital_says_that_it_is_no_medical_device(page: str) -> None:
+    text = " ".join((ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8").split())
+    assert "not a cleared medical device" in text
+
+
+def test_the_readme_promises_no_page_and_knows_its_words() -> None:
+    assert not re.search(r"(?i)\bdashboard|\bbrowser|\bthe\s+page\b", README)
+    words = re.findall(
+        r"(?m)^\| ([^|`]+?) \| ", README.partition("## Words")[2].partition("\n## ")[0]
+    )
+    assert {"hot tier", "EdgeCore, CloudCore", "lane", "spool", "golden sample"} <= set(words)
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    pages = {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")}
+    assert pages - set(re.findall(r"\]\((docs/[\w-]+\.md)", README)) == set()
 
 
 @pytest.mark.parametrize("name", ["test", "demo", "lock"])

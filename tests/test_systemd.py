@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.services.console import access
 from tests import house
 
+SYSUSERS = house.ROOT / "systemd" / "edge-agent.sysusers"
 UNIT = house.ROOT / "systemd" / "edge-agent.service"
 MAX_EXPOSURE = 2.0
 ANALYZE = shutil.which("systemd-analyze")
@@ -75,6 +77,30 @@ def test_the_unit_takes_nothing_away_that_the_agent_needs() -> None:
 def test_it_starts_without_a_network() -> None:
     assert settings("Wants") == settings("After") == ["network.target"]
     assert not re.search(r"(?m)^[^#]*network-online", UNIT.read_text())
+
+
+def test_every_user_and_group_of_the_unit_is_made_by_sysusers() -> None:
+    """A group that is not there keeps the unit from starting."""
+    lines = [line.split() for line in SYSUSERS.read_text().splitlines() if line and line[0] != "#"]
+    users = {words[1] for words in lines if words[0] == "u"}
+    groups = users | {words[1 if words[0] == "g" else 2] for words in lines if words[0] in "gm"}
+    assert set(settings("User")) <= users
+    assert set(settings("Group") + settings("SupplementaryGroups")) <= groups
+    assert access.ADMIN_GROUP in groups
+
+
+@pytest.mark.skipif(shutil.which("systemd-sysusers") is None, reason="needs systemd-sysusers")
+def test_sysusers_takes_the_file_on_an_empty_system(tmp_path: Path) -> None:
+    command = ["systemd-sysusers", f"--root={tmp_path}", str(SYSUSERS)]
+    (tmp_path / "etc").mkdir()
+    (tmp_path / SYSUSERS.relative_to("/").parent).mkdir(parents=True)
+    shutil.copy(SYSUSERS, tmp_path / SYSUSERS.relative_to("/"))
+    ran = subprocess.run(command, text=True, capture_output=True, timeout=30, check=False)
+    assert ran.returncode == 0, ran.stderr
+    passwd, group = ((tmp_path / "etc" / name).read_text() for name in ("passwd", "group"))
+    assert re.search(r"(?m)^edge-agent:.*:/var/lib/edge-agent:.*/nologin$", passwd)
+    assert re.search(r"(?m)^edge-agent-admin:", group)
+    assert re.search(r"(?m)^video:.*:edge-agent$", group)
 
 
 @needs_analyze

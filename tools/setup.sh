@@ -97,11 +97,14 @@ stamp() {
 }
 
 install_locked() {
-    local part=$1 next='for the demo'
-    [[ $part == run ]] || next='to test'
-    sed "/^# ── $next ──\$/,\$d" "$root/requirements.lock" > "$venv/run.txt"
-    pip_install --require-hashes --only-binary :all: -r "$venv/run.txt"
-    if [[ $part == test ]]; then
+    local part=$1
+    # What a device gets comes first and alone: pip refuses it here if it is not whole by itself.
+    pip_install --require-hashes --only-binary :all: -r "$root/requirements-run.txt"
+    pip_install --require-hashes --only-binary :all: -r "$root/requirements-build.txt"
+    if [[ $part == demo ]]; then
+        sed '/^# ── to test ──$/,$d' "$root/requirements.lock" > "$venv/demo.txt"
+        pip_install --require-hashes --only-binary :all: -r "$venv/demo.txt"
+    elif [[ $part == test ]]; then
         # setuptools is there by now: the one sdist is built with the locked one, not a fetched one
         pip_install --require-hashes --only-binary :all: --no-binary forbiddenfruit \
             --no-build-isolation --use-pep517 -r "$root/requirements.lock"
