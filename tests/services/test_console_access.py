@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,21 @@ def test_the_kernel_tells_who_the_peer_is() -> None:
         peer = peer_of(ours)
     assert (peer.pid, peer.uid) == (os.getpid(), os.geteuid())
     assert {os.getegid(), *os.getgroups()} <= peer.gids
+
+
+def test_the_kernel_tells_every_group_of_the_peer(tmp_path: Path) -> None:
+    """A member of the admin group was refused: the question was too long, and its error hidden."""
+    more = list(range(60_000, 60_200)) if os.geteuid() == 0 else None  # root alone may choose them
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        code = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({str(path)!r})"
+        subprocess.run([sys.executable, "-c", code], extra_groups=more, check=True, timeout=20)
+        with server.accept()[0] as connection:
+            peer = peer_of(connection)
+    assert set(more or os.getgroups()) <= peer.gids
+    assert more is None or may_write(peer._replace(uid=1), own_uid=2, admin_gid=60_199)
 
 
 def test_a_runtime_dir_is_private_and_one_that_was_prepared_keeps_its_group(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ ADMIN_GROUP: Final = "edge-agent-admin"
 LOOPBACK: Final = "127.0.0.1"
 MAX_SOCKET_PATH_BYTES = 107  # sun_path less its end
 BACKLOG = 64
-MAX_GROUPS = 1024
+MAX_GROUPS = 256  # Python reads at most 1,024 bytes of a socket option, 4 for each
 SO_PEERGROUPS: Final = 59  # asm-generic/socket.h, since Linux 4.13
 
 _OWN_NAMES: Final = re.compile(r"(127\.0\.0\.1|localhost)(:\d{1,5})?", re.IGNORECASE)
@@ -53,7 +53,7 @@ def peer_of(sock: socket.socket) -> Peer:
         sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, layout.size)
     )
     gids = {gid}
-    with contextlib.suppress(OSError):  # an old kernel: the first group has to do
+    with contextlib.suppress(OSError):  # an old kernel, or more of them: the first has to do
         raw = sock.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, 4 * MAX_GROUPS)
         gids.update(number for (number,) in struct.iter_unpack("I", raw))
     return Peer(pid, uid, frozenset(gids))
