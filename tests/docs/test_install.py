@@ -128,7 +128,10 @@ awaited '"inferred": *[1-9]'
 say user;       runuser -u edge-agent -- edge-agent status
 say stranger;   nobody edge-agent status 2>&1 || echo "exit $?"
 say member;     its=$(getent group edge-agent | cut -d: -f3)
-setpriv --reuid 65534 --regid 65534 --groups "$its" edge-agent status
+one_of() {{ setpriv --reuid 65534 --regid 65534 --groups "$1" edge-agent "${{@:2}}"; }}
+one_of "$its" status
+say refused;    one_of "$its" spool verify 2>&1 || echo "exit $?"
+say admin;      one_of "$its,$(getent group edge-agent-admin | cut -d: -f3)" spool verify
 say foreign;    find /var/lib/edge-agent /run/edge-agent ! -user edge-agent
 say upgrade;    one=$release; sleep 1; {RELEASE}
 {UPGRADE}
@@ -209,6 +212,7 @@ def test_the_install_as_the_pages_say_it(tmp_path: Path) -> None:
     assert "ultrasound" in part["user"], said
     assert "ultrasound" in part["member"], said
     assert "usermod -aG edge-agent" in part["stranger"], said
+    assert "exit 6" in part["refused"], said
     assert part["foreign"].strip() == "", said
     current, one, two, running = part["upgraded"].split("\n")[:4]
     assert (current, one != two) == (two, True), said
