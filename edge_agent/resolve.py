@@ -39,7 +39,7 @@ def unresolved(config: Config, models: Models) -> list[Flaw]:
     """What is not there, or can't be read. A source's path is a warning: it may come. Blocks."""
     found = [*_dirs(config), *_secrets(config)]
     for name, stream in config.streams.items():
-        found += [*_models(stream, ("streams", name), models)]
+        found += [*_models(stream, ("streams", name), models, comes=config.rollouts.enabled)]
         found += [*_source(stream.source, ("streams", name, "source"))]
     return found
 
@@ -71,13 +71,20 @@ def _dirs(config: Config) -> Iterator[Flaw]:
             )
 
 
-def _models(stream: StreamConfig, key: Key, models: Models) -> Iterator[Flaw]:
+def _models(stream: StreamConfig, key: Key, models: Models, *, comes: bool) -> Iterator[Flaw]:
+    """comes: rollouts may bring the first version down; until then the stream shows nothing."""
     for index, model in enumerate(stream.models):
         at = (*key, "models", index, "version" if model.version else "name")
         try:
             models.resolve(model.name, model.version)
         except Rejected as wrong:
-            yield Flaw(key=at, message=wrong.what, hint=wrong.hint)
+            hint = "nothing is shown until [rollouts] has brought it down; or correct the name"
+            yield Flaw(
+                key=at,
+                message=wrong.what,
+                hint=hint if comes else wrong.hint,
+                severity="warn" if comes else "error",
+            )
         except Damaged as wrong:
             yield Flaw(
                 key=at,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from edge_agent.config.load import load_text
+from edge_agent.resolve import made_worse, models_of, unresolved
 
 GOOD = """
 [rollouts]
@@ -48,3 +51,22 @@ models = [{ name = "us-chamber" }]
 """
     assert "streams.us-1.swap — window, but rollouts.window is not set" in told(text)
     assert "swap" not in told(text + '\n[rollouts]\nwindow = "22:00-05:00"')
+
+
+@pytest.mark.parametrize(("enabled", "severity"), [("true", "warn"), ("false", "error")])
+def test_a_model_that_rollouts_may_bring_is_no_error(
+    tmp_path: Path, enabled: str, severity: str
+) -> None:
+    """The first version of a model comes down like any other; the check refused such a device."""
+    (tmp_path / "1.root.json").write_text("{}")
+    text = GOOD.replace("/etc/edge-agent", str(tmp_path)).replace("true", enabled)
+    text += '[streams.a]\nsource = { kind = "phantom" }\nmodels = [{ name = "us-chamber" }]\n'
+    running = load_text(text).config
+    wanted = load_text(text.replace("us-chamber", "dark-spot")).config
+    assert running is not None
+    assert wanted is not None
+    models = models_of(running, tmp_path)
+    (flaw,) = unresolved(wanted, models)
+    assert (flaw.severity, "dark-spot" in flaw.message) == (severity, True)
+    assert ("[rollouts] has brought it" in flaw.hint) == (severity == "warn")
+    assert made_worse(running, wanted, models) == [flaw]  # a stream that runs would go dark

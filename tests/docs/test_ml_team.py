@@ -219,7 +219,7 @@ STEPS: Final = (
     Step("4.", sees('"url":')),
     Step("4.", sees('"rx":')),
     Step("5.", sees()),
-    Step("5.", sees(), before=enrolled),
+    Step("5.", sees("warning: .*dark-spot", code=4), before=enrolled),
     Step("5.", sees()),
     Step("5.", empty_device, again=True),
     Step("6.", sees('"serial":1')),
