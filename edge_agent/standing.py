@@ -72,11 +72,11 @@ def _of_source(stream: str, notes: Mapping[tuple[str, str], Note]) -> Note | Non
 def _of_frames(parts: Parts) -> list[Problem]:
     found = []
     for name, channel in parts.pipeline.channels.items():
-        if (loss := parts.pipeline.loss(name)) is not None:
+        if (loss := channel.loss.loss) is not None:
             fix = FRAMES_FIX if loss.is_of_source else SLOW_FIX
             what = f"{name}: {lost_words(loss)}"
             found.append(Problem("frames-lost", "warning", what, fix, stream=name))
-        if (share := channel.loss.late_share()) is not None:
+        if (share := channel.loss.late_share) is not None:
             what = f"{name}: {share:.0%} of the results come after their deadline"
             found.append(Problem("results-late", "warning", what, LATE_FIX, stream=name))
     return found

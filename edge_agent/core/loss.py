@@ -59,13 +59,19 @@ class Loss(NamedTuple):
 
 
 class LossWatch:
-    """Of one stream. fps: as configured, None where the source decides."""
+    """Of one stream, as of its last look. fps: as configured, None where the source decides.
+
+    loss: of the last minute, None while it is within bounds. late_share: of the last minute's
+    results, those after their deadline; None while that is little.
+    """
 
     def __init__(self) -> None:
         self.fps: float | None = None
         self._slices: deque[Slice] = deque(maxlen=MAX_SLICES)
         self._last: tuple[int, Totals] | None = None
         self._is_lossy = False
+        self.loss: Loss | None = None
+        self.late_share: float | None = None
 
     def look(self, now_us: int, totals: Totals, *, is_reading: bool) -> None:
         """About once a second. is_reading: the source gives a picture, and the engine works."""
@@ -74,9 +80,9 @@ class LossWatch:
             self._slices.append(_slice(last, now_us, totals, self.fps))
         while self._slices and now_us - self._slices[0].at_us >= WINDOW_US:
             self._slices.popleft()
+        self.loss, self.late_share = self._judged(now_us), self._late_share()
 
-    def loss(self, now_us: int) -> Loss | None:
-        """None while it is within bounds."""
+    def _judged(self, now_us: int) -> Loss | None:
         whole = _sum(self._slices)
         lately = _sum([one for one in self._slices if now_us - one.at_us < LATELY_US])
         took_us = sum(one.took_us for one in self._slices)
@@ -88,8 +94,7 @@ class LossWatch:
         self._is_lossy = is_heavy or (whole.lost > max(1.0, bound) and still)
         return whole if self._is_lossy else None
 
-    def late_share(self) -> float | None:
-        """Of the last minute's results, those after their deadline; None while that is little."""
+    def _late_share(self) -> float | None:
         inferred = sum(one.inferred for one in self._slices)
         missed = sum(one.missed for one in self._slices)
         if inferred < MIN_RESULTS or missed <= MAX_LATE_SHARE * inferred:

@@ -38,7 +38,7 @@ class Stream:
         self.look(is_reading=is_reading)
 
     def lost(self) -> float | None:
-        loss = self.watch.loss(self.now_us)
+        loss = self.watch.loss
         return loss.lost if loss else None
 
 
@@ -53,7 +53,7 @@ def test_more_than_two_percent_of_a_minute_are_told_overwritten_included() -> No
     stream = Stream()
     for _ in range(60):
         stream.second(overwritten=1)
-    loss = stream.watch.loss(stream.now_us)
+    loss = stream.watch.loss
     assert loss is not None
     assert loss.dropped == (("overwritten", 60),)
     assert not loss.is_of_source
@@ -70,7 +70,7 @@ def test_what_the_source_does_not_deliver_of_the_configured_rate_is_lost() -> No
     stream = Stream(fps=30.0)
     for _ in range(60):
         stream.second(captured=25)
-    loss = stream.watch.loss(stream.now_us)
+    loss = stream.watch.loss
     assert loss is not None
     assert loss.is_of_source
     assert 290 <= loss.undelivered <= 300
@@ -117,10 +117,10 @@ def test_results_after_their_deadline_are_told_and_forgotten() -> None:
     stream = Stream()
     for _ in range(10):
         stream.second(missed=30)
-    assert stream.watch.late_share() == 1.0
+    assert stream.watch.late_share == 1.0
     for _ in range(60):
         stream.second()
-    assert stream.watch.late_share() is None
+    assert stream.watch.late_share is None
 
 
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40), st.booleans()), max_size=150))
@@ -130,7 +130,7 @@ def test_a_loss_is_never_less_than_what_was_dropped_nor_more_than_was_asked(
     stream = Stream()
     for captured, late, is_reading in seconds:
         stream.second(captured=captured, late=min(late, captured), is_reading=is_reading)
-        loss = stream.watch.loss(stream.now_us)
+        loss = stream.watch.loss
         if loss is not None:
             assert loss.lost >= sum(count for _, count in loss.dropped)
             assert loss.lost <= loss.asked + sum(count for _, count in loss.dropped)

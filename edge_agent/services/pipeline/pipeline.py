@@ -34,7 +34,6 @@ from edge_agent.core.frames import (
     to_json,
 )
 from edge_agent.core.freshness import STALE
-from edge_agent.core.loss import Loss
 from edge_agent.core.ring import Word
 from edge_agent.ports import Clock, Spool
 from edge_agent.services.pipeline.channel import (
@@ -261,10 +260,6 @@ class Pipeline:
         """Of a stream that there is: the name of a signal, `stale` or `idle`."""
         channel, now_us = self.channels[name], self._clock.boot_us()
         return channel.look(self._books.get(name), self._signal(name), self._engine, now_us)
-
-    def loss(self, name: str) -> Loss | None:
-        """Frames of a stream that were lost over the last minute; None while within bounds."""
-        return self.channels[name].loss.loss(self._clock.boot_us())
 
     def watched(self, name: str, *, is_folder: bool) -> None:
         """What a source said of itself: a folder in which files turn up."""
