@@ -305,7 +305,10 @@ class Views(Kept):
             return "stopping"
         if not self.rooms.health.is_ready():
             return "starting"
-        return "degraded" if self.degraded or any(map(is_fault, self.found())) else "ok"
+        if self.degraded or any(map(is_fault, self.found())):
+            return "degraded"
+        states = {self._state(name, self._tap(name)) for name in self.config.streams}
+        return "starting" if states == {Signal.STARTING.value} else "ok"
 
     def status(self) -> dict[str, Any]:
         return {
