@@ -68,7 +68,7 @@ def fetch(errand: Errand, say: Say) -> dict[str, Any]:
 
     Raises: Refused, Rejected, Overloaded, LinkDown; as `admit`.
     """
-    if store_of(errand).folder(errand.sha) is not None:
+    if store_of(errand).has(errand.sha):
         facts: dict[str, Any] = {"via": "here", "fetched_bytes": 0}
     else:
         facts = download(errand, say)
@@ -132,7 +132,7 @@ def admit(errand: Errand) -> None:
     """
     store = store_of(errand)
     folder = store.folder(errand.sha)
-    if folder is None:
+    if folder is None or not store.has(errand.sha):
         folder = _admitted(store, store.root / ".incoming" / errand.sha / TAR, errand.sha)
     if folder.parent.name != errand.model:
         raise BadPackage(
@@ -207,7 +207,7 @@ def adopt(errand: Errand, say: Say) -> dict[str, Any]:
             hint="copy the whole repository with its metadata/ to the stick, or publish it",
         )
     store = store_of(named)
-    if store.folder(found.sha) is None:
+    if not store.has(found.sha):
         tar = store.reserve(found.sha, file.stat().st_size) / TAR
         repository.copy(file, tar, say)
         _admitted(store, tar, found.sha)

@@ -142,6 +142,16 @@ class Shelf:
         for _ in self.pack(sha):
             pass
 
+    def has(self, sha: str) -> bool:
+        """Whether a package is installed, and is what was installed; reads every byte of it."""
+        if self.folder(sha) is None:
+            return False
+        try:
+            self.check(sha)
+        except (Damaged, Rejected):
+            return False
+        return True
+
     def _document(self, name: str) -> Document:
         return Document(self.root / name, _POINTERS, max_bytes=MAX_POINTERS_BYTES, disk=self._disk)
 

@@ -27,6 +27,7 @@ from edge_agent.services.rollouts import Bench, Desk, House, Keep, Live, Rollout
 from edge_agent.stores.installed import Installed
 from edge_agent.stores.package import read_manifest
 from edge_agent.stores.papers import Papers
+from edge_agent.stores.shelf import changed
 from tests.installer import rascals
 
 NAME = "tiny"
@@ -244,6 +245,8 @@ class World:
         current = self.store.pointers(NAME).current
         folder = self.store.folder(current) if current else self.shipped
         assert folder is not None
+        if current and not self.store.has(current):
+            raise changed(folder, "another")
         return Live(folder, current or OLD, read_manifest(folder).version)
 
     def resolve_to(self, name: str, sha: str) -> Live:

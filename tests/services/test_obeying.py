@@ -430,3 +430,47 @@ async def test_when_the_service_falls_what_is_on_trial_is_taken_back(world: Worl
             await anyio.sleep(5)
     assert not world.side.trial
     assert world.side.runs == OLD
+
+
+async def test_who_goes_back_never_waits_for_a_version_that_has_rotted(world: World) -> None:
+    """The version before had rotted: the order was tried for ever, and what had to go stayed."""
+    first, second = world.package("1.1.0"), world.package("1.2.0")
+    world.want(5, "1.1.0", first)
+    async with world.running() as (rollouts, desk):
+        await until(lambda: len(world.reports) == 1)
+        world.want(6, "1.2.0", second)
+        await rollouts.wishes.look()
+        await until(lambda: len(world.reports) == 2)
+        assert world.store.pointers(NAME).previous == first
+        rot(world, first)
+        said = await desk.roll_back(NAME)
+        assert (said["leaving"], said["live"]) == ("1.2.0", "1.0.0"), "what the folders say"
+        await until(lambda: world.store.pointers(NAME).current == "")
+
+
+def rot(world: World, sha: str) -> None:
+    path = world.store.root / NAME / sha / "model.onnx"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+async def test_an_installed_package_that_has_rotted_is_told_as_that_and_is_fetched_anew(
+    world: World,
+) -> None:
+    """Its pointers were said to be damaged, the fix named another version, and each look found the
+    rotten folder to be there already: nothing ever mended it.
+    """
+    sha = world.package("1.1.0")
+    world.want(5, "1.1.0", sha)
+    async with world.running() as (rollouts, desk):
+        await until(lambda: len(world.reports) == 1)
+        rot(world, sha)
+        await rollouts.wishes.follow_models()
+        (problem,) = [one for one in rollouts.problems() if is_fault(one)]
+        assert (problem.code, problem.subject) == ("model-damaged", NAME)
+        assert "reinstall it" in problem.fix
+        await desk.install(model=NAME, version="1.1.0")
+        await until(lambda: world.store.has(sha))
+        await rollouts.wishes.follow_models()
+        assert not [one for one in rollouts.problems() if is_fault(one)]

@@ -40,9 +40,9 @@ class Fetching(Hand):
         return await self._bench.crew.run(errand, told)
 
     async def _begin(self, turn: int, wanted: Wanted, _: Rollout) -> None:
-        folder = await anyio.to_thread.run_sync(self._bench.store.folder, wanted.sha)
-        facts = {"via": "store"} if folder is not None else {}
-        self._say(Done(turn=turn, have=folder is not None, facts=facts))
+        """What has rotted since it was installed is not there: it is fetched again."""
+        has = await anyio.to_thread.run_sync(self._bench.store.has, wanted.sha)
+        self._say(Done(turn=turn, have=has, facts={"via": "store"} if has else {}))
 
     async def _fetch(self, turn: int, wanted: Wanted, _: Rollout) -> None:
         self._say(Done(turn=turn, facts=await self._run(turn, self._errand("fetch", wanted))))

@@ -166,9 +166,16 @@ class Rollouts:
                 await anyio.sleep(0.02)
 
     def absent(self, model: str) -> str:
-        """Why no version of it runs; "" when one does, or nothing is known of it."""
+        """Why no version of it runs; "" when one does, nothing is known of it, or what ought to run
+        has rotted: who could not order it says so.
+        """
         drive = self.drives.get(model)
-        if drive is None or drive.document.wanted is None or self._bench.side.live(model):
+        if (
+            model in self.wishes.rotten
+            or drive is None
+            or drive.document.wanted is None
+            or self._bench.side.live(model)
+        ):
             return ""
         document, version = drive.document, drive.document.wanted.version
         if not document.is_settled:
@@ -258,7 +265,8 @@ class Rollouts:
         return pointers.current == sha
 
     def last_good(self, model: str) -> tuple[str, str]:
-        """(sha, version) of what was committed last, is still here and is not halted; blocks.
+        """(sha, version) of what was committed last, is still here and sound, and is not halted;
+        blocks.
 
         "" for what the folders of the configuration say.
         """
@@ -269,7 +277,8 @@ class Rollouts:
         for sha in [previous, *committed]:
             folder = store.folder(sha) if sha and sha != current else None
             refused = document.refused_as(sha, self._bench.agent)
-            if folder is not None and refused is None and memory.halt(model, sha) is None:
+            may_run = folder is not None and refused is None and memory.halt(model, sha) is None
+            if may_run and folder is not None and store.has(sha):
                 return sha, self._bench.manifest(folder).version
         return "", ""
 

@@ -125,11 +125,7 @@ def problems(rollouts: Rollouts) -> list[Problem]:
     """What could not be settled, written down or remembered; and who pinned what."""
     found: list[Problem] = []
     room, is_told = "make room on the disk of state_dir", rollouts.is_told()
-    for name, (why, version) in rollouts.wishes.rotten.items():
-        fix = f"edge-agent models install {name}@{version} names it anew"
-        found.append(
-            Problem("pointers-damaged", "critical", f"model {name}: {why}", fix, subject=name)
-        )
+    found += rollouts.wishes.rotten.values()
     for name, drive in rollouts.drives.items():
         document = drive.document
         version = document.wanted.version if document.wanted else ""

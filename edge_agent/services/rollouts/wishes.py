@@ -29,6 +29,7 @@ from edge_agent.core.desired import (
     WantedConfig,
 )
 from edge_agent.core.errors import Damaged, EdgeAgentError, LinkDown, Rejected
+from edge_agent.core.problems import Problem
 from edge_agent.core.rollout import Wanted
 from edge_agent.errands import Errand, Place
 from edge_agent.services.rollouts.bench import Bench
@@ -77,9 +78,7 @@ class Wishes:
         self._doubted: dict[str, str] = {}  # before anything was recalled
         self._blocked: frozenset[tuple[str, str]] = frozenset()
         self.notes: Mapping[str, Note] = {}
-        self.rotten: dict[
-            str, tuple[str, str]
-        ] = {}  # no store says what is current: why, what runs
+        self.rotten: dict[str, Problem] = {}  # by model: what would not start again, and why
         self.trouble = ""  # why the repository could not be asked
 
     def hint(self) -> None:
@@ -359,11 +358,22 @@ class Wishes:
             return standing  # not there yet: it may well be what is wanted
         except EdgeAgentError as disk:
             if isinstance(disk, Damaged) and disk.healable:
-                now = self._bench.side.live(name)
-                self.rotten[name] = disk.what, now.version if now is not None else "VERSION"
+                self.rotten[name] = await anyio.to_thread.run_sync(self._rot, name, disk)
                 return standing
             return standing._replace(trouble=disk.what)  # nobody could read it just now
         return standing._replace(current=live.sha, version=live.version)
+
+    def _rot(self, name: str, found: Damaged) -> Problem:
+        """Of the pointers, or of the package that they name. Blocks."""
+        what = f"model {name}: {found.what}"
+        try:
+            self._bench.store.pointers(name)
+        except EdgeAgentError:
+            now = self._bench.side.live(name)
+            version = now.version if now is not None else "VERSION"
+            fix = f"edge-agent models install {name}@{version} names it anew"
+            return Problem("pointers-damaged", "critical", what, fix, subject=name)
+        return Problem("model-damaged", "critical", found.what, found.hint, subject=name)
 
     # ── configuration that comes down ─────────────────────────────────────────────────────────
 
