@@ -18,6 +18,7 @@ from edge_agent.core.frames import Drop
 WINDOW_US: Final = 60_000_000
 LATELY_US: Final = 10_000_000
 NOW_US: Final = 2_500_000
+END_US: Final = 4_000_000  # before a source or a side is known to be gone, it was going
 HEAVY_SHARE: Final = 0.2  # so much of the last two seconds is told without waiting for a minute's
 HEAVY_FRAMES: Final = 5
 LONGEST_SLICE_US: Final = 5_000_000  # a look that came so late says nothing of a rate
@@ -73,14 +74,27 @@ class LossWatch:
         self.loss: Loss | None = None
         self.late_share: float | None = None
 
-    def look(self, now_us: int, totals: Totals, *, is_reading: bool) -> None:
-        """About once a second. is_reading: the source gives a picture, and the engine works."""
+    def look(self, now_us: int, totals: Totals, *, is_reading: bool, is_gone: bool = False) -> None:
+        """About once a second. is_reading: the source gives a picture, and the engine works.
+        is_gone: one of the two is gone, or was since the last look: what did not come just before
+        was the beginning of that, which is told by itself.
+        """
         last, self._last = self._last, ((now_us, totals) if is_reading else None)
+        if is_gone:
+            self._last = last = None
+            self._forget_the_end(now_us)
         if last is not None and 0 < now_us - last[0] <= LONGEST_SLICE_US:
             self._slices.append(_slice(last, now_us, totals, self.fps))
         while self._slices and now_us - self._slices[0].at_us >= WINDOW_US:
             self._slices.popleft()
         self.loss, self.late_share = self._judged(now_us), self._late_share()
+
+    def _forget_the_end(self, now_us: int) -> None:
+        while self._slices and now_us - self._slices[-1].at_us < END_US:
+            newest = self._slices[-1]
+            if newest.captured >= newest.asked - 1:
+                return
+            self._slices.pop()
 
     def _judged(self, now_us: int) -> Loss | None:
         whole = _sum(self._slices)

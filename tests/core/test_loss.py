@@ -20,22 +20,22 @@ class Stream:
         self.dropped: dict[str, int] = {}
         self.look()
 
-    def look(self, *, is_reading: bool = True) -> None:
+    def look(self, *, is_reading: bool = True, is_gone: bool = False) -> None:
         totals = Totals(
             captured=self.captured, inferred=self.inferred, missed=self.missed,
             dropped=dict(self.dropped),
         )  # fmt: skip
-        self.watch.look(self.now_us, totals, is_reading=is_reading)
+        self.watch.look(self.now_us, totals, is_reading=is_reading, is_gone=is_gone)
 
-    def second(self, captured: int = 30, *, is_reading: bool = True, missed: int = 0,
-               **dropped: int) -> None:  # fmt: skip
+    def second(self, captured: int = 30, *, is_reading: bool = True, is_gone: bool = False,
+               missed: int = 0, **dropped: int) -> None:  # fmt: skip
         self.now_us += SECOND_US
         self.captured += captured
         for why, count in dropped.items():
             self.dropped[why] = self.dropped.get(why, 0) + count
         self.inferred += captured - sum(dropped.values())
         self.missed += missed
-        self.look(is_reading=is_reading)
+        self.look(is_reading=is_reading, is_gone=is_gone)
 
     def lost(self) -> float | None:
         loss = self.watch.loss
@@ -111,6 +111,39 @@ def test_a_moment_without_a_picture_is_told_elsewhere() -> None:
     for _ in range(20):
         stream.second()
         assert stream.lost() is None
+
+
+def test_a_source_that_goes_is_not_told_to_check_its_rate_as_well() -> None:
+    """Until the picture was called lost, what did not come was a loss: two problems of a cause."""
+    stream = Stream(fps=10.0)
+    for _ in range(30):
+        stream.second(captured=10)
+    stream.second(captured=4)
+    stream.second(captured=0)
+    for _ in range(5):
+        stream.second(captured=0, is_reading=False, is_gone=True)
+        assert stream.lost() is None
+    for _ in range(20):
+        stream.second(captured=10)
+        assert stream.lost() is None
+
+
+def test_a_side_that_died_and_came_back_between_two_looks_is_no_loss_of_the_source() -> None:
+    stream = Stream(fps=10.0)
+    for _ in range(30):
+        stream.second(captured=10)
+    stream.second(captured=4, is_reading=False, is_gone=True)
+    for _ in range(20):
+        stream.second(captured=10)
+        assert stream.lost() is None
+
+
+def test_what_was_dropped_before_a_source_went_stays_a_loss() -> None:
+    stream = Stream(fps=10.0)
+    for _ in range(10):
+        stream.second(captured=10, overwritten=4)
+    stream.second(captured=0, is_reading=False, is_gone=True)
+    assert stream.lost() is not None
 
 
 def test_results_after_their_deadline_are_told_and_forgotten() -> None:

@@ -30,10 +30,13 @@ class Books(Protocol):
 
 
 class EngineState(Protocol):
-    """What the engine says of itself. has_failed: it is down, and nobody asked for that."""
+    """What the engine says of itself. has_failed: it is down, and nobody asked for that. starts:
+    rises with each side.
+    """
 
     is_up: bool
     has_failed: bool
+    starts: int
 
     def still_s(self) -> float: ...
 

@@ -156,6 +156,7 @@ class Pipeline:
         self._is_back = is_back  # of each stream with a picture, ten times a second
         self._observe = observe
         self._max_followers = max_followers
+        self._starts = 0
         self.channels: dict[str, Channel] = {}
         self.alarms = AlarmBook()
 
@@ -240,14 +241,16 @@ class Pipeline:
     def tally(self) -> None:
         """One record per stream that explains silence, and the rates."""
         now_us = self._clock.boot_us()
+        starts, self._starts = self._starts, self._engine.starts
+        is_new = starts != self._starts  # it may have died and come back since the last look
         for name, channel in self.channels.items():
             books = self._books.get(name)
             totals = books.totals() if books else NOTHING
             channel.rate_in.add(now_us, totals.captured)
             channel.rate_out.add(now_us, totals.inferred)
-            is_reading = self._engine.is_up and self._engine.still_s() < STILL_S
-            is_reading = is_reading and self._signal(name) is Signal.OK
-            channel.loss.look(now_us, totals, is_reading=is_reading)
+            is_gone = is_new or not self._engine.is_up or self._signal(name) is not Signal.OK
+            is_reading = not is_gone and self._engine.still_s() < STILL_S
+            channel.loss.look(now_us, totals, is_reading=is_reading, is_gone=is_gone)
             self.scribe.tally(name, channel.state, totals)
         self.scribe.map_clock()
 
