@@ -18,7 +18,7 @@ from edge_agent.config.structs import Config, DicomSource
 from edge_agent.core import edgecore
 from edge_agent.core.errors import Damaged
 from edge_agent.core.frames import AnyRecord, Event, Signal
-from edge_agent.core.notes import Notes
+from edge_agent.core.notes import OF_SOURCE, Notes
 from edge_agent.core.ring import Word
 from edge_agent.ground import Blocked, First, Orders
 from edge_agent.metrics import Metrics
@@ -30,6 +30,7 @@ from edge_agent.stores.models import Models
 from edge_agent.views import Rooms, Views
 
 READ_AGAIN_S: Final = 5.0
+AGAIN_S: Final = (5.0, 60.0)  # until a stream that could not begin is tried again; at most
 SETTLE_S: Final = 0.5  # of what the inference side says of models, before it is acted upon again
 MAX_HEARD: Final = 256  # words of the side about its models; it says them again when it is asked
 
@@ -63,6 +64,7 @@ class Agent:
         self.keep_good: Callable[[Config], None] = lambda _: None  # blocks; never raises
         self._turn = anyio.Lock()
         self._is_unread = False  # of a stream the model is there, and nobody could read it
+        self._again_s, self._again_at_s = 0.0, 0.0  # a stream that could not begin
         self._heard: deque[Mapping[str, Any]] = deque(maxlen=MAX_HEARD)
         self._has_heard = anyio.Event()
 
@@ -122,7 +124,30 @@ class Agent:
             )
             if condemned or has_news or self._is_unread:
                 await self.reorder()
+            await self._begin_again()
             await anyio.sleep(READ_AGAIN_S if flickers else SETTLE_S)
+
+    async def _begin_again(self) -> None:
+        """What a side could not begin for want of memory, a core or a key file, it may later. It is
+        told of all the while, and tried ever more rarely.
+        """
+        now_s, engine = anyio.current_time(), self.rooms.engine
+        if not any(map(self._may_begin, self.rooms.notes.rejected())):
+            self._again_s = 0.0
+        elif not self._again_s:
+            self._again_s = AGAIN_S[0]
+            self._again_at_s = now_s + self._again_s
+        elif now_s >= self._again_at_s and engine.is_up:
+            self._again_s = min(2 * self._again_s, AGAIN_S[1])
+            async with self._turn:
+                await engine.begin_again()
+            self._again_at_s = anyio.current_time() + self._again_s
+
+    def _may_begin(self, name: str) -> bool:
+        """Who tries a first version out judges it."""
+        stream = self.views.config.streams.get(name)
+        firsts = self._orders.firsts
+        return stream is not None and not any(one.name in firsts for one in stream.models)
 
     def _take_in(self) -> tuple[bool, bool]:
         """Whether a package was found wanting; whether it reads as ordered here. Blocks."""
@@ -298,10 +323,13 @@ class Hearing:
         event = words.get("event")
         if event == "problem":
             stream, code, what, fix = (words[k] for k in ("stream", "code", "what", "fix"))
+            if code in OF_SOURCE:
+                self._notes.has_begun(stream)
             if self._notes.tell(stream, code, what, fix):
                 log.warning(what, stream=stream, code=code, fix=fix)
         elif event == "facts" and self._views is not None:
             facts = self._views.facts[words["stream"]] = dict(words["facts"])
+            self._notes.has_begun(words["stream"])
             if self._pipeline is not None:
                 self._pipeline.watched(words["stream"], is_folder=bool(facts.get("watched")))
         elif event == "calibration" and self._views is not None:

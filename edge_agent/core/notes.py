@@ -12,7 +12,9 @@ from edge_agent.core.problems import Severity
 KEPT_US = 10_000_000
 MAX_NOTES = 200
 MAX_WORDS = 500
-STUCK = ("stream-rejected", "config", "model-rejected")  # the stream can't start
+OF_SIDE = "stream-rejected"  # the inference side could not begin it; that may pass
+STUCK = (OF_SIDE, "config", "model-rejected")  # the stream can't start
+OF_MODEL = ("model-rejected", "model-damaged")
 OF_SOURCE = ("source-lost", "source-rejected")  # true until there is a picture again
 STICKY = (*STUCK, "model-damaged", "realtime-refused", *OF_SOURCE)  # true until ordered anew
 CRITICAL = (*STUCK, "model-damaged", *OF_SOURCE)
@@ -48,6 +50,14 @@ class Notes:
         note = Note(severity, what[:MAX_WORDS], fix[:MAX_WORDS], self._now_us(), code in STICKY)
         self._notes[stream, code] = note
         return old is None or old.what != note.what
+
+    def rejected(self) -> list[str]:
+        """Streams that the inference side could not begin."""
+        return [stream for stream, code in self._notes if code == OF_SIDE]
+
+    def has_begun(self, stream: str) -> None:
+        """The inference side has begun it after all."""
+        self._notes.pop((stream, OF_SIDE), None)
 
     def is_back(self, stream: str) -> None:
         """There is a picture again: what kept it away is over."""

@@ -91,6 +91,13 @@ class Side:
                 await self._order_streams(orders)
             self._forget_taps()
 
+    async def begin_again(self) -> None:
+        """What is ordered, with the streams that failed started anew.
+
+        Raises: SideDied, Rejected.
+        """
+        await self.configure(self._orders, held=self._held)
+
     def _startable(self, orders: Sequence[StreamOrder]) -> list[StreamOrder]:
         """Without streams of a first version on trial that nobody judges: it was begun on a side
         that is gone, and what may have taken that one along does not come back by itself.
