@@ -28,7 +28,8 @@ FULL_SHARE: Final = 0.9
 TOLD_US: Final = 3_600_000_000  # so long what was lost stands among the problems
 EVENT_US: Final = 60_000_000  # losses of one kind are told upstream together
 RESTART: Final = "restart edge-agent"
-LOOK_S: Final = 0.5  # until a disk is looked at that somebody has trouble with
+LOOK_S: Final = 0.1  # until a disk is looked at that somebody has trouble with
+HELD_US: Final = 10_000_000  # a cause that comes and goes stays the cause of trouble that goes on
 AGAIN_S: Final = 2.0  # and until it is looked at again
 LOSSES: Final = ("evicted", "shed", "corrupt", "salvaged", "set-aside")
 
@@ -82,6 +83,7 @@ class Store:
         self._tell: Tell = _nobody
         self._reserve = Reserve(clock.boot_us(), spool.stats().appended)
         self._condition: Condition | None = None
+        self._seen_us = 0  # when that was last so
         self._is_back = False  # what was unusable at the start can be written by now
         self._waits: dict[str, Callable[[], bool]] = {}
 
@@ -99,13 +101,21 @@ class Store:
         ready()
         while True:
             if self._why is not None or self._waiting() or self._trouble():
-                self._condition = await anyio.to_thread.run_sync(
-                    looked_at, self._folder, abandon_on_cancel=True
+                self._found(
+                    await anyio.to_thread.run_sync(looked_at, self._folder, abandon_on_cancel=True)
                 )
-                self._is_back = self._condition is None
             else:
                 self._condition = None
             await anyio.sleep(LOOK_S if self._condition is None else AGAIN_S)
+
+    def _found(self, condition: Condition | None) -> None:
+        """A disk that takes a page now and then is still why somebody waits for it."""
+        now_us = self._clock.boot_us()
+        self._is_back = condition is None
+        if condition is not None:
+            self._condition, self._seen_us = condition, now_us
+        elif self._why is not None or now_us - self._seen_us >= HELD_US:
+            self._condition = None
 
     def _trouble(self) -> str:
         return self.disk.health().trouble if self.disk is not None else ""

@@ -18,7 +18,7 @@ from edge_agent.config.structs import (
 from edge_agent.core.alarms import OF_ENGINE, OF_STATE
 from edge_agent.core.frames import Signal
 from edge_agent.core.loss import Loss
-from edge_agent.core.notes import OF_SOURCE, STUCK, Note, Notes
+from edge_agent.core.notes import OF_MODEL, OF_SOURCE, STUCK, Note, Notes
 from edge_agent.core.problems import Problem
 from edge_agent.ports import HostSample
 from edge_agent.services.pipeline import Pipeline
@@ -31,6 +31,7 @@ DOWN: Final = "is the broker running, and the network there? edge-agent uplink t
 FRAMES_FIX: Final = "check the source's own rate and cable; or set source.fps to what it delivers"
 LOW_SHARE: Final = 0.05  # of the state's disk, and at most
 LOW_BYTES: Final = 256 << 20
+OF_FULL: Final = ("disk-unwritable", "spool-volatile")
 SOURCE_ALARMS: Final = ("no-signal", "source-lost", "stream-failed")
 Streams = Mapping[str, StreamConfig]
 Absent = Callable[[str], str]  # why no version of a stream's model runs
@@ -109,6 +110,18 @@ def of_notes(parts: Parts, streams: Streams, absent: Absent) -> list[Problem]:
     return found
 
 
+def of_models(found: list[Problem], parts: Parts, streams: Streams) -> list[Problem]:
+    """What the rollouts tell, without the rot of a package of which one of its streams tells."""
+    notes = parts.notes.standing()
+    told = {
+        model.name
+        for name, stream in streams.items()
+        if any((name, code) in notes for code in OF_MODEL)
+        for model in stream.models
+    }
+    return [one for one in found if one.code != "model-damaged" or one.subject not in told]
+
+
 def of_uplink(stats: Mapping[str, Any], room: RoomHealth | None) -> list[Problem]:
     """A road that is down loses nothing, and is told all the same."""
     if not stats.get("configured") or room is None or room.denied:
@@ -125,8 +138,12 @@ def of_uplink(stats: Mapping[str, Any], room: RoomHealth | None) -> list[Problem
     return []
 
 
-def of_disk(sample: HostSample | None) -> list[Problem]:
-    """A disk is told of before it is full: what is kept there would have to go."""
+def of_disk(sample: HostSample | None, found: list[Problem]) -> list[Problem]:
+    """A disk is told of before it is full: what is kept there would have to go. Once it is, that
+    stands in `found`.
+    """
+    if any(one.code in OF_FULL for one in found):
+        return []
     free, total = (sample.disk_free_bytes, sample.disk_total_bytes) if sample else (None, None)
     if free is None or total is None or free >= min(LOW_SHARE * total, LOW_BYTES):
         return []

@@ -204,7 +204,7 @@ def of_clock(clock: JumpingClock) -> list[Fault]:
 def of_disk(place: Path) -> list[Fault]:
     return [
         Fault(
-            "disk-full", ("disk-low", "spool-unwritable", "spool-loss", "audit-unwritable"),
+            "disk-full", ("disk-low", "disk-unwritable"),
             lambda: fill(place), (place / "somebody-else").unlink, fix="disk",
             within_s=7.0,
         )
