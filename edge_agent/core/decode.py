@@ -44,6 +44,7 @@ _LAYOUTS: dict[str, tuple[tuple[str, ...], ...]] = {
 # Beside the classes, in each row of a detector that has one column per class.
 BESIDE = {"yolo": 4, "yolo_objectness": 5, "yolox": 5}
 COLUMNS: tuple[Column, ...] = ("batch", "x0", "y0", "x1", "y1", "class", "score")  # of `nms`
+CORNERS: tuple[Column, ...] = ("x0", "y0", "x1", "y1")  # of `boxes`
 END_TO_END: tuple[Column, ...] = ("x0", "y0", "x1", "y1", "score", "class")
 STRIDES = (8, 16, 32)  # px of the input per cell, of the grids of a `yolox`
 STRIDES_P6 = (8, 16, 32, 64)
@@ -58,6 +59,13 @@ def classes_named(head: HeadSpec) -> int:
 def columns_of(head: HeadSpec) -> tuple[Column, ...]:
     """The order of the numbers in a row of a `yolo_e2e` or `nms` head."""
     return END_TO_END if head.decoder == "yolo_e2e" else head.columns or COLUMNS
+
+
+def corners_of(head: HeadSpec, boxes: NDArray[Any]) -> NDArray[Any]:
+    """[N, 4] of a `boxes` head in the order of its manifest, as x0 y0 x1 y1."""
+    if not head.columns or head.columns == CORNERS:
+        return boxes
+    return boxes[:, [head.columns.index(one) for one in CORNERS]]
 
 
 def cells(size: tuple[int, int], strides: Sequence[int]) -> int:

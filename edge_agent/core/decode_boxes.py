@@ -18,6 +18,7 @@ from edge_agent.core.decode import (
     Outputs,
     cells,
     columns_of,
+    corners_of,
     features_first,
     grid_fault,
     label_keys,
@@ -77,11 +78,11 @@ def decode_boxes(
 
 
 def _boxes(head: HeadSpec, arrays: list[NDArray[Any]], threshold: float) -> Candidates:
-    """[1, N, 4] x0 y0 x1 y1, [1, N] scores, [1, N] classes."""
+    """[1, N, 4] x0 y0 x1 y1 or as `columns` says, [1, N] scores, [1, N] classes."""
     boxes, scores, classes = (array[0] for array in arrays)
     refuse_non_finite(head.outputs[1], scores)
     over = np.flatnonzero(scores >= threshold)
-    corners, chosen = boxes[over], classes[over]
+    corners, chosen = corners_of(head, boxes[over]), classes[over]
     refuse_non_finite(head.outputs[0], corners)
     refuse_improbable(head, head.outputs[1], scores[over])
     return Candidates(

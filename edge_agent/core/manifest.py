@@ -59,8 +59,9 @@ class HeadSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """One task of the model: its outputs and the decoder that reads them (shapes: `decode`).
 
     classes: how many the outputs have, where the labels do not name all of them. columns: the order
-    of an `nms` row; empty: batch x0 y0 x1 y1 class score. box_unit: px of the input, or relative:
-    parts of its width and height, 0 to 1.
+    of an `nms` row; empty: batch x0 y0 x1 y1 class score; or of the four numbers of a box in
+    `boxes`; empty: x0 y0 x1 y1. box_unit: px of the input, or relative: parts of its width and
+    height, 0 to 1.
     """
 
     name: Name
@@ -205,8 +206,15 @@ def _misfit(head: HeadSpec) -> str:
         return f"expected classes of at least {least} for its labels, got {head.classes}"
     if head.box_unit != "px" and head.decoder not in UNIT_DECODERS:
         return f"decoder {head.decoder} has a unit of its own: expected no box_unit"
-    if not head.columns:
-        return ""
+    return _misfit_columns(head) if head.columns else ""
+
+
+def _misfit_columns(head: HeadSpec) -> str:
+    """As `_misfit`, of the order of columns."""
+    if head.decoder == "boxes":
+        if sorted(head.columns) == ["x0", "x1", "y0", "y1"]:
+            return ""
+        return f"expected columns x0, y0, x1 and y1, each once, got {list(head.columns)}"
     if head.decoder != "nms":
         return f"decoder {head.decoder} has an order of its own: expected no columns"
     wanted = {"x0", "y0", "x1", "y1", "score", "class"}
