@@ -176,7 +176,9 @@ def test_a_model_without_products_gets_no_fp16_variant(desk: Desk) -> None:
     net = Net()
     net.add("MaxPool", "x", out="y", kernel_shape=[8, 8], strides=[8, 8])
     model = net.model(IN, [("y", TensorProto.FLOAT, [1, 3, 8, 12])])
-    packed = desk.pack(model, above("p") + MASK.replace('"1/255"', "1.0").replace("= 4", "= 3"))
+    packed = desk.pack(
+        model, above("p") + MASK.replace('"1/255"', '"1/255"\nmean = [0.5]').replace("= 4", "= 3")
+    )
     assert any("expected convolutions or matrix products" in one for one in packed.warnings)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from edge_agent.core.decode import BESIDE, classes_named, features_first, grid_fault, shape_fault
 from edge_agent.core.errors import Rejected
@@ -34,6 +34,11 @@ RANKS = {
     "heatmaps": (4,),
 }
 RASTERS = ("mask_sigmoid", "mask_softmax", "mask_argmax", "heatmaps")
+
+NUMBERS = {
+    getattr(TensorProto, name)
+    for name in ("FLOAT", "FLOAT16", "DOUBLE", "BOOL", "INT8", "INT16", "INT32", "INT64")
+} | {getattr(TensorProto, name) for name in ("UINT8", "UINT16", "UINT32", "UINT64")}
 
 Shape = tuple[int, ...]
 
@@ -62,6 +67,7 @@ def plan_outputs(model: Any, wish: Wish, picture: Picture) -> dict[str, Plan]:
 
     Raises: Rejected where the sizes contradict the decoder or the labels.
     """
+    _refuse_no_numbers(model, wish)
     shapes = _shapes(model, wish, picture)
     fed_back = {state.output for state in wish.states}
     plans: dict[str, Plan] = {}
@@ -74,6 +80,23 @@ def plan_outputs(model: Any, wish: Wish, picture: Picture) -> dict[str, Plan]:
     for head in wish.heads:
         refuse_shapes(head, [plans[name].after for name in head.outputs], picture.spec.size)
     return plans
+
+
+def _refuse_no_numbers(model: Any, wish: Wish) -> None:
+    """Text, sequences and optionals, which no decoder reads.
+
+    Raises: Rejected.
+    """
+    read = {name: head for head in wish.heads for name in head.outputs}
+    for port in model.graph.output:
+        kind = port.type.tensor_type.elem_type if port.type.HasField("tensor_type") else 0
+        if port.name in read and kind not in NUMBERS:
+            raise Rejected(
+                f"look at the outputs: head {read[port.name].name}: output {port.name} is a "
+                f"{port.type.WhichOneof('value') or 'value of no type'} and no tensor of numbers",
+                hint="name an output that is a tensor; out of a sequence SequenceAt takes one in "
+                "the graph, out of an optional OptionalGetElement",
+            )
 
 
 def _shapes(model: Any, wish: Wish, picture: Picture) -> dict[str, Sizes]:
@@ -175,18 +198,40 @@ def _refuse_proportions(
 def refuse_shapes(head: HeadSpec, shapes: list[Shape], size: tuple[int, int]) -> None:
     """Raises: Rejected: a shape that the decoder does not read, classes that are not the labels."""
     fault = shape_fault(head, dict(zip(head.outputs, shapes, strict=True)))
+    if not fault:
+        _refuse_unknown_order(head)
     if not fault and head.decoder == "yolox":
         first = features_first(head, shapes[0])
         fault = grid_fault(head, shapes[0][2 if first else 1], size)
     if fault:
         raise Rejected(fault, hint=ways_out.of_shape(head, shapes, size))
     count = class_count(head, {head.outputs[0]: shapes[0]})
+    if count == 1 and head.decoder == "mask_softmax":
+        raise Rejected(
+            f"look at the outputs: head {head.name}: decoder mask_softmax expects a channel per "
+            f"class, the background too, got one in {list(shapes[0])}",
+            hint='one channel of logits is decoder = "mask_sigmoid"',
+        )
     if count and head.labels and count != classes_named(head):
         raise Rejected(
             f"look at the outputs: head {head.name}: decoder {head.decoder} reads {count} classes "
             f"from {list(shapes[0])}, its labels name {classes_named(head)}",
             hint=ways_out.of_classes(head, count, shapes, size),
         )
+
+
+def _refuse_unknown_order(head: HeadSpec) -> None:
+    """Corners look alike in either order, so the name that TensorFlow gives has to tell it.
+
+    Raises: Rejected.
+    """
+    if head.decoder != "boxes" or head.columns or not ways_out.of_tensorflow(head.outputs):
+        return
+    raise Rejected(
+        f"look at the outputs: head {head.name}: decoder boxes expects x0 y0 x1 y1, output "
+        f"{head.outputs[0]} is named as TensorFlow names its y0 x0 y1 x1",
+        hint=ways_out.TENSORFLOW,
+    )
 
 
 def class_count(head: HeadSpec, shapes: Mapping[str, Sequence[int]]) -> int:

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from tools.hot_tier.packing import ways_out
 from tools.hot_tier.packing.metadata import Hints
 
 STRIDES: Final = (8, 16, 32)
@@ -56,7 +57,7 @@ class Guess(msgspec.Struct, frozen=True, kw_only=True):
     classes: int = 0
     first: int = 0
     notes: tuple[str, ...] = ()
-    more: dict[str, str] = {}
+    more: dict[str, str | list[str]] = {}
 
 
 Rule = Callable[[Sequence[Out], tuple[int, int], Hints], Guess | None]
@@ -81,6 +82,8 @@ def cells(size: tuple[int, int]) -> int:
 
 def _three(outs: Sequence[Out], _size: tuple[int, int], _hints: Hints) -> Guess | None:
     """Boxes, scores and classes of an exported suppression."""
+    if any(len(one.shape) == 2 and one.shape[1] == 4 for one in outs):
+        outs = [_batched(one) for one in outs]  # as torchvision gives them
     boxes = [one for one in outs if len(one.shape) == 3 and one.shape[0] == 1 and one.shape[2] == 4]
     for box in boxes:
         flat = [one for one in outs if one.shape == box.shape[:2]]
@@ -88,16 +91,28 @@ def _three(outs: Sequence[Out], _size: tuple[int, int], _hints: Hints) -> Guess 
             continue
         sure = sorted(flat, key=_like_scores, reverse=True)
         notes = ["check which of the two is scores and which is classes", COUNTED]
+        more: dict[str, str | list[str]] = {}
         if box.within(0, SMALL):
-            notes.append("boxes look like parts of the picture: boxes wants px of the input")
+            more["box_unit"] = "relative"
+            notes.append("boxes look like parts of the picture")
+        names = (box.name, sure[0].name, sure[1].name)
+        if ways_out.of_tensorflow(names):
+            more["columns"] = ["y0", "x0", "y1", "x1"]
+            notes.append("named as TensorFlow names y0 x0 y1 x1: check the order")
         return Guess(
             task="detection",
             decoder="boxes",
             notes=tuple(notes),
-            outputs=(box.name, sure[0].name, sure[1].name),
+            outputs=names,
             classes=_count(sure[1]),
+            more=more,
         )
     return None
+
+
+def _batched(one: Out) -> Out:
+    """With a batch of 1 in front."""
+    return msgspec.structs.replace(one, shape=(1, *one.shape))
 
 
 def _like_scores(one: Out) -> int:
@@ -162,13 +177,15 @@ def _rows(outs: Sequence[Out], size: tuple[int, int], hints: Hints) -> Guess | N
             task="detection",
             decoder="yolo_e2e",
             outputs=(one.name,),
-            classes=named,
-            notes=("rows of x0 y0 x1 y1 score class, as after a suppression",),
+            classes=named or _classes_in(one),
+            notes=("rows of x0 y0 x1 y1 score class, as after a suppression", COUNTED),
         )
     decoder = _of_columns(one, few, many, size, named)
     classes = few - (4 if decoder == "yolo" else 5)
     notes: list[str] = []
-    more: dict[str, str] = {}
+    if one.shape[2] == few and not named and decoder == "yolo_objectness" and many == cells(size):
+        notes.append(f'or decoder = "yolo" with {few - 4} classes, where it has no objectness')
+    more: dict[str, str | list[str]] = {}
     if named and named != classes:
         notes.append(
             f"the file names {named} classes, its output has {classes}: one of them is "
@@ -195,16 +212,23 @@ def _is_end_to_end(one: Out, few: int, many: int, named: int) -> bool:
         return named != 2  # two classes have as many columns in plain yolo
     rows = one.values.reshape(-1, *one.shape[1:])
     rows = rows if one.shape[2] == 6 else rows.transpose(0, 2, 1)
-    scores, classes = rows[..., 4], rows[..., 5]
-    whole = bool((classes == np.round(classes)).all())
-    return whole and bool((np.diff(scores, axis=1) <= 1e-3).all())
+    classes = rows[..., 5]
+    return bool((classes == np.round(classes)).all())
+
+
+def _classes_in(one: Out) -> int:
+    """Of rows of an end-to-end model, as far as they are seen."""
+    if one.values is None or not one.values.size:
+        return 0
+    rows = one.values.reshape(-1, *one.shape[1:])
+    return max(0, int((rows[..., 5] if one.shape[2] == 6 else rows[:, 5]).max()) + 1)
 
 
 def _of_columns(one: Out, few: int, many: int, size: tuple[int, int], named: int) -> str:
     """With objectness or without; its grids resolved or not."""
     grids = cells(size)
-    objectness = few - 5 == named if named else many == 3 * grids
-    if not objectness and not named and many == grids and one.shape[2] == few:
+    objectness = few - 5 == named if named else many == 3 * grids and few > 5
+    if not objectness and not named and many == grids and one.shape[2] == few > 5:
         objectness = True  # rows first, without names: as YOLOX has it
     if not objectness:
         return "yolo"
@@ -249,7 +273,7 @@ def _is_suppressed(one: Out, hints: Hints) -> bool:
 
 def _maps(outs: Sequence[Out], size: tuple[int, int], _hints: Hints) -> Guess | None:
     """A mask of each class, or of classes."""
-    for one in outs:
+    for one in map(_short, outs):
         shape = one.shape
         if len(shape) == 3 and shape[0] == 1 and min(shape[1:]) > 7 and one.whole:
             return _classes_map(one)
@@ -262,6 +286,17 @@ def _maps(outs: Sequence[Out], size: tuple[int, int], _hints: Hints) -> Guess | 
         if min(shape[1:3] if last else shape[2:]) > 1:
             return _logits_map(one, classes, axis=-1 if last else -3)
     return None
+
+
+def _short(one: Out) -> Out:
+    """Without the axes of 1 behind the fourth."""
+    shape = one.shape
+    while len(shape) > 4 and shape[-1] == 1:
+        shape = shape[:-1]
+    if shape == one.shape:
+        return one
+    values = None if one.values is None else one.values.reshape(-1, *shape[1:])
+    return msgspec.structs.replace(one, shape=shape, values=values)
 
 
 def _in_proportion(high_wide: tuple[int, ...], size: tuple[int, int]) -> bool:
@@ -299,7 +334,7 @@ def _logits_map(one: Out, classes: int, *, axis: int) -> Guess:
 def _probs(outs: Sequence[Out], _size: tuple[int, int], _hints: Hints) -> Guess | None:
     for one in outs:
         shape = one.shape[:2] + tuple(side for side in one.shape[2:] if side != 1)
-        if len(shape) != 2 or shape[0] != 1 or shape[1] < 2:
+        if len(shape) != 2 or shape[0] != 1 or one.whole:
             continue
         notes = []
         if one.within(-1e-3, 1 + 1e-3) is False:

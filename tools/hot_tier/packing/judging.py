@@ -38,21 +38,6 @@ def refuse_numbers(outputs: Arrays, title: str) -> None:
             )
 
 
-def refuse_squashed(manifest: Manifest, ranges: Mapping[str, tuple[float, float]]) -> None:
-    """Masks of probabilities for a decoder that takes logits. ranges: of all frames, by output.
-
-    Raises: Rejected.
-    """
-    for head in manifest.heads:
-        low, high = ranges[head.outputs[0]]
-        if head.decoder in {"mask_sigmoid", "mask_softmax"} and 0 <= low < high <= 1:
-            raise Rejected(
-                f"look at the outputs: head {head.name}: decoder {head.decoder} expects logits, "
-                f"got {low:.4g} to {high:.4g} on all frames, as of probabilities",
-                hint="export the model without its last sigmoid or softmax",
-            )
-
-
 class Sight:
     """Counts what is found on the frames: figures that need no truth to compare with.
 
@@ -135,6 +120,13 @@ def warnings_of(manifest: Manifest, shapes: Mapping[str, Sequence[int]], sight: 
                 "the others are left out"
             )
         missing = [one.key for one in head.labels if f"{head.name}/{one.key}" not in sight.labels]
+        first = next((one.key for one in head.labels if not one.id), "")
+        found = sight.labels.get(f"{head.name}/{first}", 0) if first else 0
+        if head.decoder in {"mask_softmax", "mask_argmax"} and found >= sight.frames > 1:
+            told.append(
+                f"head {head.name}: class 0, {first}, was found on every frame: if it is the "
+                "background, it has no label"
+            )
         if sight.found and missing and head.decoder != "heatmaps":
             told.append(f"head {head.name}: never found on the frames: {', '.join(missing[:20])}")
     return told

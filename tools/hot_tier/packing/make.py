@@ -48,11 +48,12 @@ def pack(options: Options) -> Packed:
     limit_ir(model, did)
     drop_notes(model, did)
     picture = settle(model, asked.wish, did)
-    keep_outputs(model, asked.wish, did)
+    keep_outputs(model, asked.wish, did, counts=True)
     plans = plan_outputs(model, asked.wish, picture)
     unsquash(model, asked.wish, plans, did)
     put_behind(model, plans, did)
     foreign = model.SerializeToString()
+    keep_outputs(model, asked.wish, did)
     model = lower(model, did)
     wrap(model, picture, asked.wish.foreign, did)
     with sessions.scratch() as root:
@@ -106,7 +107,6 @@ class _Job:
         chosen = spread(how_many(self._options.frames, self._options.most_frames), GOLDEN)
         self._each(lambda i, frame, roi: prover.see(frame, roi, golden=i in chosen))
         self._proof = prover.proof
-        judging.refuse_squashed(manifest, self._proof.ranges)
         for meaning in prover.meanings:
             meaning.judge()
         gaps = self._proof.gaps

@@ -13,11 +13,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.core.decode import BESIDE, classes_named, columns_of, features_first, rows_of
+from edge_agent.core.decode import (
+    BESIDE,
+    classes_named,
+    columns_of,
+    corners_of,
+    features_first,
+    rows_of,
+)
 from edge_agent.core.decode_boxes import MOST_LOG
 from edge_agent.core.errors import Rejected
 from edge_agent.core.manifest import MAX_LABELS, HeadSpec
 from tools.hot_tier.packing import ways_out
+from tools.hot_tier.packing.certainty import COUNTED, SURE, Beside, Winners, count_beside
 
 SLACK = 1e-3  # of a probability
 FILLING = -1.0  # in place of a score, where there is no row
@@ -25,8 +33,9 @@ RELATIVE = 2.0  # boxes that are all smaller than this are no px
 LARGEST_OFFSET = 8.0  # in cells, and of a logarithm of sides: px are larger somewhere
 MANY = 2  # boxes on a frame from which it is no chance that all look like corners
 NEGATIVE = 0.01  # of the boxes may have a size below 0: nobody is sure of those
-CORNERS = 0.95  # of the boxes that are sure, where corners are read
+CORNERS = 0.95  # of the boxes, where corners are read (of those that are sure) or are not
 LEAST_SCORE = 0.05  # rows that are less sure may hold anything
+MOST_HEAT = 2.0  # of a heatmap: nets that are taught 1 say a little more
 TABLES = (*BESIDE, "yolo_e2e", "nms")
 DETECTORS = (*TABLES, "boxes", "detr")
 
@@ -52,7 +61,8 @@ def parts_of(head: HeadSpec, outputs: Arrays) -> Parts:
     first = outputs[head.outputs[0]]
     if head.decoder == "boxes":
         scores = outputs[head.outputs[1]][0]
-        return Parts(first[0], scores, outputs[head.outputs[2]][0], scores)
+        boxes = corners_of(head, first[0])
+        return Parts(boxes, scores, outputs[head.outputs[2]][0], scores)
     if head.decoder == "detr":
         return Parts(outputs[head.outputs[1]][0], None, None, np.zeros(0))
     if head.decoder in BESIDE:
@@ -86,6 +96,8 @@ class Meaning:
         self._boxes = _Boxes()
         self._sure = _Boxes()  # of rows that may become a finding
         self._values = (np.inf, -np.inf)  # of the first output
+        self._kinds = _Kinds()
+        self._beside, self._winners = Beside(), Winners()
 
     def see(self, outputs: Arrays, title: str) -> None:
         """Raises: Rejected: a number that cannot be what it is read as."""
@@ -94,11 +106,16 @@ class Meaning:
         if first.size:
             low, high = self._values
             self._values = min(low, float(first.min())), max(high, float(first.max()))
+            self._kinds.add(first)
         if head.decoder in {"probs", "mask_argmax"}:
             self._see_values(first, title)
         if head.decoder not in DETECTORS:
             return
         parts = parts_of(head, outputs)
+        if head.decoder == "detr":
+            self._winners.add(outputs[head.outputs[0]][0])
+        elif head.decoder in BESIDE and parts.every.shape[1] > 1:
+            self._beside.add(parts.every, max(SURE, head.threshold))
         self._rows = max(self._rows, len(parts.boxes))
         if head.decoder in TABLES:
             table = table_of(head, first).astype(np.float64)
@@ -116,6 +133,26 @@ class Meaning:
             self._sure.add(parts.boxes[parts.scores >= self._least])
         self._refuse_scores(parts, title)
         self._refuse_classes(parts, title)
+
+    def count(self, hand: Arrays, outputs: Arrays, read: set[str], title: str) -> None:
+        """Rows behind the number of them that another output says have to be filling.
+
+        hand: all outputs of the foreign file. read: those that a head reads.
+        Raises: Rejected.
+        """
+        head = self._head
+        found = count_beside(hand, read) if head.decoder in COUNTED else None
+        if found is None:
+            return
+        name, rows = found
+        scores = parts_of(head, outputs).scores
+        behind = scores[rows:] if scores is not None else np.zeros(0)
+        if behind.size and float(behind.max()) >= self._least:
+            raise Rejected(
+                f"{title}: head {head.name}: output {name} says that {rows} rows count, behind "
+                f"them is one with a score of {float(behind.max()):.4g}, expected filling",
+                hint=ways_out.COUNTED.format(name=name),
+            )
 
     @property
     def _least(self) -> float:
@@ -186,11 +223,24 @@ class Meaning:
                 f"logits, got {low:.4g} to {high:.4g} on all frames, as of probabilities",
                 "export the model without its last sigmoid or softmax",
             )
+        nobody = self._winners.nobody
+        if nobody is not None:
+            raise self._refusal(
+                title,
+                f"logits of which most queries are sure of none, got class {nobody[0]} at "
+                f'{100 * nobody[1]:.0f} % of them, as of a class "no object" under a softmax',
+                ways_out.NO_OBJECT,
+            )
+        fault = self._kinds.fault(head)
+        if fault is not None:
+            raise self._refusal(title, *fault)
         if head.decoder not in DETECTORS:
             return
         if head.decoder in TABLES:
             self._judge_columns(title)
         self._judge_unit(title)
+        if head.decoder in BESIDE:
+            self._judge_objectness(title)
         self._judge_form(title)
 
     def _judge_columns(self, title: str) -> None:
@@ -220,6 +270,26 @@ class Meaning:
                 title,
                 f"one row per cell, got {self._rows}, which is three per cell",
                 ways_out.THREE_ANCHORS,
+            )
+
+    def _judge_objectness(self, title: str) -> None:
+        """Raises: Rejected: a column of classes that is objectness, or the other way round."""
+        head = self._head
+        if head.decoder == "yolo":
+            meant = head.labels and head.classes == classes_named(head)
+            if self._beside.is_objectness and not meant:
+                raise self._refusal(
+                    title,
+                    "scores of classes in each column, the first goes along with others as "
+                    "objectness does",
+                    ways_out.OBJECTNESS.format(count=classes_named(head)),
+                )
+        elif self._beside.is_class:
+            raise self._refusal(
+                title,
+                f"objectness and scores of classes, got {self._beside.is_class} rows that are sure "
+                "of an object and of no class, as where the first column is a class too",
+                'without an objectness column: decoder = "yolo", with a label for each class',
             )
 
     def _judge_unit(self, title: str) -> None:
@@ -256,6 +326,8 @@ class Meaning:
         is_grid = head.decoder in BESIDE and anchors == 1
         seems = "offsets in cells" if is_grid and largest > RELATIVE else "parts of the picture"
         told = [ways_out.RELATIVE, ways_out.RAW_GRIDS] if is_grid else [ways_out.RELATIVE]
+        if head.decoder == "boxes" and not head.columns:
+            told.append(ways_out.TENSORFLOW)
         raise self._refusal(
             title,
             f"boxes in {rows} up to {largest:.4g}, as of {seems}",
@@ -266,10 +338,10 @@ class Meaning:
         """Raises: Rejected: corners where centre and size are read, or the other way round."""
         head, boxes, sure = self._head, self._boxes, self._sure
         if head.decoder in {"yolo", "yolo_objectness", "detr"}:
-            if boxes.most >= MANY and boxes.corners == boxes.count:
+            if boxes.most >= MANY and boxes.corners >= CORNERS * boxes.count:
                 raise self._refusal(
                     title,
-                    f"centre and size, got {boxes.count} boxes whose third and fourth number are "
+                    f"centre and size, got {boxes.corners} boxes whose third and fourth number are "
                     "never below the first and second, as of corners x0 y0 x1 y1",
                     "turn corners into centre and size in the graph, or give boxes, scores and "
                     'classes to decoder = "boxes"',
@@ -319,6 +391,50 @@ class _Columns:
             return ""
         probable = ~self.whole & (self.low >= FILLING) & (self.high <= 1 + SLACK)
         return ways_out.orders(self.whole.tolist(), probable.tolist())
+
+
+class _Kinds:
+    """What all numbers of a raster or of probabilities have in common, over all frames."""
+
+    def __init__(self) -> None:
+        self._low, self._high = np.inf, -np.inf
+        self._whole = True
+        self._drawn = True  # 0 and 255 alone
+
+    def add(self, array: NDArray[Any]) -> None:
+        self._low = min(self._low, float(array.min()))
+        self._high = max(self._high, float(array.max()))
+        if self._whole and array.dtype.kind == "f":
+            self._whole = bool((array == np.floor(array)).all())
+        if self._drawn:
+            self._drawn = bool(((array == 0) | (array == 255)).all())
+
+    def fault(self, head: HeadSpec) -> tuple[str, str] | None:
+        """What it should have been and is, and the way out; None: nothing speaks against it."""
+        span = f"{self._low:.4g} to {self._high:.4g} on all frames"
+        if head.decoder in {"mask_sigmoid", "mask_softmax"}:
+            return self._logits_fault(head, span)
+        if head.decoder == "mask_argmax" and self._drawn and self._high == 255:
+            labels = {label.id for label in head.labels}
+            if labels and 255 not in labels:
+                return "classes that a label names, got 0 and 255 alone", ways_out.DRAWN
+        if head.decoder == "heatmaps" and self._high > MOST_HEAT:
+            return f"scores of about 0 to 1, got {span}", ways_out.HEAT
+        if head.decoder == "probs" and classes_named(head) == 1 and self._low == self._high == 1:
+            return "a probability, got 1 on all frames, as of a softmax of one class", ways_out.ONE
+        return None
+
+    def _logits_fault(self, head: HeadSpec, span: str) -> tuple[str, str] | None:
+        if self._low < 0 or self._high < self._low:
+            return None
+        if self._whole and self._high > 0:
+            hint = ways_out.DRAWN if self._drawn else ways_out.INDICES
+            return f"logits, got whole numbers of {span}, as of class indices", hint
+        if self._high <= 1:
+            return f"logits, got {span}, as of probabilities", ways_out.SQUASHED
+        if head.decoder == "mask_sigmoid":
+            return f"logits, below 0 where a label is not, got {span}", ways_out.SQUASHED
+        return None
 
 
 class _Boxes:

@@ -7,6 +7,7 @@ from typing import Any
 
 from edge_agent.core.errors import Rejected
 from tools.hot_tier.packing.arranging import Plan
+from tools.hot_tier.packing.certainty import COUNTED, may_count
 from tools.hot_tier.packing.shaping import rename
 from tools.hot_tier.packing.wish import Wish
 
@@ -14,8 +15,10 @@ from tools.hot_tier.packing.wish import Wish
 SQUASHED = {"mask_sigmoid": "Sigmoid", "mask_softmax": "Softmax", "detr": "Sigmoid"}
 
 
-def keep_outputs(model: Any, wish: Wish, did: list[str]) -> None:
+def keep_outputs(model: Any, wish: Wish, did: list[str], *, counts: bool = False) -> None:
     """Leaves out what no head and no state reads, and the nodes that only it needs.
+
+    counts: what may say how many rows there are stays, to be held against them.
 
     Raises: Rejected when an output is missing.
     """
@@ -28,6 +31,8 @@ def keep_outputs(model: Any, wish: Wish, did: list[str]) -> None:
             f"pack model: expected outputs {missing}, the file has {there}",
             hint="correct outputs of [[heads]] in the pack manifest",
         )
+    if counts and any(head.decoder in COUNTED for head in wish.heads):
+        wanted |= {name for name in there if may_count(name)}
     kept = [one for one in model.graph.output if one.name in wanted]
     left_out = [name for name in there if name not in wanted]
     if left_out:

@@ -161,14 +161,24 @@ def _outs(model: Any, facts: Facts, wanted: Wanted) -> list[Out]:
         input=WishedInput(size=facts.size, order=order),
         foreign=foreign,
     )
-    picture = settle(model, wish, [])
-    plain = sessions.Plain(model.SerializeToString(), facts.states)
     fed_back = {state.output for state in facts.states}
     kept: dict[str, list[Any]] = {}
-    for pixels in _pixels(picture, wanted):
-        said = plain.run(picture.name, sessions.by_hand(pixels, picture, foreign))
-        for name, array in said.items():
-            kept.setdefault(name, []).append(array)
+    try:
+        picture = settle(model, wish, [])
+        plain = sessions.Plain(model.SerializeToString(), facts.states)
+        for pixels in _pixels(picture, wanted):
+            said = plain.run(picture.name, sessions.by_hand(pixels, picture, foreign))
+            for name, array in said.items():
+                kept.setdefault(name, []).append(array)
+    except Rejected as refused:
+        if facts.fixed:
+            raise
+        wide, high = facts.size
+        raise Rejected(
+            f"{refused.what}; it says no size and was tried at {wide}x{high} px",
+            hint="export it with its size, or write the manifest by hand, with [input] size: "
+            "docs/models.md",
+        ) from refused
     return [
         _out(name, arrays, told=wanted.frames is not None)
         for name, arrays in kept.items()
@@ -299,7 +309,7 @@ def _head(found: Guess, hints: Hints) -> Iterator[str]:
     yield f"outputs = [{', '.join(map(_text, found.outputs))}]"
     for key, value in found.more.items():
         if key in HeadSpec.__struct_fields__:
-            yield f"{key} = {_text(value)}"
+            yield f"{key} = {json.dumps(value)}"
     yield "threshold = 0.5  # from your validation"
     yield from _labels(found, hints)
 

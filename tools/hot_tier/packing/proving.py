@@ -154,6 +154,7 @@ class Prover:
         self._refuse_unlike(title)
         for meaning in self.meanings:
             meaning.see(said, title)
+            meaning.count(hand, said, self._kept, title)
         findings = look(self._interpreter, said, frame, roi)
         self.proof.findings.append(findings)
         self.proof.sight.add(findings, frame.size, pixels)

@@ -26,6 +26,8 @@ from tools.hot_tier.packing.wish import Foreign, scale_of
 
 SIZES_HINT = "choose another size under [input]: many nets want multiples of 32"
 
+NUMBERS = "fiub"  # kinds of dtypes that something can be read from
+
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -81,7 +83,10 @@ class Plain:
             self._states[state.input] = np.zeros(port.shape, DTYPES[port.type])
 
     def run(self, name: str, fed: NDArray[Any]) -> Arrays:
-        """Raises: Rejected."""
+        """Outputs that are arrays of numbers; text, sequences and optionals are left out.
+
+        Raises: Rejected.
+        """
         try:
             values = self._session.run(None, {name: fed, **self._states})
         except self._errors as error:
@@ -89,7 +94,11 @@ class Plain:
                 f"pack model: it does not run: {_brief(error)}",
                 hint=SIZES_HINT,
             ) from error
-        found = dict(zip(self._names, values, strict=True))
+        found = {
+            said: array
+            for said, array in zip(self._names, values, strict=True)
+            if isinstance(array, np.ndarray) and array.dtype.kind in NUMBERS
+        }
         for state in self._specs:
             self._states[state.input] = found[state.output]
         return found

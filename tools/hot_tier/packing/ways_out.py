@@ -64,7 +64,39 @@ THREE_ANCHORS = (
 RAW_GRIDS = (
     'offsets and logarithms in cells are decoder = "yolox" (or export with --decode_in_inference)'
 )
+OBJECTNESS = (
+    'with an objectness column, one label less: decoder = "yolo_objectness"; where one row may '
+    "well be of several classes, say so by classes = {count}, as many as labels, under [[heads]]"
+)
+COUNTED = (
+    "set the scores behind that count to 0 in the graph (Where, with Less of a Range and {name}), "
+    "or export the suppression so that it fills with scores of 0"
+)
+NO_OBJECT = (
+    'take "no object" out in the graph: the logit of a class less the ReduceLogSumExp of all other '
+    "logits, that of no object among them; docs/models.md, A DETR"
+)
+SQUASHED = "export the model without its last sigmoid or softmax"
+INDICES = 'class indices are decoder = "mask_argmax", with 0 the background and without a label'
+DRAWN = (
+    '0 and 255 are a drawn mask: decoder = "mask_argmax" with labels = [{ id = 255, key = ... }], '
+    "or divide it by 255 in the graph for an id of 1"
+)
+HEAT = "divide the heatmaps in the graph so that they go to 1, or take their sigmoid"
+ONE = "take the sigmoid of its logit in place of the softmax, or export both classes"
+FIRST_IS_BACKGROUND = (
+    "where class 0 is the background it has no label: give the labels an id one higher"
+)
+TENSORFLOW = (
+    'boxes of TensorFlow are y0 x0 y1 x1: columns = ["y0", "x0", "y1", "x1"] under [[heads]]; '
+    'where they have been turned in the graph, columns = ["x0", "y0", "x1", "y1"]'
+)
 RELATIVE = 'write box_unit = "relative" under [[heads]], or multiply the boxes in the graph'
+
+
+def of_tensorflow(outputs: Sequence[str]) -> bool:
+    """Whether one is named as TensorFlow's detectors name theirs, with or without a `:0`."""
+    return any("detection_" in one.lower() for one in outputs)
 
 
 def grids(size: Size) -> dict[int, int]:
@@ -124,14 +156,15 @@ def of_classes(head: HeadSpec, count: int, shapes: Sequence[Sequence[int]], size
     told = []
     if len(shapes) == 1 and head.decoder in BESIDE:
         told = _tables(head, shapes[0], size)
+    one_more = count == classes_named(head) + 1
+    if head.decoder == "detr":
+        told.append(NO_OBJECT)
+    if head.decoder == "mask_softmax" and one_more and any(not one.id for one in head.labels):
+        told.append(FIRST_IS_BACKGROUND)
     if classes_named(head) <= count < MOST_CLASSES:
         told.append(
             f"if it does have {count} classes and no others are wanted, write classes = {count} "
             "under [[heads]]"
-        )
-    if head.decoder == "detr":
-        told.append(
-            'a class "no object" under a softmax has to leave the graph: docs/models.md, A DETR'
         )
     told.append("else correct the labels, or choose the decoder that fits (docs/models.md)")
     return "; ".join(told)
