@@ -274,6 +274,38 @@ async def test_books_and_tree_broken_together_stop_no_start(tmp_path: Path) -> N
         spool.close()
 
 
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_a_salvage_whose_beginning_failed_is_begun_again(tmp_path: Path, after: bool) -> None:
+    """The broken file lay aside, nobody remembered it, and all its records were called damaged."""
+    path, refusal = tmp_path / "spool.db", Refusal()
+    key = fill(path, 2000)
+    ruin(path, 20)
+    spool = open_small(path, connect=refusal.connect)
+    refusal.after, refusal.commits = after, 3
+    found = await wait_for_salvage(spool)
+    assert 1900 < len(found[key]) < 2000
+    assert spool.stats().corrupt == 2000 - len(found[key])
+    assert is_balanced(spool)
+    late = add(spool, 5)
+    settle(spool)
+    assert len((await everything(spool))[late]) == 5
+    spool.close()
+    assert not (tmp_path / "spool.db.salvage").exists()
+
+
+async def test_a_salvage_that_was_cut_off_before_its_books_were_written_goes_on(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "spool.db"
+    key = fill(path, 500)
+    path.rename(path.with_name("spool.db.salvage"))
+    spool = open_small(path)
+    found = await wait_for_salvage(spool)
+    assert found == {key: list(range(1, 501))}
+    assert (spool.stats().corrupt, spool.stats().appended) == (0, 500)
+    spool.close()
+
+
 async def test_a_salvage_that_was_cut_off_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "spool.db"
     key = fill(path, 3000)

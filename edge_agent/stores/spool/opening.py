@@ -23,7 +23,7 @@ from edge_agent.stores.spool.front import NEWEST, Front
 from edge_agent.stores.spool.limits import Notice
 from edge_agent.stores.spool.queue import MAX_ROWS_PER_COMMIT
 from edge_agent.stores.spool.reader import is_sound
-from edge_agent.stores.spool.salvage import Salvage, begin_salvage, salvage_path
+from edge_agent.stores.spool.salvage import Salvage, begin_anew, begin_salvage, salvage_path
 from edge_agent.stores.spool.schema import ERRORS, DiskFailing, DiskFull, FileBroken, FileNewer
 
 Tell = Callable[[Notice], None]
@@ -109,8 +109,11 @@ def open_books(disk: Disk, front: Front, tell: Tell) -> Salvage | None:
         _told(tell, broken)
         logs = disk.logs()
     else:
-        if salvage_path(disk.path).exists():
+        if salvage_path(disk.path).exists() and logs:
             salvage = Salvage(disk, logs)
+        elif salvage_path(disk.path).exists():  # cut off before its books were in this file
+            salvage = begin_anew(disk, [])
+            logs = disk.logs()
     front.books.load(logs)
     return salvage
 

@@ -174,6 +174,12 @@ def begin_salvage(disk: Disk, running: Salvage | None, logs: list[Log]) -> Salva
 
     Raises: DiskFailing, DiskFull, FileBroken.
     """
+    move_aside(disk, running)
+    return begin_anew(disk, logs)
+
+
+def move_aside(disk: Disk, running: Salvage | None) -> None:
+    """Raises: DiskFailing."""
     disk.close()
     aside = salvage_path(disk.path)
     if running is not None:
@@ -182,6 +188,17 @@ def begin_salvage(disk: Disk, running: Salvage | None, logs: list[Log]) -> Salva
         keep_few(disk.path)
         on_disk.move(aside, next_aside(disk.path))
     on_disk.move(disk.path, aside)
+
+
+def begin_anew(disk: Disk, logs: list[Log]) -> Salvage:
+    """Writes the books into a fresh file beside the one that lies aside. What a try that failed had
+    begun goes: it held no record.
+
+    Raises: DiskFailing, DiskFull, FileBroken.
+    """
+    aside = salvage_path(disk.path)
+    disk.close()
+    on_disk.remove(disk.path)
     if all(log.id == schema.BOOK for log in logs):
         source = Source(aside)
         logs = source.logs()

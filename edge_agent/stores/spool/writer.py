@@ -21,7 +21,7 @@ from edge_agent.stores.spool.limits import Change, Notice
 from edge_agent.stores.spool.oldest import Oldest
 from edge_agent.stores.spool.queue import Batch, Waiting
 from edge_agent.stores.spool.quota import Quota
-from edge_agent.stores.spool.salvage import Salvage, begin_salvage
+from edge_agent.stores.spool.salvage import Salvage, begin_anew, move_aside
 from edge_agent.stores.spool.schema import DiskFailing, DiskFull, FileBroken
 from edge_agent.stores.spool.steps import delete_acknowledged, steps_of
 
@@ -52,6 +52,7 @@ class Writer:
         self._oldest, self._on_change, self._on_notice = oldest, on_change, on_notice
         self._batch: Batch | None = None
         self.salvage: Salvage | None = None
+        self._broken: FileBroken | None = None  # it lies aside, its books are in no other file yet
         self.commits = 0
         self.failures = 0  # in a row
         self.trouble = ""
@@ -84,7 +85,8 @@ class Writer:
             self._ballast.release()  # what frees space needs a little, too
         except DiskFailing as failing:
             self._failed("failing", failing)
-            self._reopen()
+            if self._broken is None:
+                self._reopen()
         except FileBroken as broken:
             self._failed("failing", broken)
             self._rescue(broken)
@@ -95,6 +97,8 @@ class Writer:
                     self._front.lock.wait(pause_s)
 
     def _work(self) -> None:
+        if self._broken is not None:
+            self._begin_anew(self._broken)
         busy = self.salvage is not None or self._batch is not None
         due = self._front.wait(0.0 if busy else IDLE_S)
         if due.rows or self._batch is not None:
@@ -174,13 +178,24 @@ class Writer:
     def _rescue(self, broken: FileBroken) -> None:
         """A fresh file with the books of the old one; its records follow slice by slice."""
         try:
-            logs = [self._front.books.book, *self._front.books.logs.values()]
-            self.salvage = begin_salvage(self._disk, self.salvage, logs)
-            self._quota.salvaging = True
-            self._batch = self._front.reloaded(self._disk.logs(), self._batch)
+            if self._broken is None:
+                move_aside(self._disk, self.salvage)
+                self.salvage, self._broken, self._quota.salvaging = None, broken, True
+            self._begin_anew(broken)
         except (Damaged, Overloaded):
-            self._disk.close()
-            return
+            self._disk.close()  # the next turn tries again
+
+    def _begin_anew(self, broken: FileBroken) -> None:
+        """Until it has passed whole, nothing else is done: who opened a file without these books
+        would take what lies aside for lost. Raises: DiskFailing, DiskFull, FileBroken.
+        """
+        if self.salvage is not None:
+            self.salvage.pause()
+        self.salvage = begin_anew(
+            self._disk, [self._front.books.book, *self._front.books.logs.values()]
+        )
+        self._batch = self._front.reloaded(self._disk.logs(), self._batch)
+        self._broken = None
         self._on_notice(Notice(name="set-aside", what=f"{broken.what}; a fresh file was started",
                                fix=broken.hint))  # fmt: skip
 
