@@ -351,16 +351,18 @@ class Wishes:
 
     async def _standing(self, name: str) -> Standing:
         standing = self.standing_of(name)
-        self.rotten.pop(name, None)
         try:
             live = await anyio.to_thread.run_sync(self._bench.house.resolve, name)
         except Rejected:
+            self.rotten.pop(name, None)
             return standing  # not there yet: it may well be what is wanted
         except EdgeAgentError as disk:
             if isinstance(disk, Damaged) and disk.healable:
                 self.rotten[name] = await anyio.to_thread.run_sync(self._rot, name, disk)
                 return standing
+            self.rotten.pop(name, None)
             return standing._replace(trouble=disk.what)  # nobody could read it just now
+        self.rotten.pop(name, None)
         return standing._replace(current=live.sha, version=live.version)
 
     def _rot(self, name: str, found: Damaged) -> Problem:
