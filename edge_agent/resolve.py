@@ -19,6 +19,7 @@ from edge_agent.config.structs import (
     VideoSource,
 )
 from edge_agent.core.errors import Damaged, Rejected
+from edge_agent.held import open_plain
 from edge_agent.stores.known import Remembered
 from edge_agent.stores.models import Models
 from edge_agent.stores.shelf import Shelf
@@ -50,14 +51,39 @@ def of_stream(flaw: Flaw) -> str:
 
 
 def made_worse(running: Config, wanted: Config, models: Models) -> list[Flaw]:
-    """What a reload would break: of a stream that stays, or of a section, and not broken now."""
+    """What a reload would break: of a stream that stays, or of a section, and not broken now. Reads
+    every byte of packages that it names and the running configuration does not. Blocks.
+    """
     now = {(flaw.key, flaw.message) for flaw in unresolved(running, models)}
     return [
         flaw
-        for flaw in unresolved(wanted, models)
+        for flaw in (*unresolved(wanted, models), *_rotten(running, wanted, models))
         if (flaw.key, flaw.message) not in now
         and (not of_stream(flaw) or of_stream(flaw) in running.streams)
     ]
+
+
+def _rotten(running: Config, wanted: Config, models: Models) -> Iterator[Flaw]:
+    """Versions that a stream which stays would be held to from now on, and that can't be run. For
+    one that names none, the last good version stands in.
+    """
+    for name, stream in wanted.streams.items():
+        before = running.streams[name].models if name in running.streams else ()
+        held = {(one.name, one.version) for one in before}
+        for index, model in enumerate(stream.models):
+            if name not in running.streams or not model.version:
+                continue
+            if (model.name, model.version) in held:
+                continue
+            try:
+                folder = models.resolve(model.name, model.version)
+            except (Rejected, Damaged):
+                continue  # told already
+            try:
+                models.look(folder)
+            except (Rejected, Damaged) as wrong:
+                key = ("streams", name, "models", index, "version")
+                yield Flaw(key=key, message=wrong.what, hint=wrong.hint)
 
 
 def _dirs(config: Config) -> Iterator[Flaw]:
@@ -121,11 +147,11 @@ def _source(source: Source, key: Key) -> Iterator[Flaw]:
 
 
 def _file(path: str, key: Key, *, severe: bool) -> Iterator[Flaw]:
-    """A file that is read whole."""
+    """A file that is read whole. A pipe in its place would be waited for."""
     try:
-        with Path(path).open("rb") as file:
+        with open_plain(Path(path)) as file:
             file.read(1)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, Rejected) as error:
         words = getattr(error, "strerror", None) or str(error)
         yield Flaw(
             key=key,

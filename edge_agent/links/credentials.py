@@ -11,7 +11,8 @@ import msgspec
 from cryptography import x509
 
 from edge_agent.config.structs import UplinkConfig
-from edge_agent.core.errors import LinkDenied
+from edge_agent.core.errors import LinkDenied, Rejected
+from edge_agent.held import open_plain
 
 MAX_SECRET_BYTES: Final = 4096
 MAX_CERTIFICATE_BYTES: Final = 1 << 20
@@ -36,6 +37,9 @@ def read_secrets(config: UplinkConfig) -> Secrets:
         return Secrets(None, password)
     reading = config.ca_file or "the system's certificates"
     try:
+        for path in (config.ca_file, config.cert_file, config.key_file):
+            if path is not None:
+                open_plain(Path(path)).close()  # a pipe in its place would be waited for
         context = ssl.create_default_context(cafile=config.ca_file)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if config.cert_file is not None:
@@ -45,6 +49,8 @@ def read_secrets(config: UplinkConfig) -> Secrets:
     except OSError as error:  # ssl.SSLError is one
         words = error.strerror or str(error)
         raise LinkDenied(f"read {reading}: {words}", hint="PEM, readable by the agent?") from None
+    except Rejected as error:
+        raise LinkDenied(error.what, hint="PEM, readable by the agent?") from None
     if config.cert_file is not None:
         _check_term(config.cert_file)
     return Secrets(context, password)
@@ -52,11 +58,13 @@ def read_secrets(config: UplinkConfig) -> Secrets:
 
 def _first_line(path: str) -> str:
     try:
-        with Path(path).open("rb") as file:
+        with open_plain(Path(path)) as file:
             lines = file.read(MAX_SECRET_BYTES).splitlines() or [b""]
         return lines[0].decode()
     except OSError as error:
         words = error.strerror or str(error)
+    except Rejected as error:
+        words = error.what
     except UnicodeDecodeError:
         words = "not UTF-8"
     raise LinkDenied(

@@ -6,6 +6,8 @@ of the others. Whatever a source says (facts, errors) holds no password and noth
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from edge_agent.config.structs import (
     DicomSource,
     ImagesSource,
@@ -13,7 +15,8 @@ from edge_agent.config.structs import (
     Source,
     VideoSource,
 )
-from edge_agent.core.errors import ConfigError
+from edge_agent.core.errors import ConfigError, Rejected
+from edge_agent.held import open_plain
 from edge_agent.ports import Clock, FrameSource
 
 MIN_KEY_BYTES = 16
@@ -50,11 +53,12 @@ def key_of(config: DicomSource, minted: bytes) -> bytes:
         return minted
     hint = "write it once: head -c 32 /dev/urandom > FILE; chmod 0400 FILE"
     try:
-        with open(config.exam_key_file, "rb") as file:
+        with open_plain(Path(config.exam_key_file)) as file:  # a pipe would be waited for
             key = file.read(MAX_KEY_BYTES + 1)
-    except OSError as error:
+    except (OSError, Rejected) as error:
+        words = error.strerror if isinstance(error, OSError) else error.what
         raise ConfigError(
-            "source.exam_key_file", f"read {config.exam_key_file}: {error.strerror}", hint=hint
+            "source.exam_key_file", f"read {config.exam_key_file}: {words}", hint=hint
         ) from error
     if not MIN_KEY_BYTES <= len(key) <= MAX_KEY_BYTES:
         raise ConfigError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ import pytest
 from edge_agent.cli import exits
 from edge_agent.cli.main import main
 from edge_agent.config.problems import dotted
-from edge_agent.config.structs import Config
+from edge_agent.config.structs import Config, DicomSource
+from edge_agent.core.errors import ConfigError, LinkDenied
+from edge_agent.links.credentials import read_secrets
 from edge_agent.resolve import made_worse, models_of, unresolved
+from edge_agent.sources import key_of
 from tests.tiny import write_package
 
 PHANTOM = {"kind": "phantom"}
@@ -131,3 +135,37 @@ def test_config_check_says_where_a_model_is_missing(
     capsys.readouterr()
     assert main(["config", "check", "--json", "--config", str(file)]) == exits.CHECK_FAILED
     assert json.loads(capsys.readouterr().out)["problems"][0]["line"] == 5
+
+
+def test_a_pipe_in_the_place_of_a_secret_is_refused_and_not_waited_for(folder: Path) -> None:
+    """A reload waited for somebody to write into it, for ever."""
+    pipe = str(folder / "pipe")
+    os.mkfifo(pipe)
+    video = {"kind": "video", "where": "rtsp://10.0.0.7/{password}", "password_file": pipe}
+    dicom = {"kind": "dicom", "path": "sample:ultrasound", "exam_key_file": pipe}
+    whole = config(folder, {"v": stream(video), "d": stream(dicom)},
+                   uplink={"enabled": True, "password_file": pipe})  # fmt: skip
+    assert sorted(found(whole, "error")) == [
+        "streams.d.source.exam_key_file", "streams.v.source.password_file", "uplink.password_file"
+    ]  # fmt: skip
+    source = whole.streams["d"].source
+    assert isinstance(source, DicomSource)
+    with pytest.raises(ConfigError, match="expected a plain file, got a named pipe"):
+        key_of(source, b"")
+    with pytest.raises(LinkDenied, match="expected a plain file, got a named pipe"):
+        read_secrets(whole.uplink)
+
+
+def test_a_stream_that_stays_is_not_reloaded_onto_a_version_that_has_rotted(folder: Path) -> None:
+    """It ran, and the reload made it fail: that its folder is there is not that it runs."""
+    rotten = write_package(folder / "models", version="1.1.0")
+    (rotten / "package.sha256").write_text("0" * 64)
+    running = config(folder, {"a": stream(version="1.0.0"), "b": stream(version="1.1.0")})
+    wanted = config(folder, {
+        "a": stream(version="1.1.0"), "b": stream(version="1.1.0"), "c": stream(version="1.1.0"),
+    })  # fmt: skip
+    models = models_of(running, Path(running.state_dir))
+    (flaw,) = made_worse(running, wanted, models)
+    assert dotted(flaw.key) == "streams.a.models.0.version"
+    assert "is damaged" in flaw.message
+    assert made_worse(wanted, running, models) == []

@@ -14,6 +14,7 @@ import cv2
 from edge_agent.config.structs import VideoSource
 from edge_agent.core.errors import ConfigError, Rejected, SourceLost
 from edge_agent.core.places import reduced
+from edge_agent.held import open_plain
 
 OPEN_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 3.0
@@ -170,9 +171,9 @@ def _address(config: VideoSource) -> str:
             hint="name a file that the service can read",
         )
     try:
-        with open(config.password_file, "rb") as file:
+        with open_plain(Path(config.password_file)) as file:  # a pipe would be waited for
             password = file.read(MAX_PASSWORD_BYTES).decode().strip("\r\n")
-    except (OSError, ValueError):
+    except (OSError, ValueError, Rejected):
         raise ConfigError(
             "source.password_file",
             "expected a readable text file, got none",
