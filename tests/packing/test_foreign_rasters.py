@@ -152,6 +152,8 @@ def test_what_is_no_tensor_of_numbers_is_passed_over_or_refused(
 TRAILING = square(5)[..., None] - np.float32(2)
 OF_ONE = np.array([[0.7]], np.float32)
 UNSORTED = exports.end_to_end(TWO)[:, ::-1].copy()
+TWO_ROWS_FIRST = np.ascontiguousarray(exports.yolo(TWO, 2).swapaxes(1, 2))
+APART = square(5, channels=3) - np.float32(2)
 SET = exports.end_to_end(TWO, 20)[0]
 UNBATCHED = (SET[:, :4].copy(), SET[:, 4].copy(), SET[:, 5].copy())
 ROWS_FIRST = np.ascontiguousarray(exports.yolo(ONE, 1).swapaxes(1, 2))
@@ -164,9 +166,12 @@ ROWS_FIRST = np.ascontiguousarray(exports.yolo(ONE, 1).swapaxes(1, 2))
         ((OF_ONE,), "probs", 1),
         ((UNSORTED,), "yolo_e2e", 2),
         ((ROWS_FIRST,), "yolo", 1),
+        ((TWO_ROWS_FIRST,), "yolo", 2),
+        ((APART,), "mask_sigmoid", 3),
         (UNBATCHED, "boxes", 2),
     ],
-    ids=["a trailing 1", "one class", "rows of any order", "one class, rows first", "no batch"],
+    ids=["a trailing 1", "one class", "rows of any order", "one class, rows first",
+         "two classes, rows first", "masks apart", "no batch"],
 )  # fmt: skip
 def test_a_proposal_of_any_axes_names_the_decoder_that_packs(
     arrays: tuple[NDArray[Any], ...], decoder: str, classes: int, bench: Desk, flat: Path

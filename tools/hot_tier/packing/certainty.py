@@ -56,7 +56,7 @@ class Beside:
     @property
     def is_class(self) -> int:
         """Rows that the first is sure of, where no other column ever says anything of them."""
-        alone = self._first > 1 and self._first_alone == self._first
+        alone = self._first > 0 and self._first_alone == self._first
         return self._first if alone else 0
 
 

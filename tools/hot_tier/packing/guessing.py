@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tools.hot_tier.packing import ways_out
+from tools.hot_tier.packing.certainty import SURE, Beside
 from tools.hot_tier.packing.metadata import Hints
 
 STRIDES: Final = (8, 16, 32)
 FEW_ROWS: Final = 1000  # of an end-to-end model, after its own suppression
+MOST_PIXELS: Final = 0.5
 SMALL: Final = 2.0  # boxes up to this are parts of the picture
 
 NO_BOXES: Final = (
@@ -98,13 +100,14 @@ def _three(outs: Sequence[Out], _size: tuple[int, int], _hints: Hints) -> Guess 
         names = (box.name, sure[0].name, sure[1].name)
         if ways_out.of_tensorflow(names):
             more["columns"] = ["y0", "x0", "y1", "x1"]
-            notes.append("named as TensorFlow names y0 x0 y1 x1: check the order")
+            notes.append("named as TensorFlow names y0 x0 y1 x1, classes from 1: check both")
         return Guess(
             task="detection",
             decoder="boxes",
             notes=tuple(notes),
             outputs=names,
             classes=_count(sure[1]),
+            first=1 if "columns" in more else 0,
             more=more,
         )
     return None
@@ -230,11 +233,22 @@ def _of_columns(one: Out, few: int, many: int, size: tuple[int, int], named: int
     objectness = few - 5 == named if named else many == 3 * grids and few > 5
     if not objectness and not named and many == grids and one.shape[2] == few > 5:
         objectness = True  # rows first, without names: as YOLOX has it
-    if not objectness:
+    if not objectness or _is_class(one, few):
         return "yolo"
     largest = _boxes_of(one, few)
     raw = many == grids and largest is not None and largest < max(size) / 4
     return "yolox" if raw else "yolo_objectness"
+
+
+def _is_class(one: Out, few: int) -> bool:
+    """Whether the numbers say that the first column behind the box is a class, no objectness."""
+    if one.values is None or not one.values.size or few < 6:
+        return False
+    rows = one.values.reshape(-1, *one.shape[1:])
+    rows = rows if one.shape[2] == few else rows.transpose(0, 2, 1)
+    beside = Beside()
+    beside.add(rows[..., 4:].reshape(-1, few - 4), SURE)
+    return beside.is_class > 0
 
 
 def _boxes_of(one: Out, few: int) -> float | None:
@@ -320,7 +334,8 @@ def _logits_map(one: Out, classes: int, *, axis: int) -> Guess:
     sums = None if one.values is None else one.values.sum(axis=axis)
     softmax = sums is not None and bool(np.abs(sums - 1).max() < 1e-2)
     squashed = one.within(0, 1)
-    decoder = "mask_sigmoid" if squashed and not softmax else "mask_softmax"
+    apart = not softmax and (squashed or _mostly_none(one, axis))
+    decoder = "mask_sigmoid" if apart else "mask_softmax"
     return Guess(
         task="segmentation",
         decoder=decoder,
@@ -329,6 +344,13 @@ def _logits_map(one: Out, classes: int, *, axis: int) -> Guess:
         first=1 if decoder == "mask_softmax" else 0,
         notes=(WHICH_MAPS,),
     )
+
+
+def _mostly_none(one: Out, axis: int) -> bool:
+    """Whether most pixels have only logits below 0: a softmax has a background above them."""
+    if one.values is None or not one.values.size:
+        return False
+    return float((one.values.max(axis=axis) < 0).mean()) > MOST_PIXELS
 
 
 def _probs(outs: Sequence[Out], _size: tuple[int, int], _hints: Hints) -> Guess | None:

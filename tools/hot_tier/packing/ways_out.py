@@ -159,9 +159,10 @@ def of_classes(head: HeadSpec, count: int, shapes: Sequence[Sequence[int]], size
     one_more = count == classes_named(head) + 1
     if head.decoder == "detr":
         told.append(NO_OBJECT)
-    if head.decoder == "mask_softmax" and one_more and any(not one.id for one in head.labels):
+    background = head.decoder == "mask_softmax" and one_more
+    if background and any(not one.id for one in head.labels):
         told.append(FIRST_IS_BACKGROUND)
-    if classes_named(head) <= count < MOST_CLASSES:
+    elif classes_named(head) <= count < MOST_CLASSES:
         told.append(
             f"if it does have {count} classes and no others are wanted, write classes = {count} "
             "under [[heads]]"
