@@ -181,7 +181,7 @@ class Store:
         return found
 
     def _volatile(self, why: Unusable) -> Problem:
-        lost = "nothing is kept on disk, a restart loses what waits"
+        lost = "nothing is kept on disk and nothing goes up, a restart loses what waits"
         now = self._condition if why.is_disk else None
         if why.is_disk and self._is_back:
             what, fix = f"state_dir can be written again, and yet {lost}", RESTART
