@@ -148,7 +148,8 @@ def test_classes_that_go_along_with_each_other_can_be_declared(bench: Desk) -> N
 @pytest.mark.parametrize("turn", [False, True])
 def test_a_class_is_no_objectness(turn: bool, bench: Desk) -> None:
     """Two classes without objectness, read as one with it: nothing was ever found."""
-    array = exports.yolo((*ONE, *TWO), 2)
+    array = exports.yolo(TWO, 2)
+    array[0, 4:] = np.maximum(array[0, 4:], 0.12 * (array[0, 4:].max(axis=0) > 0.5))
     array = turned(array) if turn else array
     said = bench.refuse(model(array), manifest("yolo_objectness", 1), half="no")
     assert "sure of an object and of no class" in said.what

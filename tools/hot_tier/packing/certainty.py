@@ -43,7 +43,9 @@ class Beside:
         self._more += int(sure.sum())
         self._first += int((first >= least).sum())
         self._first_and_more += int(((first >= least) & sure).sum())
-        self._first_alone += int(((first >= least) & (more < UNSURE)).sum())
+        # the one class of a net is learnt where there are objects alone: it is sure of them
+        none = SURE if scores.shape[1] == 2 else UNSURE
+        self._first_alone += int(((first >= least) & (more < none)).sum())
 
     @property
     def is_objectness(self) -> bool:

@@ -289,7 +289,8 @@ class Meaning:
                 title,
                 f"objectness and scores of classes, got {self._beside.is_class} rows that are sure "
                 "of an object and of no class, as where the first column is a class too",
-                'without an objectness column: decoder = "yolo", with a label for each class',
+                'without an objectness column: decoder = "yolo", with a label for each class; '
+                "else add frames of which it knows the class",
             )
 
     def _judge_unit(self, title: str) -> None:
