@@ -80,6 +80,7 @@ class Store:
         self.spool, self.disk, self._why, self._clock = spool, disk, why, clock
         self._folder, self._told = folder, tuple(told)
         self._losses: dict[str, Loss] = {}
+        self._turns: dict[str, tuple[int | None, int]] = {}  # when told, and held back since
         self._tell: Tell = _nobody
         self._reserve = Reserve(clock.boot_us(), spool.stats().appended)
         self._condition: Condition | None = None
@@ -142,7 +143,7 @@ class Store:
     def _heard(self, notice: Notice) -> None:
         now_us = self._clock.boot_us()
         if notice.name not in LOSSES:
-            self._tell(f"spool-{notice.name}", notice.what)
+            self._tell_turn(notice, now_us)
             return
         loss = self._losses.setdefault(notice.name, Loss(notice, now_us))
         loss.add(notice, now_us)
@@ -150,6 +151,16 @@ class Store:
         if records is not None:
             count = f"{records} records: " if records else ""
             self._tell(f"spool-{notice.name}", f"{count}{notice.what}")
+
+    def _tell_turn(self, notice: Notice, now_us: int) -> None:
+        """A disk that flaps turns all the time: of each kind one is told a minute, with a count."""
+        told_us, held = self._turns.get(notice.name, (None, 0))
+        if told_us is not None and now_us - told_us < EVENT_US:
+            self._turns[notice.name] = (told_us, held + 1)
+            return
+        self._turns[notice.name] = (now_us, 0)
+        count = f"{held + 1} times: " if held else ""
+        self._tell(f"spool-{notice.name}", f"{count}{notice.what}")
 
     def problems(self) -> list[Problem]:
         """What a person should do something about."""
