@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from edge_agent.config.structs import (
     VideoSource,
 )
 from edge_agent.core.errors import Damaged, Rejected
+from edge_agent.core.places import local_path
 from edge_agent.held import open_plain
 from edge_agent.stores.known import Remembered
 from edge_agent.stores.models import Models
@@ -137,11 +139,11 @@ def _source(source: Source, key: Key) -> Iterator[Flaw]:
         if source.exam_key_file is not None:
             yield from _file(source.exam_key_file, (*key, "exam_key_file"), severe=True)
     elif isinstance(source, ImagesSource):
-        yield from _path(source.path, (*key, "path"))
+        yield from _path(source.path, (*key, "path"), is_folder=True)
     elif isinstance(source, VideoSource):
         if source.password_file is not None:
             yield from _file(source.password_file, (*key, "password_file"), severe=True)
-        where = source.where.removeprefix("file://")
+        where = local_path(source.where)
         if not source.pipeline and "://" not in where:
             yield from _path(where, (*key, "where"))
 
@@ -161,11 +163,14 @@ def _file(path: str, key: Key, *, severe: bool) -> Iterator[Flaw]:
         )
 
 
-def _path(path: str, key: Key) -> Iterator[Flaw]:
+def _path(path: str, key: Key, *, is_folder: bool = False) -> Iterator[Flaw]:
     """A file, folder or device; it may come later, so its absence is a warning."""
     try:
-        os.stat(path)  # noqa: PTH116
-        words = "" if os.access(path, os.R_OK) else "Permission denied"
+        mode = os.stat(path).st_mode  # noqa: PTH116
+        if is_folder and not stat.S_ISDIR(mode):
+            words = "Not a directory"
+        else:
+            words = "" if os.access(path, os.R_OK) else "Permission denied"
     except (OSError, ValueError) as error:
         words = getattr(error, "strerror", None) or str(error)
     if words:

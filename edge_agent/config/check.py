@@ -19,6 +19,7 @@ from edge_agent.config.structs import (
     StreamConfig,
     VideoSource,
 )
+from edge_agent.core.places import local_path
 
 MAX_SOCKET_PATH_BYTES: Final = 107  # sun_path of a UNIX socket is 108, with its end
 SOCKET_NAME: Final = "control.sock"
@@ -45,7 +46,7 @@ def is_live(source: Source) -> bool:
     """A camera or a network stream: its frames are gone when nobody takes them."""
     if not isinstance(source, VideoSource):
         return False
-    return source.pipeline or _is_device(source) or "://" in source.where
+    return source.pipeline or _is_device(source) or "://" in local_path(source.where)
 
 
 def device_of(source: Source) -> str:

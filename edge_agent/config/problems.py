@@ -105,6 +105,9 @@ def masked(text: str) -> str:
     return _WORD.sub(word, _URL.sub(url, text))
 
 
+HOLDS_NO_PLACE: Final = ("missing", "not usable now: ")  # such a message, but for its hint
+
+
 def shareable(text: str) -> str:
     """Problems as `Problem.text` has them, for log, status and whoever is told of them far away:
     files by their names, and no word of what stands in a source.
@@ -117,7 +120,7 @@ def _shareable(line: str) -> str:
     place = _FOLDER.sub("", place)
     if not is_of_key:
         return without_places(place)
-    if _PLACE_OF_SOURCE.search(place) and not message.startswith("missing"):
+    if _PLACE_OF_SOURCE.search(place) and not message.startswith(HOLDS_NO_PLACE):
         return f"{place}: edge-agent config check says more"
     if _OF_SOURCE.search(place):
         message = _GOT.sub("got something else)", message)

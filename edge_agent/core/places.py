@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from typing import Final
+from urllib.parse import unquote
 
 UNTOLD: Final = "***"
 PATH: Final = "(path)"
@@ -24,6 +25,7 @@ _FILE_URL: Final = re.compile(r"\bfile:[^\s'\"]*", re.IGNORECASE)
 _ANY_URL: Final = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]{0,31})://([^\s'\"<>]{1,8192})")
 _SYSTEM: Final = re.compile(r"(\[Errno -?[0-9]{1,5}\] [^:\n]{1,200}): [^\n]*")
 _QUOTED: Final = re.compile(r"\"[^\"\n]*\"|'[^'\n]*'")
+_LOCAL_FILE: Final = re.compile(r"file:(?://(?:localhost)?)?(/(?!/).*)", re.IGNORECASE | re.DOTALL)
 _ABSOLUTE: Final = re.compile(r"(?<![\w:/.])(?:~?/[^\s/:'\",]+){1,64}/?")
 
 
@@ -38,6 +40,12 @@ def reduced(where: str, word: str) -> str:
     if found is None or found[1].lower() not in _NETWORK:
         return word
     return f"{found[1].lower()}://{_host(found[2])[0]}"
+
+
+def local_path(where: str) -> str:
+    """The path that a `file:` address of this machine names, anything else as it is."""
+    found = _LOCAL_FILE.fullmatch(where)
+    return where if found is None else unquote(found[1], errors="surrogateescape")
 
 
 def without_addresses(text: str) -> str:

@@ -12,6 +12,7 @@ import pytest
 
 from edge_agent.cli import exits
 from edge_agent.cli.main import main
+from edge_agent.config.check import findings
 from edge_agent.config.problems import dotted
 from edge_agent.config.structs import Config, DicomSource
 from edge_agent.core.errors import ConfigError, LinkDenied
@@ -169,3 +170,21 @@ def test_a_stream_that_stays_is_not_reloaded_onto_a_version_that_has_rotted(fold
     assert dotted(flaw.key) == "streams.a.models.0.version"
     assert "is damaged" in flaw.message
     assert made_worse(wanted, running, models) == []
+
+
+def test_a_file_in_place_of_a_folder_of_images_is_told(folder: Path) -> None:
+    file = folder / "clip.avi"
+    file.write_bytes(b"")
+    wanted = config(folder, {"cart": stream({"kind": "images", "path": str(file)})})
+    (flaw,) = unresolved(wanted, models_of(wanted, None))
+    assert "Not a directory" in flaw.message
+
+
+def test_a_file_address_is_looked_for_and_may_loop(folder: Path) -> None:
+    source = {"kind": "video", "where": f"file://{folder}/no%20clip.avi", "loop": True}
+    wanted = config(folder, {"cart": stream(source)})
+    assert not [flaw for flaw in findings(wanted) if "live" in flaw.message]
+    (flaw,) = unresolved(wanted, models_of(wanted, None))
+    assert "No such file" in flaw.message
+    (folder / "no clip.avi").write_bytes(b"")
+    assert unresolved(wanted, models_of(wanted, None)) == []

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edge_agent.config.problems import shareable
-from edge_agent.core.places import reduced, without_addresses, without_places
+from edge_agent.core.places import local_path, reduced, without_addresses, without_places
 
 TOLD = re.compile(r"word|camera|/dev/video\d{1,3}|[a-z]+://(\*{3}|[\w.-]+|\[[0-9A-Fa-f:.%\w]+\])")
 SECRET = "Mustermann"
@@ -102,6 +102,7 @@ def test_a_text_for_others_has_no_path(text: str) -> None:
 def test_problems_of_a_configuration_are_told_without_what_stands_in_a_source() -> None:
     told = shareable(
         '/etc/Mustermann/config.toml:12: streams.a.source.path — no "/data/Erika Mustermann"\n'
+        "streams.b.source.path — not usable now: No such file or directory\n"
         'config.toml:4: streams.a.source.fps — wrong type (expected a number, got "Mustermann")\n'
         'config.toml:5: streams.a.source.fsp — unknown key, did you mean "fps"?\n'
         'config.toml:6: streams.e.source — wrong type (expected a table, got "Mustermann")\n'
@@ -113,6 +114,7 @@ def test_problems_of_a_configuration_are_told_without_what_stands_in_a_source() 
     assert SECRET not in told
     assert told.splitlines() == [
         "config.toml:12: streams.a.source.path: edge-agent config check says more",
+        "streams.b.source.path — not usable now: No such file or directory",
         "config.toml:4: streams.a.source.fps — wrong type (expected a number, got something else)",
         'config.toml:5: streams.a.source.fsp — unknown key, did you mean "fps"?',
         "config.toml:6: streams.e.source: edge-agent config check says more",
@@ -121,3 +123,18 @@ def test_problems_of_a_configuration_are_told_without_what_stands_in_a_source() 
         "config.toml: warning: spool.limit_bytes — too small",
         "config.toml: no TOML: expected a value",
     ]
+
+
+@pytest.mark.parametrize(
+    ("where", "path"),
+    [
+        ("file:///srv/a.avi", "/srv/a.avi"),
+        ("FILE://localhost/srv/a%20b.avi", "/srv/a b.avi"),
+        ("file:/srv/a.avi", "/srv/a.avi"),
+        ("/srv/a%20b.avi", "/srv/a%20b.avi"),
+        ("file://other/srv/a.avi", "file://other/srv/a.avi"),
+        ("rtsp://cam/a", "rtsp://cam/a"),
+    ],
+)
+def test_a_file_address_of_this_machine_is_its_path(where: str, path: str) -> None:
+    assert local_path(where) == path

@@ -108,7 +108,7 @@ def test_a_file_can_be_opened_again_after_close(video: Sources, clip: Path) -> N
 def test_a_looped_file_that_is_taken_away_is_lost(video: Sources, clip: Path) -> None:
     source, _ = video(clip, loop=True)
     clip.unlink()
-    with pytest.raises(SourceLost, match="no such file"):
+    with pytest.raises(SourceLost, match="No such file"):
         taken(source, 25)
 
 
@@ -314,3 +314,28 @@ def test_closing_a_live_stream_that_hangs_does_not_hang(
     started = time.monotonic()
     source.close()
     assert time.monotonic() - started < 2.0
+
+
+def test_a_file_address_is_a_recording_with_its_pace_and_not_a_camera(
+    video: Sources, clip: Path
+) -> None:
+    """It was played as fast as it decodes, and was `lost` after each round."""
+    clock = HandClock()
+    source, facts = video(clip.as_uri(), clock=clock, pace="real", fps=5.0, loop=True)
+    assert not facts.live
+    frames = taken(source, 12)
+    assert len(frames) == 12, "and begins again"
+    assert frames[-1].captured_us - frames[0].captured_us >= 11 * 200_000
+
+
+def test_a_camera_that_is_not_there_is_told_as_that(video: Sources) -> None:
+    with pytest.raises(SourceLost, match=r"open /dev/video97: No such file.*plug it in"):
+        video("/dev/video97")
+
+
+def test_a_file_that_may_not_be_read_is_no_damaged_video(video: Sources, clip: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may read it")
+    clip.chmod(0)
+    with pytest.raises(SourceLost, match="Permission denied"):
+        video(clip)

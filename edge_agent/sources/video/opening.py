@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -13,13 +14,16 @@ import cv2
 
 from edge_agent.config.structs import VideoSource
 from edge_agent.core.errors import ConfigError, Rejected, SourceLost
-from edge_agent.core.places import reduced
+from edge_agent.core.places import local_path, reduced
 from edge_agent.held import open_plain
 
 OPEN_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 3.0
 MAX_PASSWORD_BYTES = 4096
 PLACEHOLDER = "{password}"
+AT_FILE = "check source.where; the next try follows"
+AT_DEVICE = "plug it in, or correct source.where (ls /dev/video*); the next try follows"
+AT_BUSY = "check that nobody else has it open (fuser -v, its path), and its video input"
 FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 SIDES = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
 NETWORK = [
@@ -67,7 +71,7 @@ def is_device(where: str) -> bool:
 
 
 def is_live(config: VideoSource) -> bool:
-    return config.pipeline or is_device(config.where) or "://" in config.where
+    return config.pipeline or is_device(config.where) or "://" in local_path(config.where)
 
 
 def place(config: VideoSource) -> str:
@@ -85,14 +89,15 @@ def opened(config: VideoSource) -> cv2.VideoCapture:
             _need_gstreamer()
             capture.open(_address(config), cv2.CAP_GSTREAMER)
         elif is_device(config.where):
+            _look_at(config.where, where, AT_DEVICE)
             capture.open(config.where, cv2.CAP_V4L2)
             _request(capture, config)
         elif is_live(config):
             with _OPTIONS.transport(config.transport):
                 _open_stream(capture, _address(config))
         else:
-            _check_file(config)
-            capture.open(config.where, _ffmpeg())
+            _check_file(local_path(config.where), where)
+            capture.open(local_path(config.where), _ffmpeg())
     except cv2.error:
         capture.release()
     if capture.isOpened():
@@ -102,9 +107,11 @@ def opened(config: VideoSource) -> cv2.VideoCapture:
             f"open {where}: expected a video file, got something that does not decode",
             hint="play it with another program, or encode it again as H.264 or MJPEG",
         )
+    if is_device(config.where):
+        raise SourceLost(f"open {where}: it is there and gives no video", hint=AT_BUSY)
     raise SourceLost(
         f"open {where}: no video within {OPEN_TIMEOUT_S:g} s",
-        hint="check that it is on, its address or cable, and the password file",
+        hint="check that it is on, its address, user and password, and the network",
     )
 
 
@@ -121,17 +128,24 @@ def _ffmpeg() -> int:
     return int(cv2.CAP_FFMPEG if has else cv2.CAP_ANY)
 
 
-def _check_file(config: VideoSource) -> None:
+def _check_file(path: str, where: str) -> None:
     """Raises: SourceLost."""
+    _look_at(path, where, AT_FILE)
+    if not Path(path).is_file():
+        raise SourceLost(f"open {where}: expected a file, got something else", hint=AT_FILE)
+
+
+def _look_at(path: str, where: str, hint: str) -> None:
+    """Why OpenCV could not open it, which it never says. Raises: SourceLost."""
+    words = ""
     try:
-        is_there = Path(config.where).is_file()
-    except (OSError, ValueError):
-        is_there = False
-    if not is_there:
-        raise SourceLost(
-            f"open {place(config)}: no such file",
-            hint="check source.where; the next try follows",
-        )
+        Path(path).stat()
+        if not os.access(path, os.R_OK, effective_ids=True):
+            words = os.strerror(errno.EACCES)
+    except (OSError, ValueError) as error:
+        words = getattr(error, "strerror", None) or "no such file"
+    if words:
+        raise SourceLost(f"open {where}: {words}", hint=hint)
 
 
 def _quieten() -> None:
