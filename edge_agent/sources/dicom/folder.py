@@ -116,7 +116,7 @@ class Folder:
                 some = list(islice(entries, MAX_ENTRIES + 1))
         except OSError as error:
             raise SourceLost(
-                f"list the watched folder {self._path}: {error.strerror}",
+                f"list the watched folder: {error.strerror}",
                 hint="mount it again, or correct source.path",
             ) from None
         self.is_clipped = len(some) > MAX_ENTRIES
