@@ -1,10 +1,10 @@
 """How many of the frames that were asked for got no result, over the last minute. Pure.
 
-Asked for is the configured rate; where none is configured, what was captured. What a level or the
-configuration sheds is no loss, and a moment in which the source gave no picture is told as that.
-A loss stands once it is more than MAX_SHARE of a whole minute's frames (or a fifth of the last two
-seconds'), and is over when the last ten seconds lost no more than that share of theirs: it neither
-flickers nor outlives its cause for long.
+Asked for is the configured rate; what was captured where that is more, or where none is configured.
+What a level or the configuration sheds is no loss, and a moment in which the source gave no picture
+is told as that. A loss stands once it is more than MAX_SHARE of a whole minute's frames (or a fifth
+of the last two seconds'), and is over when the last ten seconds lost no more than that share of
+theirs: it neither flickers nor outlives its cause for long.
 """
 
 from __future__ import annotations
@@ -134,6 +134,7 @@ def _slice(last: tuple[int, Totals], now_us: int, totals: Totals, fps: float | N
 def _sum(slices: deque[Slice] | list[Slice]) -> Loss:
     asked = sum(one.asked for one in slices)
     captured = sum(one.captured for one in slices)
+    asked = max(asked, captured)  # a source faster than configured: no more is lost than came
     undelivered = max(0.0, asked - captured - 1)  # one frame may be on its way
     dropped: dict[str, int] = {}
     for one in slices:

@@ -167,3 +167,13 @@ def test_a_loss_is_never_less_than_what_was_dropped_nor_more_than_was_asked(
         if loss is not None:
             assert loss.lost >= sum(count for _, count in loss.dropped)
             assert loss.lost <= loss.asked + sum(count for _, count in loss.dropped)
+
+
+def test_a_source_faster_than_configured_loses_no_more_than_came() -> None:
+    stream = Stream(fps=5.0)
+    for _ in range(5):
+        stream.second(captured=200, overwritten=73)
+    loss = stream.watch.loss
+    assert loss is not None
+    assert loss.asked == 1000
+    assert loss.share == 365 / 1000, "1459 % of the frames can't be lost"
