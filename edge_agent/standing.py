@@ -15,10 +15,11 @@ from edge_agent.config.structs import (
     StreamConfig,
     VideoSource,
 )
-from edge_agent.core.alarms import OF_ENGINE, OF_STATE
+from edge_agent.core.alarms import FOLDER_QUIET, OF_ENGINE, OF_STATE
 from edge_agent.core.frames import Signal
 from edge_agent.core.loss import Loss
 from edge_agent.core.notes import OF_MODEL, OF_SOURCE, STUCK, Note, Notes
+from edge_agent.core.places import local_path
 from edge_agent.core.problems import Problem
 from edge_agent.ports import HostSample
 from edge_agent.services.pipeline import Pipeline
@@ -57,10 +58,11 @@ def of_streams(parts: Parts, streams: Streams) -> list[Problem]:
             continue
         if any((stream, code) in notes for code in STUCK):
             continue  # that note is the cause
-        note = _of_source(stream, notes) if meaning.code in SOURCE_ALARMS else None
-        what, fix = (note.what, note.fix) if note else (meaning.what, "")
-        config = streams.get(stream)
-        fix = fix or (fix_of(config.source, what, meaning.fix) if config else meaning.fix)
+        what, fix, config = meaning.what, meaning.fix, streams.get(stream)
+        if meaning.code in SOURCE_ALARMS and meaning != FOLDER_QUIET:
+            note = _of_source(stream, notes)
+            what, fix = (note.what, note.fix) if note else (what, "")
+            fix = _fix(config, what, fix, meaning.fix)
         words = f"{stream}: {what}"
         found.append(Problem(meaning.code, meaning.severity, words, fix, stream=stream))
     return found + _of_frames(parts)
@@ -103,8 +105,8 @@ def of_notes(parts: Parts, streams: Streams, absent: Absent) -> list[Problem]:
         words, fix = note.what, note.fix
         if code == "model-rejected" and stream in streams and (why := absent(stream)):
             words, fix = why, "edge-agent models history"
-        if code in OF_SOURCE and stream in streams:
-            fix = fix or fix_of(streams[stream].source, words, OF_STATE["reopening"].fix)
+        if code in OF_SOURCE:
+            fix = _fix(streams.get(stream), words, fix, OF_STATE["reopening"].fix)
         what = f"{stream}: {words}" if stream else words
         found.append(Problem(code, note.severity, what, fix, stream=stream))
     return found
@@ -151,6 +153,13 @@ def of_disk(sample: HostSample | None, found: list[Problem]) -> list[Problem]:
     return [Problem("disk-low", "warning", what, "make room on the disk of state_dir (df)")]
 
 
+def _fix(config: StreamConfig | None, what: str, fix: str, otherwise: str) -> str:
+    """What the source says itself, but for a permission, which none of them knows to mend."""
+    if config is None or (fix and "ermission denied" not in what):
+        return fix or otherwise
+    return fix_of(config.source, what, otherwise)
+
+
 def fix_of(source: Source, what: str, otherwise: str) -> str:
     """What mends a source of that kind, for one that did not say so itself."""
     if "ermission denied" in what:
@@ -165,7 +174,7 @@ def _fix_of_video(source: VideoSource) -> str:
         return "try the pipeline with gst-launch-1.0; check what it reads from"
     if source.where.startswith("/dev/"):
         return "check that the device is plugged in (ls /dev/video*) and nobody else has it open"
-    is_remote = "://" in source.where and not source.where.startswith("file:")
+    is_remote = "://" in local_path(source.where)
     return "" if is_remote else "put the file back, or correct source.where"
 
 

@@ -15,6 +15,7 @@ import msgspec
 from edge_agent import __version__
 from edge_agent.config.structs import Config
 from edge_agent.core.account import Totals
+from edge_agent.core.alarms import QUIET
 from edge_agent.core.errors import Rejected
 from edge_agent.core.frames import DROPS, Alarm, Event, Record, Result, Signal
 from edge_agent.core.freshness import BLANKING, IDLE, STALE
@@ -123,6 +124,8 @@ class Parts:
             return absent
         if state in {"ok", "starting", STALE, IDLE}:
             return WORDS.get(state) or (channel.reason if channel else None) or ""
+        if state == Signal.NO_SIGNAL.value and channel is not None and channel.is_watched:
+            return QUIET
         return self.rooms.notes.of(name) or BLANKING.get(Signal(state), "")
 
     def _absent(self, name: str) -> str:

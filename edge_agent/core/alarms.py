@@ -47,6 +47,13 @@ OF_STATE = {
         "too much runs here: fewer streams, a smaller model, more lanes; or a longer max_age_ms",
     ),
 }
+QUIET = "nothing new in the watched folder for longer than expect_every_s"
+FOLDER_QUIET = Meaning(
+    "no-signal",
+    "critical",
+    QUIET,
+    "check that the scanner sends there; or a longer expect_every_s, or none",
+)
 ENGINE_DOWN = Meaning(
     "engine-down", "critical", "the inference side is down", "it restarts by itself; read the log"
 )

@@ -16,9 +16,10 @@ OF_SIDE = "stream-rejected"  # the inference side could not begin it; that may p
 STUCK = (OF_SIDE, "config", "model-rejected")  # the stream can't start
 OF_MODEL = ("model-rejected", "model-damaged")
 OF_SOURCE = ("source-lost", "source-rejected")  # true until there is a picture again
-STICKY = (*STUCK, "model-damaged", "realtime-refused", *OF_SOURCE)  # true until ordered anew
+ENDED = "source-ended"  # and stays so
+STICKY = (*STUCK, "model-damaged", "realtime-refused", ENDED, *OF_SOURCE)  # true until ordered anew
 CRITICAL = (*STUCK, "model-damaged", *OF_SOURCE)
-NOTICES = ("source-ended", "realtime-refused")  # no fault of anybody
+NOTICES = (ENDED, "realtime-refused")  # no fault of anybody
 KEPT_AT_RELOAD = ("realtime-refused",)  # said once, by a side that goes on
 
 
@@ -43,6 +44,8 @@ class Notes:
         """Returns whether it is news: nobody said just that of late."""
         old = self.standing().get((stream, code))
         self._notes.pop((stream, code), None)
+        if code == ENDED:  # so it was there, if only for a moment
+            self.is_back(stream)
         while len(self._notes) >= MAX_NOTES:
             self._notes.pop(self._least())
         severity: Severity = "critical" if code in CRITICAL else "warning"
@@ -61,7 +64,7 @@ class Notes:
 
     def is_back(self, stream: str) -> None:
         """There is a picture again: what kept it away is over."""
-        for code in OF_SOURCE:
+        for code in (*OF_SOURCE, ENDED):
             self._notes.pop((stream, code), None)
 
     def _least(self) -> tuple[str, str]:

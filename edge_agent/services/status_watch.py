@@ -68,7 +68,8 @@ def _say_problem(change: Change) -> None:
     problem = change.problem
     if change.is_raised:
         words = f"problem {problem.code}"
-        log.warning(words, stream=problem.stream, what=problem.what, fix=problem.fix)
+        say = log.info if problem.severity == "notice" else log.warning
+        say(words, stream=problem.stream, what=problem.what, fix=problem.fix)
     else:
         words = f"problem {problem.code} is over"
         log.info(words, stream=problem.stream, stood_s=round(change.stood_us / 1e6, 1))

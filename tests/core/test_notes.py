@@ -79,3 +79,15 @@ def test_a_damaged_model_is_critical_and_stands_while_its_stream_runs_the_one_be
     assert not notes.is_stuck("us")
     notes.forget("us")
     assert not notes.standing()
+
+
+def test_a_recording_that_has_ended_was_not_lost_and_says_so_for_as_long_as_it_is_over() -> None:
+    now = Now()
+    notes = Notes(now)
+    notes.tell("a", "source-lost", "no such folder", "check source.path")
+    notes.tell("a", "source-ended", "has ended after 3 images", "")
+    now.us = 100 * KEPT_US
+    assert set(notes.standing()) == {("a", "source-ended")}
+    assert notes.of("a") == "has ended after 3 images"
+    notes.is_back("a")
+    assert notes.standing() == {}

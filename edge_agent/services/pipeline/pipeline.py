@@ -16,6 +16,7 @@ from edge_agent.core.account import Totals
 from edge_agent.core.alarms import (
     ENGINE_DOWN,
     ENGINE_STILL,
+    FOLDER_QUIET,
     OF_STATE,
     AlarmBook,
     Change,
@@ -230,6 +231,8 @@ class Pipeline:
     def _meaning(self, name: str, state: str) -> Meaning | None:
         if state == Signal.NO_SIGNAL.value and self._has_ended(name):
             return None
+        if state == Signal.NO_SIGNAL.value and self.channels[name].is_watched:
+            return FOLDER_QUIET
         if state == STALE and self._engine.still_s() >= STILL_S:
             return ENGINE_STILL
         return OF_STATE.get(state)
