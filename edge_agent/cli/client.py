@@ -62,7 +62,13 @@ def add_daemon_options(parser: argparse.ArgumentParser) -> None:
 
 def connect(args: argparse.Namespace, *, timeout_s: float = TIMEOUT_S) -> Client:
     """A client for the daemon that `--socket` or `--config` name, or for the usual one."""
-    paths = socket_paths(args.socket, getattr(args, "config", None))
+    config = getattr(args, "config", None)
+    if config and not args.socket and not os.access(config, os.R_OK):
+        raise CommandError(
+            f"read {config}: no such file, or not yours to read",
+            hint="it is asked for the daemon's directories: give the one that the daemon runs with",
+        )
+    paths = socket_paths(args.socket, config)
     return Client(paths, timeout_s=timeout_s)
 
 
@@ -73,11 +79,11 @@ def socket_paths(given: str | None, config: str | None = None) -> list[str]:
     named = _folders(config or DEFAULT_CONFIG)
     folders = [named.get("runtime_dir", "")]
     folders += os.environ.get("RUNTIME_DIRECTORY", "").split(":")
-    if "state_dir" in named:
-        folders.append(named["state_dir"] + "/run")
-    if not config:
-        folders += [DEFAULT_RUNTIME_DIR, DEFAULT_STATE_DIR + "/run"]
     state_dir = named.get("state_dir", DEFAULT_STATE_DIR)
+    if "state_dir" in named:
+        folders.append(state_dir + "/run")
+    if not config or state_dir == DEFAULT_STATE_DIR:  # one agent per folder: it is that one
+        folders += [DEFAULT_RUNTIME_DIR, DEFAULT_STATE_DIR + "/run"]
     folders += filter(os.path.isdir, stand_ins(state_dir, os.environ))
     paths = [f"{folder}/{SOCKET_NAME}" for folder in folders if folder]
     return list(dict.fromkeys(paths))

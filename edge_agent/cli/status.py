@@ -9,12 +9,12 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edge_agent.cli import client, exits
 from edge_agent.cli.options import json_option
-from edge_agent.cli.tables import Paint, duration, number, plain, share, size, table
+from edge_agent.cli.tables import Paint, duration, number, plain, share, size, table, width
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse has no public name for it
@@ -95,13 +95,16 @@ def show(status: Status, *, as_json: bool) -> None:
         print(line)
 
 
-def lines(status: Status, paint: Paint) -> list[str]:
-    """The screen as `status` prints it and `top` begins with."""
+def lines(status: Status, paint: Paint, columns: int | None = None) -> list[str]:
+    """The screen as `status` prints it and `top` begins with.
+
+    columns: of the terminal; where they are few, model and source go before the state is cut.
+    """
     screen = [_headline(status, paint)]
     streams: Mapping[str, Status] = status.get("streams") or {}
     if streams:
         rows = [_stream_row(name, stream, paint) for name, stream in streams.items()]
-        head, *body = table(HEADER, rows)
+        head, *body = _fitting(rows, [plain(one.get("state")) for one in streams.values()], columns)
         screen += [paint(head, "bold"), *body]
     else:
         screen.append("no streams configured")
@@ -109,6 +112,20 @@ def lines(status: Status, paint: Paint) -> list[str]:
         if line:
             screen.append(line)
     return screen + _rollouts(status) + _health(status, paint)
+
+
+def _fitting(
+    rows: Sequence[Sequence[str]], states: Sequence[str], columns: int | None
+) -> list[str]:
+    """The table of the streams, with room for the word of each state; its reason may be cut."""
+    for left_out in ((), ("model",), ("model", "source")):
+        kept = [index for index, head in enumerate(HEADER) if head not in left_out]
+        header = [HEADER[index] for index in kept]
+        narrow = [[*(row[index] for index in kept[:-1]), state]
+                  for row, state in zip(rows, states, strict=True)]  # fmt: skip
+        if columns is None or max(map(width, table(header, narrow))) < columns:
+            break
+    return table(header, [[row[index] for index in kept] for row in rows])
 
 
 def _rollouts(status: Status) -> list[str]:
@@ -119,17 +136,18 @@ def _rollouts(status: Status) -> list[str]:
     found = []
     for name in sorted({*models, *became}):
         rollout: Status = (models.get(name) or {}).get("rollout") or {}
-        words, why = [], plain(reasons.get(name) or "")
+        words, why = [], reasons.get(name) or ""
         if rollout.get("state") and not rollout.get("settled", True):
             words = [plain(rollout.get("version")), plain(rollout["state"])]
-            why = plain(rollout.get("waits_for") or reasons.get(name) or "")
+            why = rollout.get("waits_for") or why
         elif became.get(name, "applied") != "applied":
             words = [plain(became[name])]
         if rollout.get("pinned"):
             words.append(f"pinned to {plain(rollout['pinned'])}")
         if words:
             found.append(
-                f"model     {plain(name)}  {'  '.join(words)}" + (f"  ({why})" if why else "")
+                f"model     {plain(name)}  {'  '.join(words)}"
+                + (f"  ({plain(why)})" if why else "")
             )
     return found
 

@@ -52,11 +52,11 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(screen(first, history, paint)))
         return exits.OK
     with _full_screen(), contextlib.suppress(KeyboardInterrupt):
-        _redraw(screen(first, history, paint))
+        _redraw(screen(first, history, paint, _columns()))
         while not _quit_within(max(args.period, SHORTEST_PERIOD_S)):
             latest = daemon.json("/v1/status")
             remember(history, latest)
-            _redraw(screen(latest, history, paint))
+            _redraw(screen(latest, history, paint, _columns()))
     return exits.OK
 
 
@@ -70,11 +70,11 @@ def remember(history: History, latest: Status) -> None:
         points.append(float(stream.get("fps_out") or 0.0))
 
 
-def screen(latest: Status, history: History, paint: Paint) -> list[str]:
+def screen(latest: Status, history: History, paint: Paint, columns: int | None = None) -> list[str]:
     """The status screen, and below it what each stream loses and how it went."""
     streams: Mapping[str, Status] = latest.get("streams") or {}
     rows = [_detail(name, stream, history.get(name, ())) for name, stream in streams.items()]
-    lines = status.lines(latest, paint)
+    lines = status.lines(latest, paint, columns)
     if rows:
         head, *body = table(
             ("stream", ">captured", ">inferred", ">added p50/p99", ">age ms", "lost", "results/s"),
@@ -103,6 +103,10 @@ def sparkline(points: Sequence[float]) -> str:
     if highest <= 0:
         return BARS[0] * len(points)
     return "".join(BARS[round(max(point, 0.0) / highest * (len(BARS) - 1))] for point in points)
+
+
+def _columns() -> int:
+    return os.get_terminal_size(sys.stdout.fileno()).columns
 
 
 def _redraw(lines: list[str]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.cli import client, exits
+from edge_agent.cli.client import socket_paths
 from edge_agent.cli.main import main
 from edge_agent.cli.status import lines
 from edge_agent.cli.tables import Paint
@@ -209,3 +210,37 @@ def test_check_without_a_daemon_is_5(control: Path) -> None:
 def test_a_problem_says_since_when_and_a_notice_is_a_note() -> None:
     said = lines({"problems": [severe("critical"), severe("notice")]}, Paint(on=False))
     assert said[-2:] == ["# Health: x (for 00:01:01)  -> y", "# Note: x (for 00:01:01)  -> y"]
+
+
+def test_on_80_columns_the_state_of_a_stream_is_not_cut() -> None:
+    """`no_signal` was `no~` there: the one word that matters."""
+    shown = screen(STATUS, {}, Paint(on=False), 80)
+    row = next(line for line in shown if line.startswith("endoscope"))
+    assert "no_signal" in row[:79]
+    wide = screen(STATUS, {}, Paint(on=False), 200)
+    assert "us-chamber@1.1.0" in "".join(wide), "where there is room nothing is left out"
+
+
+def test_a_pinned_model_has_no_empty_reason() -> None:
+    pinned = {"models": {"tiny": {"rollout": {"pinned": "1.0.0", "settled": True}}}}
+    assert "model     tiny  pinned to 1.0.0" in screen(pinned, {}, Paint(on=False))
+
+
+def test_a_config_that_is_not_there_is_no_daemon_that_is_not_running(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = tmp_path / "confg.toml"
+    assert main(["status", "--config", str(missing)]) == exits.ERROR
+    assert f"read {missing}: no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ["", 'state_dir = "/var/lib/edge-agent"\n'])
+def test_the_daemon_of_the_usual_folder_is_found_by_its_config_too(
+    tmp_path: Path, line: str
+) -> None:
+    """`--config /etc/edge-agent/config.toml` said "not running" beside the unit's agent."""
+    config = tmp_path / "config.toml"
+    config.write_text(line)
+    assert "/run/edge-agent/control.sock" in socket_paths(None, str(config))
+    config.write_text('state_dir = "/srv/other"\n')
+    assert "/run/edge-agent/control.sock" not in socket_paths(None, str(config))
