@@ -330,6 +330,8 @@ class Hearing:
         elif event == "facts" and self._views is not None:
             facts = self._views.facts[words["stream"]] = dict(words["facts"])
             self._notes.has_begun(words["stream"])
+            if facts.get("watched"):  # it is there again, whether or not a file lies in it
+                self._notes.is_back(words["stream"])
             if self._pipeline is not None:
                 self._pipeline.watched(words["stream"], is_folder=bool(facts.get("watched")))
         elif event == "calibration" and self._views is not None:

@@ -74,6 +74,9 @@ async def test_each_source_is_told_with_words_and_a_fix_of_its_kind(tmp_path: Pa
         gone.rmdir()
         await until(lambda: is_told("gone", "source-lost"), "a folder that is taken away")
         assert "DOE" not in str(agent.views.status()), "folders are named after patients"
+        gone.mkdir()
+        await until(lambda: "code" not in said(agent, "gone"), "it is back, and empty is no fault")
+        await until(lambda: agent.views.streams()["gone"]["state"] == "idle", "it is watched again")
 
         await until(lambda: is_told("late", "source-lost"), "a folder that is not there yet")
         pictures(tmp_path / "later", [60, 90, 120])

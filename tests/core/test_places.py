@@ -138,3 +138,9 @@ def test_problems_of_a_configuration_are_told_without_what_stands_in_a_source() 
 )
 def test_a_file_address_of_this_machine_is_its_path(where: str, path: str) -> None:
     assert local_path(where) == path
+
+
+def test_the_word_file_before_a_colon_is_no_address() -> None:
+    assert without_places("open video file: Permission denied") == (
+        "open video file: Permission denied"
+    )
