@@ -144,6 +144,13 @@ async def test_a_version_on_trial_that_is_pinned_as_it_is_live_goes_on(world: Wo
     assert world.reports[0]["outcome"] == "committed"
 
 
+async def test_a_pin_to_another_version_than_is_live_says_which_one_is(world: World) -> None:
+    async with world.running() as (rollouts, desk):
+        await desk.pin(NAME, "9.9.9", "uid 0")
+        (told,) = [one for one in rollouts.problems() if one.code == "pinned"]
+        assert told.what.startswith(f"model {NAME} is pinned to 9.9.9, and 1.0.0 is live")
+
+
 async def test_a_halted_version_that_is_committed_gives_way_to_the_last_good_one(
     world: World,
 ) -> None:

@@ -383,6 +383,11 @@ class Rollouts:
         """The wanted state and what became of it."""
         return shown.desired(self)
 
+    def live_version(self, model: str) -> str:
+        """What runs now; "" while nothing does."""
+        live = self._bench.side.live(model)
+        return live.version if live is not None else ""
+
     def waits(self) -> bool:
         """Whether the disk refuses what is to be read or written."""
         is_stuck = any(drive.trouble for drive in self.drives.values())

@@ -138,7 +138,7 @@ def problems(rollouts: Rollouts) -> list[Problem]:
             what = f"rollout of {name}: {drive.trouble}"
             found.append(Problem("rollout-trouble", "warning", what, fix, subject=name))
     wishes = rollouts.wishes
-    found += _held_on(wishes.memory)
+    found += _held_on(wishes.memory, rollouts)
     for name, why in wishes.memory.doubts.items():
         whose = "every model" if name == "*" else f"model {name}"
         every = "--all" if name == "*" else name
@@ -164,7 +164,7 @@ def _unkept(rollouts: Rollouts, room: str) -> list[Problem]:
     return found
 
 
-def _held_on(memory: Memory) -> list[Problem]:
+def _held_on(memory: Memory, rollouts: Rollouts) -> list[Problem]:
     """What a person's pin keeps: a halted version is a fault, any other is said and no more."""
     halts = memory.desired.halted if memory.desired else {}
     found = []
@@ -175,7 +175,10 @@ def _held_on(memory: Memory) -> list[Problem]:
             what = f"model {name}: {halted(stopped[0])}, and a pin holds it"
             found.append(Problem("pin-on-halted", "critical", what, fix, subject=name))
         else:
-            what = f"model {name} is pinned to {pin.version}: no rollout takes its place"
+            live = rollouts.live_version(name)
+            what = f"model {name} is pinned to {pin.version}"
+            what += f", and {live} is live" if live not in ("", pin.version) else ""
+            what += ": no rollout takes its place"
             found.append(Problem("pinned", "notice", what, fix, subject=name))
     return found
 
