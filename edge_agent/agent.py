@@ -18,7 +18,7 @@ from edge_agent.config.structs import Config, DicomSource
 from edge_agent.core import edgecore
 from edge_agent.core.errors import Damaged
 from edge_agent.core.frames import AnyRecord, Event, Signal
-from edge_agent.core.notes import OF_SOURCE, Notes
+from edge_agent.core.notes import ENDED, OF_SOURCE, Notes
 from edge_agent.core.ring import Word
 from edge_agent.ground import Blocked, First, Orders
 from edge_agent.metrics import Metrics
@@ -325,7 +325,9 @@ class Hearing:
             stream, code, what, fix = (words[k] for k in ("stream", "code", "what", "fix"))
             if code in OF_SOURCE:
                 self._notes.has_begun(stream)
-            if self._notes.tell(stream, code, what, fix):
+            # the watch of the status says that a source is lost or has ended; here only other words
+            is_other = (stream, code) in self._notes.standing() or code not in (*OF_SOURCE, ENDED)
+            if self._notes.tell(stream, code, what, fix) and is_other:
                 log.warning(what, stream=stream, code=code, fix=fix)
         elif event == "facts" and self._views is not None:
             facts = self._views.facts[words["stream"]] = dict(words["facts"])

@@ -37,7 +37,9 @@ def said(agent: Agent, name: str) -> dict[str, Any]:
     return {**(faults[0] if faults else {}), "reason": status["streams"][name]["reason"]}
 
 
-async def test_each_source_is_told_with_words_and_a_fix_of_its_kind(tmp_path: Path) -> None:
+async def test_each_source_is_told_with_words_and_a_fix_of_its_kind(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     watched, gone = tmp_path / "watched", tmp_path / "DOE_JANE"
     watched.mkdir()
     gone.mkdir()
@@ -84,3 +86,5 @@ async def test_each_source_is_told_with_words_and_a_fix_of_its_kind(tmp_path: Pa
         await until(lambda: agent.views.streams()["late"]["ended"], "it is shown to its end")
         await until(lambda: "code" not in said(agent, "late"), "a source that came is not lost")
         assert "has ended after 3 images" in said(agent, "late")["reason"]
+    lost = [line for line in caplog.messages if "No such file" in line]
+    assert lost == [], "one line of a change: that of the status, problem source-lost"

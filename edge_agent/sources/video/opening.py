@@ -110,7 +110,7 @@ def opened(config: VideoSource) -> cv2.VideoCapture:
     if is_device(config.where):
         raise SourceLost(f"open {where}: it is there and gives no video", hint=AT_BUSY)
     raise SourceLost(
-        f"open {where}: no video within {OPEN_TIMEOUT_S:g} s",
+        f"open {where}: no video came: refused, unknown, or silent for {OPEN_TIMEOUT_S:g} s",
         hint="check that it is on, its address, user and password, and the network",
     )
 
