@@ -50,7 +50,6 @@ async def test_each_source_is_told_with_words_and_a_fix_of_its_kind(
         "gone": of({"kind": "dicom", "path": str(gone)}),
         "still": of({"kind": "images", "path": still, "loop": True, "fps": 10.0}),
         "camera": of({"kind": "video", "where": "/dev/video97"}),
-        "late": of({"kind": "images", "path": str(tmp_path / "late"), "fps": 100.0}),
     }  # fmt: skip
     async with running(config_of(tmp_path, streams)) as agent:
 
@@ -79,12 +78,21 @@ async def test_each_source_is_told_with_words_and_a_fix_of_its_kind(
         gone.mkdir()
         await until(lambda: "code" not in said(agent, "gone"), "it is back, and empty is no fault")
         await until(lambda: agent.views.streams()["gone"]["state"] == "idle", "it is watched again")
+    lost = [line for line in caplog.messages if "No such file" in line]
+    assert lost == [], "one line of a change: that of the status, problem source-lost"
 
-        await until(lambda: is_told("late", "source-lost"), "a folder that is not there yet")
+
+async def test_a_recording_that_came_late_and_was_over_soon_is_not_lost(tmp_path: Path) -> None:
+    streams = {
+        "late": of({"kind": "images", "path": str(tmp_path / "late"), "fps": 100.0}),
+    }
+    async with running(config_of(tmp_path, streams)) as agent:
+        await until(
+            lambda: said(agent, "late").get("code") == "source-lost",
+            "a folder that is not there yet",
+        )
         pictures(tmp_path / "later", [60, 90, 120])
         (tmp_path / "later").rename(tmp_path / "late")
         await until(lambda: agent.views.streams()["late"]["ended"], "it is shown to its end")
         await until(lambda: "code" not in said(agent, "late"), "a source that came is not lost")
         assert "has ended after 3 images" in said(agent, "late")["reason"]
-    lost = [line for line in caplog.messages if "No such file" in line]
-    assert lost == [], "one line of a change: that of the status, problem source-lost"
