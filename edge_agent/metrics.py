@@ -71,8 +71,8 @@ STREAM: Final = (  # {stream}
     Figure(
         "stream_up",
         "gauge",
-        "1 while good frames arrive.",
-        lambda stream: float(stream.get("state") == "ok"),
+        "1 while good frames arrive, or a watched folder has nothing new.",
+        lambda stream: float(stream.get("state") in {"ok", "idle"}),
     ),
     Figure(
         "stream_expected_frames_per_second",
@@ -304,6 +304,15 @@ def _problems(problems: Any) -> Iterator[Metric]:
             (severity,), sum(1 for problem in problems if problem.get("severity") == severity)
         )
     yield metric
+    each = GaugeMetricFamily(
+        f"{PREFIX}health_problem",
+        "1 for each problem that stands; its code is in docs/status.md.",
+        labels=("code", "stream", "severity"),
+    )
+    words = ("code", "stream", "severity")
+    for labels in sorted({tuple(str(one.get(word) or "") for word in words) for one in problems}):
+        each.add_metric(labels, 1)
+    yield each
 
 
 def _models(models: Mapping[str, Fields]) -> Iterator[Metric]:

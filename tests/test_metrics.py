@@ -37,7 +37,9 @@ STATUS: dict[str, Any] = {
     "spool": {"records": 5, "bytes": 700, "limit_bytes": 1000, "appended": 5, "acked": 0},
     "engine": {"starts": 3},
     "device": {"memory_total_bytes": 1 << 30, "temperature_celsius": {"cpu": 48.5}},
-    "problems": [{"severity": "critical", "what": "x", "fix": "y"}],
+    "problems": [
+        {"severity": "critical", "code": "source-lost", "stream": "endo", "what": "x", "fix": "y"}
+    ],
 }
 
 
@@ -81,6 +83,9 @@ def test_a_scrape_renders_what_the_status_says(metrics: Metrics) -> None:
     assert value(text, "device_temperature_celsius", zone="cpu") == 48.5
     assert value(text, "health_problems", severity="critical") == 1
     assert value(text, "health_problems", severity="warning") == 0
+    assert (
+        value(text, "health_problem", code="source-lost", stream="endo", severity="critical") == 1
+    )
     assert (
         value(
             text,
