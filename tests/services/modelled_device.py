@@ -95,7 +95,8 @@ class Device(RuleBasedStateMachine):
         return {shop().versions[run.live] for run in process.runs.values()}
 
     def teardown(self) -> None:
-        if not hasattr(self, "world"):
+        if not hasattr(self, "world"):  # given up before it began
+            self.loop.close()
             return
         try:
             if not self.world.broken:
