@@ -50,7 +50,7 @@ class Device(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.loop = VirtualLoop()
+        self.loop: VirtualLoop
         self.world: ModelWorld
         self.laws: Laws
         self.ends: Ends
@@ -62,6 +62,7 @@ class Device(RuleBasedStateMachine):
 
     @initialize(is_fresh=st.booleans(), flaws=st.lists(FLAWS, min_size=4, max_size=4))
     def begin(self, is_fresh: bool, flaws: list[Flaw]) -> None:
+        self.loop = VirtualLoop()  # here: a machine that never begins is not torn down
         self.world = ModelWorld(self.loop, is_fresh=is_fresh)
         self.world.made.flaws.clear()
         self.world.made.flaws.update(
@@ -95,8 +96,7 @@ class Device(RuleBasedStateMachine):
         return {shop().versions[run.live] for run in process.runs.values()}
 
     def teardown(self) -> None:
-        if not hasattr(self, "world"):  # given up before it began
-            self.loop.close()
+        if not hasattr(self, "world"):
             return
         try:
             if not self.world.broken:
