@@ -23,7 +23,7 @@ from edge_agent.core.places import local_path
 from edge_agent.core.problems import Problem
 from edge_agent.ports import HostSample
 from edge_agent.services.pipeline import Pipeline
-from edge_agent.supervise import RoomHealth, RoomState
+from edge_agent.supervise import RoomHealth
 
 LATE_FIX: Final = "a smaller model, fewer streams, or a longer deadline_ms"
 SLOW_FIX: Final = "fewer streams, a smaller model, more lanes (engine.lanes)"
@@ -128,7 +128,7 @@ def of_uplink(stats: Mapping[str, Any], room: RoomHealth | None) -> list[Problem
     """A road that is down loses nothing, and is told all the same."""
     if not stats.get("configured") or room is None or room.denied:
         return []
-    if not stats["connected"] and room.state is RoomState.BACKOFF:
+    if not stats["connected"] and room.failing:
         what = f"offline, results wait in the spool: {room.error}"
         return [
             Problem("uplink-down", "warning", what, room.hint if room.hint not in VAGUE else DOWN)

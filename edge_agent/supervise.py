@@ -73,6 +73,7 @@ class RoomHealth(msgspec.Struct, frozen=True, kw_only=True):
     hint: str = ""
     weather: bool = False  # the last error was a link that is down
     denied: bool = False  # that link is there and refuses: a person has to mend it
+    failing: bool = False  # it failed, and has not been ready since: also while it tries again
 
 
 class Note(Protocol):
@@ -118,6 +119,7 @@ class Health:
             hint=hint,
             weather=weather,
             denied=denied,
+            failing=_is_failing(old, state),
         )
         self._changed.set()
         self._changed = anyio.Event()
@@ -144,10 +146,10 @@ class Health:
         """
         found = []
         for room in self._rooms.values():
-            if room.state not in {RoomState.BACKOFF, RoomState.GIVEN_UP}:
+            if not room.failing:
                 continue
             is_weather = room.weather and not room.denied
-            if is_weather and not room.vital and room.state is RoomState.BACKOFF:
+            if is_weather and not room.vital and room.state is not RoomState.GIVEN_UP:
                 continue
             verb = "is given up" if room.state is RoomState.GIVEN_UP else "failed, will restart"
             verb = "is refused" if room.denied else verb
@@ -161,6 +163,13 @@ class Health:
                 )
             )
         return found
+
+
+def _is_failing(old: RoomHealth | None, state: RoomState) -> bool:
+    """A try that is under way is no success yet."""
+    if state is RoomState.STARTING:
+        return old is not None and old.failing
+    return state in {RoomState.BACKOFF, RoomState.GIVEN_UP}
 
 
 def _words(error: BaseException) -> tuple[str, str]:

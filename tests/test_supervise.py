@@ -8,7 +8,7 @@ import pytest
 
 from edge_agent import supervise as supervision
 from edge_agent.config.structs import SuperviseConfig
-from edge_agent.core.errors import LinkDown, Rejected
+from edge_agent.core.errors import LinkDenied, LinkDown, Rejected
 from edge_agent.core.restart import Backoff
 from edge_agent.host import SystemClock
 from edge_agent.supervise import GaveUp, Health, RoomState, rooms, supervise
@@ -253,3 +253,15 @@ async def test_a_room_that_returns_has_finished(health: Health) -> None:
 async def test_passwords_do_not_reach_the_problems(health: Health) -> None:
     health.note("video", RoomState.BACKOFF, LinkDown("open rtsp://a:b@c"), vital=True)
     assert health.problems()[0].what == "video failed, will restart: open rtsp://c"
+
+
+async def test_a_try_that_is_under_way_is_no_success(health: Health) -> None:
+    """While it connected again, for as long as a silent host lets it wait, nothing was wrong."""
+    health.note("uplink", RoomState.BACKOFF, LinkDenied("wrong password"), vital=False)
+    health.note("uplink", RoomState.STARTING, None, vital=False)
+    assert [one.code for one in health.problems()] == ["link-denied"]
+    assert health.rooms()["uplink"].failing
+    health.note("uplink", RoomState.RUNNING, None, vital=False)
+    assert health.problems() == []
+    health.note("uplink", RoomState.STARTING, None, vital=False)
+    assert not health.rooms()["uplink"].failing

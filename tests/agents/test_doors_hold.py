@@ -102,6 +102,7 @@ async def series(agent: Agent) -> dict[tuple[str, str], float]:
         (sample.name, json.dumps(sample.labels, sort_keys=True)): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
+        if not sample.name.endswith("_health_problem")  # they come and go with what is wrong
     }
 
 
