@@ -281,7 +281,7 @@ class First(NamedTuple):
     sha: str
 
 
-class Chosen(NamedTuple):
+class ResolvedModel(NamedTuple):
     """A package that was read and may run. is_first: a first version, on trial. is_known: somebody
     said before what it has to be.
     """
@@ -399,7 +399,7 @@ class Orders:
             )
         return StreamOrder(name=name, config=stream, models=tuple(refs))
 
-    def _chosen(self, stream: str, options: StreamModel) -> Chosen:
+    def _chosen(self, stream: str, options: StreamModel) -> ResolvedModel:
         """Raises: Rejected, Damaged."""
         try:
             return self._sound(stream, options)
@@ -408,11 +408,11 @@ class Orders:
             is_cure = isinstance(why, Rejected) or why.healable
             if first is None or options.version or not is_cure:
                 raise
-            return Chosen(
+            return ResolvedModel(
                 first.folder, first.sha, self._store.manifest(first.folder), is_first=True
             )
 
-    def _sound(self, stream: str, options: StreamModel) -> Chosen:
+    def _sound(self, stream: str, options: StreamModel) -> ResolvedModel:
         """What is wanted, else the last good version.
 
         Raises: Rejected, Damaged.
@@ -434,7 +434,7 @@ class Orders:
             )
             return stand_in
 
-    def _allowed(self, name: str, folder: Path) -> Chosen:
+    def _allowed(self, name: str, folder: Path) -> ResolvedModel:
         """Raises: Rejected, Damaged."""
         sha, manifest = self._store.look(folder)
         why = self.blocked(name, sha)
@@ -442,7 +442,7 @@ class Orders:
             raise Rejected(f"run model {name}: {why}", hint="edge-agent models history")
         if sha in self._condemned:
             raise self._condemned[sha]
-        return Chosen(folder, sha, manifest, is_known=self._is_known(folder, sha))
+        return ResolvedModel(folder, sha, manifest, is_known=self._is_known(folder, sha))
 
     def _is_known(self, folder: Path, sha: str) -> bool:
         """The same as when it was first asked: an order that says otherwise is another order, and
@@ -454,7 +454,7 @@ class Orders:
             self._known[sha] = bool(self._store.law(folder).sha)
         return self._known[sha]
 
-    def _stand_in(self, name: str, *, is_named: bool) -> Chosen | None:
+    def _stand_in(self, name: str, *, is_named: bool) -> ResolvedModel | None:
         """The last good version of a model: the installed one before; else, of the folders, one
         that ran well here, or what ran before anything was installed.
 

@@ -16,8 +16,7 @@ from edge_agent.config.structs import (
     VideoSource,
 )
 from edge_agent.core.alarms import FOLDER_QUIET, OF_ENGINE, OF_STATE
-from edge_agent.core.frames import Signal
-from edge_agent.core.loss import Loss
+from edge_agent.core.loss import FrameLoss
 from edge_agent.core.notes import OF_MODEL, OF_SOURCE, STUCK, Note, Notes
 from edge_agent.core.places import local_path
 from edge_agent.core.problems import Problem
@@ -27,8 +26,6 @@ from edge_agent.supervise import RoomHealth
 
 LATE_FIX: Final = "a smaller model, fewer streams, or a longer deadline_ms"
 SLOW_FIX: Final = "fewer streams, a smaller model, more lanes (engine.lanes)"
-VAGUE: Final = ("", "edge-agent uplink test")
-DOWN: Final = "is the broker running, and the network there? edge-agent uplink test"
 FRAMES_FIX: Final = "check the source's own rate and cable; or set source.fps to what it delivers"
 LOW_SHARE: Final = 0.05  # of the state's disk, and at most
 LOW_BYTES: Final = 256 << 20
@@ -38,7 +35,7 @@ Streams = Mapping[str, StreamConfig]
 Absent = Callable[[str], str]  # why no version of a stream's model runs
 
 
-class Parts(Protocol):
+class StatusParts(Protocol):
     """Whom they ask."""
 
     @property
@@ -48,7 +45,7 @@ class Parts(Protocol):
     def pipeline(self) -> Pipeline: ...
 
 
-def of_streams(parts: Parts, streams: Streams) -> list[Problem]:
+def of_streams(parts: StatusParts, streams: Streams) -> list[Problem]:
     """Alarms that stand, with the words of whoever knows the cause; and frames that are lost."""
     found, notes = [], parts.notes.standing()
     for stream, raised in parts.pipeline.alarms.standing().items():
@@ -72,7 +69,7 @@ def _of_source(stream: str, notes: Mapping[tuple[str, str], Note]) -> Note | Non
     return next((notes[stream, code] for code in OF_SOURCE if (stream, code) in notes), None)
 
 
-def _of_frames(parts: Parts) -> list[Problem]:
+def _of_frames(parts: StatusParts) -> list[Problem]:
     found = []
     for name, channel in parts.pipeline.channels.items():
         if (loss := channel.loss.loss) is not None:
@@ -85,7 +82,7 @@ def _of_frames(parts: Parts) -> list[Problem]:
     return found
 
 
-def lost_words(loss: Loss) -> str:
+def lost_words(loss: FrameLoss) -> str:
     """`34 % of the frames of the last minute got no result (overwritten 512, late 9)`."""
     parts = [f"{why} {count}" for why, count in loss.dropped]
     if loss.undelivered >= 1:
@@ -94,7 +91,7 @@ def lost_words(loss: Loss) -> str:
     return f"{share} of the frames of the last minute got no result ({', '.join(parts)})"
 
 
-def of_notes(parts: Parts, streams: Streams, absent: Absent) -> list[Problem]:
+def of_notes(parts: StatusParts, streams: Streams, absent: Absent) -> list[Problem]:
     """What was told, but for what an alarm says already."""
     found = []
     alarmed = parts.pipeline.alarms.standing()
@@ -112,7 +109,7 @@ def of_notes(parts: Parts, streams: Streams, absent: Absent) -> list[Problem]:
     return found
 
 
-def of_models(found: list[Problem], parts: Parts, streams: Streams) -> list[Problem]:
+def of_models(found: list[Problem], parts: StatusParts, streams: Streams) -> list[Problem]:
     """What the rollouts tell, without the rot of a package of which one of its streams tells."""
     notes = parts.notes.standing()
     told = {
@@ -130,9 +127,7 @@ def of_uplink(stats: Mapping[str, Any], room: RoomHealth | None) -> list[Problem
         return []
     if not stats["connected"] and room.failing:
         what = f"offline, results wait in the spool: {room.error}"
-        return [
-            Problem("uplink-down", "warning", what, room.hint if room.hint not in VAGUE else DOWN)
-        ]
+        return [Problem("uplink-down", "warning", what, room.hint or "edge-agent uplink test")]
     if stats["connected"] and stats["cloud"] == "down":
         what = "the broker is there, and no hot tier answers behind it; results wait in the spool"
         fix = "check EdgeCore's log, and that the hot tier runs; nothing is lost"
@@ -176,8 +171,3 @@ def _fix_of_video(source: VideoSource) -> str:
         return "check that the device is plugged in (ls /dev/video*) and nobody else has it open"
     is_remote = "://" in local_path(source.where)
     return "" if is_remote else "put the file back, or correct source.where"
-
-
-def is_reading(state: str) -> bool:
-    """Whether there is a picture."""
-    return state in {Signal.OK.value, Signal.FROZEN.value, Signal.BLACK.value, "stale"}

@@ -30,14 +30,14 @@ def engine_path(engines: Path, sha: str, variant: str, runtime: str) -> Path:
     return engines / f"{sha[:SHA_CHARS]}-{variant}-{runtime}-{platform.machine()}.onnx"
 
 
-class Whole:
+class HeldEngine:
     """A prepared file as it was hashed, in memory of this process. Close it after use."""
 
     def __init__(self) -> None:
         self._fd = os.memfd_create("edge-agent-engine", os.MFD_CLOEXEC)
         self.path = Path(f"/proc/self/fd/{self._fd}")
 
-    def __enter__(self) -> Whole:  # noqa: PYI034 - Self is 3.11
+    def __enter__(self) -> HeldEngine:  # noqa: PYI034 - Self is 3.11
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -49,12 +49,12 @@ class Whole:
             content = content[os.write(self._fd, content) :]
 
 
-def hold_whole(path: Path) -> Whole | None:
+def hold_whole(path: Path) -> HeldEngine | None:
     """None when what was written is not all there, as it was."""
     try:
         told = path.with_suffix(DIGEST).read_text(encoding="ascii").strip()
         with contextlib.ExitStack() as undone:
-            whole = undone.enter_context(Whole())
+            whole = undone.enter_context(HeldEngine())
             if told != digest(path, path.name, whole.take):
                 return None
             undone.pop_all()

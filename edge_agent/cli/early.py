@@ -34,7 +34,7 @@ _LIKE = str.maketrans(
 )  # fmt: skip
 
 
-class Heard:
+class EarlySignals:
     """The signals of the time before there is anybody to obey them."""
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Heard:
         os._exit(0)
 
 
-heard = Heard()
+heard = EarlySignals()
 
 
 def listen(words: Sequence[str]) -> None:

@@ -41,7 +41,7 @@ class Slice(NamedTuple):
     dropped: dict[str, int]
 
 
-class Loss(NamedTuple):
+class FrameLoss(NamedTuple):
     """Of the last minute. dropped: by reason, the largest first; undelivered: never came."""
 
     asked: float
@@ -71,7 +71,7 @@ class LossWatch:
         self._slices: deque[Slice] = deque(maxlen=MAX_SLICES)
         self._last: tuple[int, Totals] | None = None
         self._is_lossy = False
-        self.loss: Loss | None = None
+        self.loss: FrameLoss | None = None
         self.late_share: float | None = None
 
     def look(self, now_us: int, totals: Totals, *, is_reading: bool, is_gone: bool = False) -> None:
@@ -96,7 +96,7 @@ class LossWatch:
                 return
             self._slices.pop()
 
-    def _judged(self, now_us: int) -> Loss | None:
+    def _judged(self, now_us: int) -> FrameLoss | None:
         whole = _sum(self._slices)
         lately = _sum([one for one in self._slices if now_us - one.at_us < LATELY_US])
         took_us = sum(one.took_us for one in self._slices)
@@ -131,7 +131,7 @@ def _slice(last: tuple[int, Totals], now_us: int, totals: Totals, fps: float | N
     )  # fmt: skip
 
 
-def _sum(slices: deque[Slice] | list[Slice]) -> Loss:
+def _sum(slices: deque[Slice] | list[Slice]) -> FrameLoss:
     asked = sum(one.asked for one in slices)
     captured = sum(one.captured for one in slices)
     asked = max(asked, captured)  # a source faster than configured: no more is lost than came
@@ -141,4 +141,4 @@ def _sum(slices: deque[Slice] | list[Slice]) -> Loss:
         for why, count in one.dropped.items():
             dropped[why] = dropped.get(why, 0) + count
     largest = tuple(sorted(dropped.items(), key=lambda item: -item[1]))
-    return Loss(asked, undelivered + sum(dropped.values()), undelivered, largest)
+    return FrameLoss(asked, undelivered + sum(dropped.values()), undelivered, largest)

@@ -47,7 +47,7 @@ class Problem(NamedTuple):
         }
 
 
-class Change(NamedTuple):
+class ProblemChange(NamedTuple):
     """A problem began, or is over. stood_us: how long it stood, 0 when it began."""
 
     problem: Problem
@@ -61,16 +61,16 @@ class ProblemBook:
     def __init__(self) -> None:
         self._standing: dict[Key, tuple[Problem, int]] = {}
 
-    def observe(self, found: Iterable[Problem], now_us: int) -> list[Change]:
+    def observe(self, found: Iterable[Problem], now_us: int) -> list[ProblemChange]:
         """Takes what stands now; returns what began and what is over since the last look."""
         now = {problem.key: problem for problem in distinct(found)}
         over = [
-            Change(problem, is_raised=False, stood_us=now_us - since_us)
+            ProblemChange(problem, is_raised=False, stood_us=now_us - since_us)
             for key, (problem, since_us) in self._standing.items()
             if key not in now
         ]
         begun = [
-            Change(problem, is_raised=True, stood_us=0)
+            ProblemChange(problem, is_raised=True, stood_us=0)
             for key, problem in now.items()
             if key not in self._standing
         ]

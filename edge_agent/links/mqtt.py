@@ -42,6 +42,7 @@ REFUSED: Final = 128  # from here on, a code of SUBACK is a refusal
 DENIALS: Final = (1, 2, 4, 5, 132, 133, 134, 135, 138, 140)  # of MQTT 3.1.1, as of MQTT 5
 FAREWELL_S: Final = 1.0
 DIAGNOSIS_S: Final = 1.0
+DOWN_FIX: Final = "is the broker running, and the network there? edge-agent uplink test"
 CONNECT_S: Final = 5.0
 
 _silent = logging.getLogger(f"{__name__}.aiomqtt")
@@ -140,7 +141,7 @@ class MqttSession:
 
     def _down(self, verb: str) -> LinkDown:
         words = self._broken.result() if self._broken.done() else "closed"
-        return LinkDown(f"{verb} {self._road}: {words}", hint="edge-agent uplink test")
+        return LinkDown(f"{verb} {self._road}: {words}", hint=DOWN_FIX)
 
 
 class MqttLink:
@@ -339,7 +340,7 @@ class MqttLink:
         return LinkDenied(f"connect to {self.road}: {words}", hint=hint or "edge-agent uplink test")
 
     def _refused(self, words: str, hint: str) -> LinkDown:
-        return LinkDown(f"connect to {self.road}: {words}", hint=hint or "edge-agent uplink test")
+        return LinkDown(f"connect to {self.road}: {words}", hint=hint or DOWN_FIX)
 
 
 def _reason(error: OSError) -> str:

@@ -12,7 +12,7 @@ import anyio
 
 from edge_agent import logs
 from edge_agent.core.clock_watch import ClockWatch
-from edge_agent.core.problems import Change, Problem, ProblemBook
+from edge_agent.core.problems import Problem, ProblemBook, ProblemChange
 from edge_agent.ports import Clock
 
 PERIOD_S: Final = 0.5
@@ -63,7 +63,7 @@ class StatusWatch:
         self._known = states
 
 
-def _say_problem(change: Change) -> None:
+def _say_problem(change: ProblemChange) -> None:
     """The code is in the message, so that repeats are counted by code."""
     problem = change.problem
     if change.is_raised:

@@ -160,7 +160,7 @@ class Ran(msgspec.Struct, frozen=True, kw_only=True):
     sha: str
 
 
-class Memory(msgspec.Struct, frozen=True, kw_only=True):
+class RanMemory(msgspec.Struct, frozen=True, kw_only=True):
     """folders: by path, the hash of what was first run of it. good: by model, newest first."""
 
     schema: int = 1
@@ -177,7 +177,7 @@ class Remembered:
         self._state_dir = state_dir
         self._document = Document(state_dir, "models-known", max_bytes=MAX_MEMORY_BYTES, disk=disk)
         self._turn = threading.Lock()
-        self._memory: Memory | None = None
+        self._memory: RanMemory | None = None
         self.trouble = ""  # why it could not be written, "" while it could
 
     def first_of(self, folder: Path) -> str:
@@ -199,15 +199,15 @@ class Remembered:
             if after is not before:
                 self._write(after)
 
-    def _read(self) -> Memory:
+    def _read(self) -> RanMemory:
         """What can't be read just now is not overwritten; what never will be, is begun anew."""
         if self._memory is not None:
             return self._memory
-        memory = Memory()
+        memory = RanMemory()
         try:
             content = self._document.read()
             if content is not None:
-                memory = msgspec.json.decode(content, type=Memory)
+                memory = msgspec.json.decode(content, type=RanMemory)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             self._document.put_aside()
         except Overloaded as error:
@@ -221,7 +221,7 @@ class Remembered:
         self._memory = memory
         return memory
 
-    def _write(self, memory: Memory) -> None:
+    def _write(self, memory: RanMemory) -> None:
         if self._memory is None:
             return
         self._memory = memory
@@ -235,7 +235,7 @@ class Remembered:
             self.trouble = error.what
 
 
-def _noted(memory: Memory, folder: Path, sha: str, *, is_wanted: bool) -> Memory:
+def _noted(memory: RanMemory, folder: Path, sha: str, *, is_wanted: bool) -> RanMemory:
     folders, good, key = dict(memory.folders), dict(memory.good), _key(folder)
     if not is_sha(folder.name):
         folders.pop(key, None)

@@ -25,7 +25,7 @@ from edge_agent.held import of_reading
 from edge_agent.stores import known, package
 from edge_agent.stores.files import read_bounded
 from edge_agent.stores.known import Law, Remembered
-from edge_agent.stores.package import Looked
+from edge_agent.stores.package import PackageLook
 from edge_agent.stores.shelf import Pointers, Shelf, changed
 
 CURRENT = "current"
@@ -62,7 +62,7 @@ class Models:
         self._own = shipped_folder()
         self._installed = installed
         self.remembered = remembered
-        self._looks: dict[Path, tuple[object, Looked]] = {}
+        self._looks: dict[Path, tuple[object, PackageLook]] = {}
 
     def resolve(self, name: str, version: str) -> Path:
         """The folder of a package; version "" is the installed current, the folders' `current`, or
@@ -110,7 +110,7 @@ class Models:
         """`look`, its hash alone."""
         return self.look(folder).sha
 
-    def look(self, folder: Path) -> Looked:
+    def look(self, folder: Path) -> PackageLook:
         """What a package is: its hash, which is what it has to be, and its manifest, of the same
         bytes. Reads every byte, unless this object has done so and no file has changed since.
 
@@ -260,7 +260,7 @@ class Models:
             ):
                 yield version
 
-    def _look(self, folder: Path) -> Looked:
+    def _look(self, folder: Path) -> PackageLook:
         manifest = package.read_manifest(folder)
         facts = package.facts_of(folder, manifest)
         before, found = self._looks.pop(folder, (None, None))

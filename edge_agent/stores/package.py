@@ -23,7 +23,7 @@ from edge_agent.stores.files import DISK, Disk, read_bounded
 _toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 
-class Looked(NamedTuple):
+class PackageLook(NamedTuple):
     """A package as it was read. sha: sha256 hex of its tar. manifest: of these very bytes."""
 
     sha: str
@@ -98,14 +98,14 @@ def held(folder: Path, keep: Keep = lambda _: ()) -> tuple[Held, Manifest]:
     return found, manifest
 
 
-def look(folder: Path) -> Looked:
+def look(folder: Path) -> PackageLook:
     """What a package is; reads every byte.
 
     Raises: Rejected; Damaged when it can't be read just now.
     """
     found, manifest = held(folder)
     with found:
-        return Looked(found.sha, manifest)
+        return PackageLook(found.sha, manifest)
 
 
 def pack(folder: Path, manifest: Manifest) -> Iterator[bytes]:

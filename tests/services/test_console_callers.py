@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.services.console.callers import (
-    Bounds,
     Caller,
     Callers,
+    DoorBounds,
     Share,
     Stage,
     bounds_of,
@@ -17,9 +17,9 @@ from edge_agent.services.console.callers import (
 )
 
 
-def bounds(loopback: int = 2, descriptors: int = 1024) -> Bounds:
+def bounds(loopback: int = 2, descriptors: int = 1024) -> DoorBounds:
     connections = {Share.LOOPBACK: loopback, Share.STRANGERS: 1, Share.OPERATORS: 2}
-    return Bounds(connections, descriptors, dict.fromkeys(Share, 16))
+    return DoorBounds(connections, descriptors, dict.fromkeys(Share, 16))
 
 
 def caller(stage: Stage, since_s: float, *, served: bool = False) -> Caller:

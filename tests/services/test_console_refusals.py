@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.services.console.refusals import MAX_KEPT, WINDOW_S, Refusal, Refusals
+from edge_agent.services.console.refusals import MAX_KEPT, WINDOW_S, DoorRefusal, Refusals
 
-WRITE = Refusal("loopback", "POST /v1/reload", "a write over loopback")
+WRITE = DoorRefusal("loopback", "POST /v1/reload", "a write over loopback")
 
 
 def test_a_flood_is_two_entries_in_the_first_minute_and_one_in_each_further() -> None:
@@ -26,7 +26,7 @@ def test_those_of_a_user_are_written_one_by_one_until_they_are_a_flood() -> None
     refusals = Refusals(lambda _one, number: written.append(number))
     for number in range(500):
         refusals.tell(
-            Refusal("uid 1000", "POST /v1/reload", "a write without rights"), number / 100
+            DoorRefusal("uid 1000", "POST /v1/reload", "a write without rights"), number / 100
         )
     refusals.write_due(WINDOW_S + 1)
     assert written == [1] * 60 + [440]
@@ -46,7 +46,7 @@ def test_nothing_is_lost_and_the_keys_are_few(told: list[tuple[int, float]]) -> 
     written: list[int] = []
     refusals = Refusals(lambda _one, number: written.append(number))
     for who, now_s in sorted(told, key=lambda one: one[1]):
-        refusals.tell(Refusal(f"uid {who}", "POST /v1/reload", "x"), now_s)
+        refusals.tell(DoorRefusal(f"uid {who}", "POST /v1/reload", "x"), now_s)
         assert len(refusals._counts) <= MAX_KEPT + 1
     refusals.write_all()
     assert sum(written) == len(told)

@@ -75,9 +75,9 @@ async def test_a_commit_that_the_disk_refuses_is_told_when_it_is_done(
     disks.store(number)
     async with world.running() as (rollouts, _):
         await until(rollouts.problems)
-        severity, what = rollouts.problems()[0].severity, rollouts.problems()[0].what
-        assert severity == "critical"
-        assert what.startswith(f"model {NAME} 1.1.0: commit: ")
+        problem = rollouts.problems()[0]
+        assert (problem.code, problem.severity) == ("rollout-unsettled", "critical")
+        assert problem.what.startswith(f"model {NAME} 1.1.0: commit: ")
         assert rollouts.models()[NAME]["state"] == "probation"
         assert rollouts.desired()["state"] == "pending"
         assert not world.reports

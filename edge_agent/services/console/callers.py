@@ -92,7 +92,7 @@ def followers_of(max_followers: int) -> int:
     return sum(seats_of(share, max_followers) for share in Share)
 
 
-class Bounds(NamedTuple):
+class DoorBounds(NamedTuple):
     """Connections by share, and the descriptors that no connection may get."""
 
     connections: Mapping[Share, int]
@@ -100,7 +100,7 @@ class Bounds(NamedTuple):
     reserve: Mapping[Share, int]
 
 
-def bounds_of(descriptors: int, max_followers: int) -> Bounds:
+def bounds_of(descriptors: int, max_followers: int) -> DoorBounds:
     """descriptors: how many this process may open.
 
     The kernel gives the lowest free number: a connection that gets one of the last ones says that
@@ -115,13 +115,13 @@ def bounds_of(descriptors: int, max_followers: int) -> Bounds:
         Share.OPERATORS: min(most, max(2, room // 3)),
     }
     reserves = dict.fromkeys(Share, reserve) | {Share.OPERATORS: reserve // 2}
-    return Bounds(connections, descriptors, reserves)
+    return DoorBounds(connections, descriptors, reserves)
 
 
 class Callers:
     """Everybody who is connected. refused, evicted: by share, for whoever tells of them."""
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: DoorBounds) -> None:
         self._bounds = bounds
         self._inside: dict[Share, set[Caller]] = {share: set() for share in Share}
         self._of: dict[object, Caller] = {}

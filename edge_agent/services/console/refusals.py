@@ -17,7 +17,7 @@ SOCKET_SINGLES = 60
 MANY = "others"
 
 
-class Refusal(NamedTuple):
+class DoorRefusal(NamedTuple):
     """who: `loopback` or `uid N`. verb: of the request that began the count. reason: our word."""
 
     who: str
@@ -27,14 +27,14 @@ class Refusal(NamedTuple):
 
 
 class _Count:
-    def __init__(self, first: Refusal, now_s: float) -> None:
+    def __init__(self, first: DoorRefusal, now_s: float) -> None:
         self.first = first
         self.since_s = now_s
         self.singles = 0
         self.waiting = 0
 
 
-Write = Callable[[Refusal, int], None]  # and how many of them
+Write = Callable[[DoorRefusal, int], None]  # and how many of them
 
 
 class Refusals:
@@ -44,10 +44,10 @@ class Refusals:
         self._write = write
         self._counts: dict[tuple[str, str], _Count] = {}
 
-    def tell(self, one: Refusal, now_s: float, *, number: int = 1) -> None:
+    def tell(self, one: DoorRefusal, now_s: float, *, number: int = 1) -> None:
         self.write_due(now_s)
         if (one.who, one.reason) not in self._counts and len(self._counts) >= MAX_KEPT:
-            one = Refusal(MANY, MANY, MANY)
+            one = DoorRefusal(MANY, MANY, MANY)
         count = self._counts.setdefault((one.who, one.reason), _Count(one, now_s))
         singles = SOCKET_SINGLES if one.who.startswith("uid ") else LOOPBACK_SINGLES
         if count.singles < singles:

@@ -37,7 +37,7 @@ from edge_agent.services.console.answers import (
 )
 from edge_agent.services.console.callers import Callers, Share, Stage, seats_of
 from edge_agent.services.console.models import ModelsDesk
-from edge_agent.services.console.refusals import Refusal, Refusals
+from edge_agent.services.console.refusals import DoorRefusal, Refusals
 from edge_agent.services.console.spool import SpoolDesk
 from edge_agent.services.console.views import Document, Views
 
@@ -138,7 +138,7 @@ class Routes:
         if self._may_write(peer):
             audit(request, peer, stream=stream)
         else:  # counted: who may only look must not be able to fill the log
-            look = Refusal(who_of(peer), verb_of(request), f"frame of {stream}", allowed=True)
+            look = DoorRefusal(who_of(peer), verb_of(request), f"frame of {stream}", allowed=True)
             self.refusals.tell(look, anyio.current_time())
         with self._frame_seats[caller_of(request).share].take():
             return await _sent(request, self._shot(stream))
@@ -268,10 +268,10 @@ class Routes:
 
     def _note_refusal(self, request: web.Request, error: Refused) -> None:
         if error.reason:
-            one = Refusal(who_of(peer_of(request)), verb_of(request), error.reason)
+            one = DoorRefusal(who_of(peer_of(request)), verb_of(request), error.reason)
             self.refusals.tell(one, anyio.current_time())
 
-    def _write_refusal(self, one: Refusal, number: int) -> None:
+    def _write_refusal(self, one: DoorRefusal, number: int) -> None:
         """For log and audit log."""
         via = "loopback" if one.who == Share.LOOPBACK.value else "socket"
         uid = {"uid": int(one.who.removeprefix("uid "))} if one.who.startswith("uid ") else {}

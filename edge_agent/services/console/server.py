@@ -23,7 +23,7 @@ from edge_agent.config.structs import ConsoleConfig
 from edge_agent.services.console import access
 from edge_agent.services.console.callers import Callers, Share, bounds_of
 from edge_agent.services.console.door import Door
-from edge_agent.services.console.refusals import Refusal
+from edge_agent.services.console.refusals import DoorRefusal
 from edge_agent.services.console.routes import MayWrite, Routes
 from edge_agent.services.console.views import Views
 
@@ -154,7 +154,7 @@ def _count_closed(routes: Routes, callers: Callers) -> None:
         closed = callers.refused[share] + callers.evicted[share]
         callers.refused[share] = callers.evicted[share] = 0
         if closed:
-            many = Refusal(share.value, "connect", "too many connections")
+            many = DoorRefusal(share.value, "connect", "too many connections")
             routes.refusals.tell(many, anyio.current_time(), number=closed)
 
 
