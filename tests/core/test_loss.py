@@ -91,14 +91,16 @@ def test_what_is_shed_on_purpose_is_no_loss() -> None:
 
 
 def test_a_heavy_loss_is_told_within_two_seconds_and_is_over_ten_seconds_after() -> None:
-    stream = Stream(fps=10.0)
+    stream = Stream(fps=30.0)
     for _ in range(30):
-        stream.second(captured=10)
+        stream.second()
     for _ in range(2):
-        stream.second(captured=3)
-    assert stream.lost() is not None
+        stream.second(late=8)
+    lost = stream.lost()
+    assert lost is not None
+    assert lost < 0.02 * 60 * 30, "a minute's share would have been waited for"
     for _ in range(12):
-        stream.second(captured=10)
+        stream.second()
     assert stream.lost() is None
 
 
