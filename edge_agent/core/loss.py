@@ -2,7 +2,7 @@
 
 Asked for is the configured rate; what was captured where that is more, or where none is configured.
 What a level or the configuration sheds is no loss, and a moment in which the source gave no picture
-is told as that. A loss stands once it is more than MAX_SHARE of a whole minute's frames (or a fifth
+is told as that. A loss stands once it is more than MAX_SHARE of a whole minute's frames (or 30 %
 of the last two seconds'), and is over when the last ten seconds lost no more than that share of
 theirs: it neither flickers nor outlives its cause for long.
 """
@@ -17,9 +17,9 @@ from edge_agent.core.frames import Drop
 
 WINDOW_US: Final = 60_000_000
 LATELY_US: Final = 10_000_000
-NOW_US: Final = 2_500_000
+NOW_US: Final = 2_000_000
 END_US: Final = 4_000_000  # before a source or a side is known to be gone, it was going
-HEAVY_SHARE: Final = 0.2  # so much of the last two seconds is told without waiting for a minute's
+HEAVY_SHARE: Final = 0.3  # so much of the last two seconds is told without waiting for a minute's
 HEAVY_FRAMES: Final = 5
 LONGEST_SLICE_US: Final = 5_000_000  # a look that came so late says nothing of a rate
 MAX_SHARE: Final = 0.02

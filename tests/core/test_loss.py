@@ -95,7 +95,7 @@ def test_a_heavy_loss_is_told_within_two_seconds_and_is_over_ten_seconds_after()
     for _ in range(30):
         stream.second()
     for _ in range(2):
-        stream.second(late=8)
+        stream.second(late=12)
     lost = stream.lost()
     assert lost is not None
     assert lost < 0.02 * 60 * 30, "a minute's share would have been waited for"
