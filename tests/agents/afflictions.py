@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from edge_agent.host import SystemClock
 from tests.agents.living import children
 from tests.broker import Broker
+from tests.disks import fill_up
 
 JUMP_US = 3_600_000_000
 
@@ -72,31 +72,6 @@ def signal_children(number: signal.Signals) -> None:
     for pid in children():
         with suppress(ProcessLookupError):
             os.kill(pid, number)
-
-
-@contextmanager
-def small_disk(place: Path, size_bytes: int) -> Iterator[bool]:
-    """A file system of its own, where a test may mount one; yields whether it could."""
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "edge-agent-test", str(place)]
-    tried = subprocess.run(command, capture_output=True, check=False)
-    can = os.geteuid() == 0 and tried.returncode == 0
-    try:
-        yield can
-    finally:
-        if can:
-            subprocess.run(["umount", "-l", str(place)], check=False)
-
-
-def fill(place: Path) -> None:
-    """Somebody else's file takes the rest, to the last byte."""
-    chunk = 1 << 16
-    with (place / "somebody-else").open("wb", buffering=0) as file:
-        while chunk:
-            try:
-                file.write(bytes(chunk))
-            except OSError:
-                chunk //= 2
 
 
 def of_side() -> list[Fault]:
@@ -202,10 +177,11 @@ def of_clock(clock: JumpingClock) -> list[Fault]:
 
 
 def of_disk(place: Path) -> list[Fault]:
+    others = place / "somebody-else"
     return [
         Fault(
             "disk-full", ("disk-low", "disk-unwritable"),
-            lambda: fill(place), (place / "somebody-else").unlink, fix="disk",
+            lambda: fill_up(others), others.unlink, fix="disk",
             within_s=7.0,
         )
     ]  # fmt: skip

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.agents.daemon import Daemon, ask, command, config_text, started
+from tests.disks import fill_up, make_read_only, small_disk
 from tests.tiny import write_package
 
 POOR = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -51,28 +52,20 @@ def a_file(state: Path) -> Generator[None, None, None]:
 
 
 def read_only(state: Path) -> Generator[None, None, None]:
-    state.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=40m,mode=0700", "tmpfs", str(state)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:  # noqa: PLW1510
-        pytest.skip("needs leave to mount")
-    try:
+    with small_disk(state, 40 << 20) as can:
+        if not can:
+            pytest.skip("needs root, and the right to mount")
         (state / "exam.key").write_bytes(bytes(32))
         (state / "exam.key").chmod(0o600)
-        subprocess.run(["mount", "-o", "remount,ro", str(state)], check=True)
+        make_read_only(state)
         yield
-    finally:
-        subprocess.run(["umount", "-l", str(state)], check=True)
 
 
 def full(state: Path) -> Generator[None, None, None]:
     for _ in read_only(state):
-        subprocess.run(["mount", "-o", "remount,rw", str(state)], check=True)
-        with (state / "FILL").open("wb", buffering=0) as file:
-            try:
-                while True:
-                    file.write(bytes(1 << 16))
-            except OSError:
-                yield
+        make_read_only(state, read_only=False)
+        fill_up(state / "FILL")
+        yield
 
 
 @pytest.mark.parametrize(

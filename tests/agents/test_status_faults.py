@@ -24,6 +24,7 @@ from tests.agents.afflictions import Fault, JumpingClock
 from tests.agents.living import config_of, stream, until
 from tests.broker import MOSQUITTO, Broker
 from tests.broker import make_broker as make_broker  # noqa: PLC0414 - a fixture
+from tests.disks import small_disk
 from tests.links.authority import Authority
 from tests.tiny import SIZE
 from tools.hot_tier import HotTier, MqttRoad
@@ -108,7 +109,7 @@ async def afflicted(tmp_path: Path, broker: Broker, secret: Path) -> AsyncIterat
     shots, watched = pictures(tmp_path / "shots"), tmp_path / "watched"
     watched.mkdir()
     clock, disk = JumpingClock(), tmp_path / "disk"
-    with afflictions.small_disk(disk, 64 << 20) as is_small:
+    with small_disk(disk, 64 << 20) as is_small:
         source = {"kind": "images", "path": str(shots), "loop": True, "fps": 10.0}
         pics = {**stream(), "source": {**source, "reopen_max_s": 0.5}}
         watch = {**stream(), "source": {"kind": "dicom", "path": str(watched), "fps": 10.0}}
@@ -148,17 +149,12 @@ async def test_each_fault_is_named_with_its_fix_and_over_once_it_is_mended(
     assert not world.worst
 
 
-TLS = "cafile {ca}\ncertfile {cert}\nkeyfile {key}\nrequire_certificate true"
-
-
 @pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
 async def test_an_expired_certificate_is_a_problem_until_it_is_renewed(
     make_broker: Any, tmp_path: Path
 ) -> None:
     authority = Authority(tmp_path / "ca")
-    server, server_key = authority.sign("broker")
-    lines = TLS.format(ca=authority.certificate, cert=server, key=server_key)
-    broker = make_broker("mosquitto", listener=lines)
+    broker = make_broker("mosquitto", listener=authority.listener())
     cert, key = authority.sign("cart-3", days=-1)
     config = config_of(
         tmp_path, {"cam": stream({"fps": 10.0})},

@@ -39,6 +39,12 @@ class Authority:
         self._sign(name, "leaf", *issuer, "-CAcreateserial", days=days)
         return self._folder / f"{name}.pem", self._folder / f"{name}.key"
 
+    def listener(self, name: str = "broker", *, days: int = 2) -> str:
+        """Lines of mosquitto's settings: a broker with a certificate of ours that asks for one."""
+        cert, key = self.sign(name, days=days)
+        files = f"cafile {self.certificate}\ncertfile {cert}\nkeyfile {key}"
+        return f"{files}\nrequire_certificate true"
+
     def _extensions(self, names: str) -> None:
         (self._folder / "extensions").write_text(EXTENSIONS.format(names=names))
 

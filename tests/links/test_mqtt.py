@@ -288,19 +288,14 @@ async def test_a_password_is_read_again_for_each_connection(
         await session.publish(link.topics.up, b"x")
 
 
-TLS = "cafile {ca}\ncertfile {cert}\nkeyfile {key}\nrequire_certificate true"
-
-
 # paho leaves the socket of a refused handshake to the collector, which closes it
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_tls_with_client_certificates(make_broker: Make, tmp_path: Path) -> None:
     ca, other_ca = Authority(tmp_path / "ca"), Authority(tmp_path / "other")
-    server_cert, server_key = ca.sign("broker")
     node_cert, node_key = ca.sign("cart-3", "DNS:cart-3")
     stranger_cert, stranger_key = other_ca.sign("cart-3", "DNS:cart-3")
-    settings = TLS.format(ca=ca.certificate, cert=server_cert, key=server_key)
-    broker = make_broker("mosquitto", listener=settings)
+    broker = make_broker("mosquitto", listener=ca.listener())
     files = {"cert_file": str(node_cert), "key_file": str(node_key)}
     good: dict[str, Any] = {"tls": True, "ca_file": str(ca.certificate), **files}
     link = road(broker.port, **good)
@@ -334,19 +329,14 @@ async def test_an_expired_certificate_is_named_with_its_date(
     make_broker: Make, tmp_path: Path
 ) -> None:
     ca = Authority(tmp_path / "ca")
-    server_cert, server_key = ca.sign("broker")
-    settings = TLS.format(ca=ca.certificate, cert=server_cert, key=server_key)
-    broker = make_broker("mosquitto", listener=settings)
+    broker = make_broker("mosquitto", listener=ca.listener())
     cert, key = ca.sign("cart-3", days=-1)
     good = {"tls": True, "ca_file": str(ca.certificate)}
     with pytest.raises(LinkDenied, match="expired on 20") as caught:
         async with road(broker.port, **good, cert_file=str(cert), key_file=str(key)).connect():
             pass
     assert "renew it" in caught.value.hint
-    late_cert, late_key = ca.sign("late", days=-1)
-    stale = make_broker(
-        "mosquitto", listener=TLS.format(ca=ca.certificate, cert=late_cert, key=late_key)
-    )
+    stale = make_broker("mosquitto", listener=ca.listener("late", days=-1))
     fine = ca.sign("fine")
     files = {"cert_file": str(fine[0]), "key_file": str(fine[1])}
     with pytest.raises(LinkDenied, match="certificate has expired") as caught:
@@ -359,9 +349,7 @@ async def test_a_renewed_certificate_takes_effect_at_the_next_connection(
     make_broker: Make, tmp_path: Path
 ) -> None:
     ca = Authority(tmp_path / "ca")
-    cert, key = ca.sign("broker")
-    settings = TLS.format(ca=ca.certificate, cert=cert, key=key)
-    broker = make_broker("mosquitto", listener=settings)
+    broker = make_broker("mosquitto", listener=ca.listener())
     node_cert, node_key = Authority(tmp_path / "old").sign("cart-3")
     files = {"cert_file": str(node_cert), "key_file": str(node_key)}
     link = road(broker.port, tls=True, ca_file=str(ca.certificate), **files)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import statistics
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +11,7 @@ import pytest
 
 from edge_agent.core.frames import RecordClass
 from edge_agent.stores.spool import DiskSpool, SpoolLimits
+from tests.disks import fill_up, small_disk
 from tests.stores.spooling import a_record, add, everything, is_balanced, key_of, open_small, settle
 
 pytestmark = pytest.mark.anyio
@@ -21,29 +20,13 @@ LIMITS = SpoolLimits(limit_bytes=64 << 20, ballast_bytes=256 << 10, commit_ms=1)
 APPENDS = 400
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+@pytest.fixture(name="small")
+def _small(tmp_path: Path) -> Iterator[Path]:
     """Of 4 MiB, so that the quota never comes first."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_BYTES}", "edge-agent-test", str(place)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("needs root, and the right to mount")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-def fill_up(path: Path) -> None:
-    """Somebody else's file takes the rest, to the last byte."""
-    chunk = 1 << 16
-    with path.open("wb", buffering=0) as file:
-        while chunk:
-            try:
-                file.write(bytes(chunk))
-            except OSError:
-                chunk //= 2
+    with small_disk(tmp_path / "disk", SIZE_BYTES) as can:
+        if not can:
+            pytest.skip("needs root, and the right to mount")
+        yield tmp_path / "disk"
 
 
 def appended(spool: DiskSpool, klass: RecordClass) -> float:
@@ -59,22 +42,22 @@ def appended(spool: DiskSpool, klass: RecordClass) -> float:
 
 
 async def test_a_disk_that_others_filled_costs_no_alarm_no_time_and_no_restart(
-    small_disk: Path,
+    small: Path,
 ) -> None:
-    spool = open_small(small_disk / "spool.db", limits=LIMITS)
+    spool = open_small(small / "spool.db", limits=LIMITS)
     with_room_ms = appended(spool, RecordClass.TELEMETRY)
     settle(spool)
-    fill_up(small_disk / "others")
+    fill_up(small / "others")
     full_ms = appended(spool, RecordClass.TELEMETRY)
     alarms = [spool.append(a_record(RecordClass.ALARM, size=300)) for _ in range(200)]
     for _ in range(2):  # the ballast is gone by now, and what it gave
         full_ms = max(full_ms, appended(spool, RecordClass.RESULT))
-        fill_up(small_disk / "more others")
+        fill_up(small / "more others")
     assert spool.health().trouble or not spool.health().ballast
     assert full_ms < max(4 * with_room_ms, 2.0)
     assert is_balanced(spool)
     for name in ("others", "more others"):
-        (small_disk / name).unlink()
+        (small / name).unlink()
     settle(spool)
     assert spool.health().trouble == ""
     found = await everything(spool)
@@ -86,19 +69,19 @@ async def test_a_disk_that_others_filled_costs_no_alarm_no_time_and_no_restart(
     assert (await everything(spool))[late][-50:] == list(range(log.next - 50, log.next))
     assert is_balanced(spool)
     spool.close()
-    again = open_small(small_disk / "spool.db", limits=LIMITS)
+    again = open_small(small / "spool.db", limits=LIMITS)
     assert (await everything(again))[key_of(alarms[0])] == list(range(1, 201))
     assert is_balanced(again)
     again.close()
 
 
-async def test_a_start_on_a_full_disk_works_with_what_the_ballast_gives(small_disk: Path) -> None:
-    spool = open_small(small_disk / "spool.db", limits=LIMITS)
+async def test_a_start_on_a_full_disk_works_with_what_the_ballast_gives(small: Path) -> None:
+    spool = open_small(small / "spool.db", limits=LIMITS)
     key = add(spool, 500)
     settle(spool)
     spool.close()
-    fill_up(small_disk / "others")
-    again = open_small(small_disk / "spool.db", limits=LIMITS)
+    fill_up(small / "others")
+    again = open_small(small / "spool.db", limits=LIMITS)
     assert (await everything(again))[key] == list(range(1, 501))
     alarm = add(again, 20, RecordClass.ALARM)
     settle(again)
