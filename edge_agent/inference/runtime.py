@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from edge_agent.config.structs import EngineConfig
@@ -112,8 +112,7 @@ class Runtime:
         fds, before: memory of each new stream, and how many frames it captured so far.
         """
         wanted = {order.name for order in orders}
-        for name in set(self._streams) - wanted:
-            self.remove(name)
+        self.remove(set(self._streams) - wanted)
         fresh = [order for order in orders if order.name not in self._streams]
         start = Start(len(fresh), START_TOGETHER_S) if self._config.start_together else None
         for order in fresh:
@@ -159,16 +158,20 @@ class Runtime:
         rank = schedule.rank_of(stream.config.priority, extra=index > 0)
         return Run(stream=stream.name, index=index, ref=ref, seat=seat, rank=rank)
 
-    def remove(self, name: str) -> None:
-        """Stops a stream; what waited is booked as lost at shutdown."""
-        stream = self._streams[name]
-        stream.stop.set()
-        if stream.capture is not None:
-            stream.capture.join(STOP_JOIN_S)
-        self._desk.leave(stream.runs, Drop.SHUTDOWN, STOP_JOIN_S)
-        del self._streams[name]
-        self._pulse.last_word(stream, "stopped")
-        self.models.tidy()
+    def remove(self, names: Collection[str]) -> None:
+        """Stops streams, all at once: many that hang take no longer than one (`STOP_TIMEOUT_S` of
+        who asks for it). What waited is booked as lost at shutdown.
+        """
+        streams = [self._streams[name] for name in names]
+        for stream in streams:
+            stream.stop.set()
+        join([stream.capture for stream in streams if stream.capture is not None])
+        self._desk.leave([run for one in streams for run in one.runs], Drop.SHUTDOWN, STOP_JOIN_S)
+        for stream in streams:
+            del self._streams[stream.name]
+            self._pulse.last_word(stream, "stopped")
+        if streams:
+            self.models.tidy()
 
     @property
     def realtime_wanted(self) -> bool:

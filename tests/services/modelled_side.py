@@ -333,8 +333,14 @@ class ModelEngine(Engine):
             process.die(-signal.SIGKILL)
             self.process = None
 
-    async def _order_streams(self, orders: Sequence[StreamOrder]) -> None:
-        await self.ask("configure", timeout_s=10.0, streams=tuple(orders))
+    async def _order_streams(
+        self, orders: Sequence[StreamOrder], *, timeout_s: float | None = None
+    ) -> None:
+        await self.ask(
+            "configure",
+            timeout_s=timeout_s or self._config.start_timeout_s,
+            streams=tuple(orders),
+        )
 
     def rest(self, model: str, now_us: int) -> dict[str, Rest]:
         assert (model, now_us > 0) == (NAME, True)

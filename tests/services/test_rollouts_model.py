@@ -118,6 +118,15 @@ def test_a_side_that_is_deaf_holds_up_no_halt() -> None:
         assert not one.runs()
 
 
+def test_a_side_that_is_deaf_holds_up_no_reload_that_takes_a_halted_version_away() -> None:
+    """The reload waited a minute, and what was halted ran on: nobody else asked for its end."""
+    with device() as one:
+        one.the_side_is_deaf(pause=0.0)
+        one.halt(version="1.0.0", pause=0.0)
+        one.configure(one="1.1.0", two="1.2.0", pause=8.0)
+        assert "1.0.0" not in one.runs()
+
+
 def test_a_halt_that_comes_while_the_side_is_away_reaches_the_next() -> None:
     with device() as one:
         one.time_goes_by(seconds=2.0)

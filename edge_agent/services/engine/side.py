@@ -29,6 +29,7 @@ from edge_agent.services.engine.taps import Board, Tap
 log = logs.get("engine")
 
 HANG_CHECK_S = 0.5
+STOP_TIMEOUT_S = 2.5  # streams stop within two seconds; what they run may have to be gone
 SOCKET_BUFFER_BYTES = 1 << 20
 LIMITS = (
     "look at the limits that the agent runs under: LimitFSIZE, LimitNOFILE, TasksMax, MemoryMax"
@@ -86,7 +87,8 @@ class Side:
             changed = {o.name for o in self._orders} - stay
             self._orders = orders = tuple(self._startable(orders))
             if self._line is not None and changed:
-                await self._order_streams([o for o in orders if o.name not in changed])
+                others = [o for o in orders if o.name not in changed]
+                await self._order_streams(others, timeout_s=STOP_TIMEOUT_S)
             if self._line is not None:
                 await self._order_streams(orders)
             self._forget_taps()
@@ -244,7 +246,10 @@ class Side:
                 side.kill()
                 return
 
-    async def _order_streams(self, orders: Sequence[StreamOrder]) -> None:
+    async def _order_streams(
+        self, orders: Sequence[StreamOrder], *, timeout_s: float | None = None
+    ) -> None:
+        """timeout_s: None gives new streams the time that their models take to load."""
         wanted = {order.name for order in orders}
         tapped = {name for name, tap in self.taps.items() if tap.is_open}
         fresh = [order.name for order in orders if order.name not in tapped]
@@ -255,7 +260,7 @@ class Side:
                 tap.open(fd)
             await self.ask(
                 "configure",
-                timeout_s=self._config.start_timeout_s,
+                timeout_s=timeout_s or self._config.start_timeout_s,
                 fds=fds,
                 streams=tuple(orders),
                 fresh=tuple(Fresh(name=t.name, captured=t.totals().captured) for t in taps),
