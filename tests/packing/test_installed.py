@@ -17,6 +17,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
 from edge_agent.backends.onnx import OnnxBackend
 from edge_agent.backends.prepare import golden
@@ -147,11 +148,13 @@ def out_of_wheel(wheel: str, ending: str) -> bytes:
 def letters(seed: int, text: str) -> Picture:
     """416x416 px, letters of any colour on a cloudy ground."""
     rng = np.random.default_rng(seed)
-    picture = cv2.GaussianBlur(rng.integers(150, 255, (416, 416, 3)).astype(np.uint8), (9, 9), 0)
+    ground = cv2.GaussianBlur(rng.integers(150, 255, (416, 416, 3)).astype(np.uint8), (9, 9), 0)
+    picture = Image.fromarray(ground)
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(60)
     for index, letter in enumerate(text):
-        place = 20 + 130 * (index % 3), 110 + 140 * (index // 3)
-        colour = [int(one) for one in rng.integers(0, 120, 3)]
-        cv2.putText(picture, letter, place, cv2.FONT_HERSHEY_DUPLEX, 2.2, colour, 6)
+        place = 20 + 130 * (index % 3), 30 + 140 * (index // 3)
+        red, green, blue = (int(one) for one in rng.integers(0, 120, 3))
+        draw.text(place, letter, (red, green, blue), font)
     return np.asarray(picture, np.uint8)
 
 
