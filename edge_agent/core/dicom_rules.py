@@ -1,4 +1,4 @@
-"""What plain values of a DICOM header mean: its rate, its grey levels, its pseudonym.
+"""What plain values of a DICOM header mean: its grey levels, its pseudonym.
 
 Pure; the header is read elsewhere. A pseudonym never leads back to its UID without the key.
 """
@@ -13,43 +13,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-DEFAULT_FPS = 30.0
-LOWEST_FPS, HIGHEST_FPS = 0.01, 1000.0
 MIN_KEY_BYTES = 16
 MAX_KEY_BYTES = 64  # of BLAKE2b; a longer one is hashed first
-
-
-class Timing(msgspec.Struct, frozen=True, kw_only=True):
-    """The elements that speak of time; ms and 1/s, None where the header has none."""
-
-    frame_time_ms: float | None = None
-    frame_times_ms: tuple[float, ...] = ()  # FrameTimeVector: increments, the first one 0
-    cine_rate: float | None = None
-    display_rate: float | None = None  # RecommendedDisplayFrameRate
-
-
-def frame_rate(timing: Timing, configured_fps: float | None = None) -> tuple[float, str]:
-    """(frames per second, where from). The operator's word goes first, 30 last."""
-    if configured_fps is not None:
-        return configured_fps, "config"
-    increments = timing.frame_times_ms[1:]
-    mean_ms = sum(increments) / len(increments) if increments else None
-    candidates = (
-        (_rate_of(timing.frame_time_ms), "FrameTime"),
-        (_rate_of(mean_ms), "mean of FrameTimeVector"),
-        (timing.cine_rate, "CineRate"),
-        (timing.display_rate, "RecommendedDisplayFrameRate"),
-    )
-    for fps, name in candidates:
-        if fps is not None and math.isfinite(fps) and LOWEST_FPS <= fps <= HIGHEST_FPS:
-            return fps, name
-    return DEFAULT_FPS, "default"
-
-
-def _rate_of(period_ms: float | None) -> float | None:
-    if period_ms is None or not math.isfinite(period_ms) or period_ms <= 0:
-        return None
-    return 1000.0 / period_ms
 
 
 def pseudonym(study_uid: str, key: bytes) -> str:

@@ -1,8 +1,8 @@
 """When the next frame is due, how fast frames really come, and how long to stay away.
 
-Pure: `now_us` and chance are arguments. A recorded source is paced as start + n periods, so that
-rounding never adds up; a reader that comes too late loses ticks of the clock, never frames of the
-recording.
+Pure: `now_us` and chance are arguments. A recorded source is paced by its own stamps (`GapPace`) or
+as start + n periods (`Pace`), so that rounding never adds up; a reader that comes too late loses
+ticks of the clock, never frames of the recording.
 """
 
 from __future__ import annotations
@@ -43,9 +43,7 @@ class Pace:
         """How long a reader sleeps, at most `timeout_s`, and whether a frame is due then."""
         if self._is_fast:
             return Wait(0, is_due=True)
-        timeout_us = max(0, round(timeout_s * MICROSECONDS))
-        left_us = max(0, self.due_us - now_us)
-        return Wait(min(left_us, timeout_us), is_due=left_us <= timeout_us)
+        return _wait(self.due_us - now_us, timeout_s)
 
     def take(self, now_us: int) -> int:
         """Passes the due tick. Returns how many more had gone by: more than a period is lost."""
@@ -59,6 +57,48 @@ class Pace:
 
     def _at(self, tick: int) -> int:
         return self._start_us + round(tick * MICROSECONDS / self.fps)
+
+
+class GapPace:
+    """Each frame is due a gap of its own after the one before it: the difference of their stamps.
+
+    Gaps of whole us add up to the stamps, so nothing drifts. Who comes so late that the next frame
+    was due as well goes on from then: the gaps stay true, and what was missed is not made up for.
+    `fast` is always due.
+    """
+
+    def __init__(self, start_us: int, mode: Literal["real", "fast"] = "real") -> None:
+        """The first frame is due at `start_us`."""
+        self.due_us = start_us
+        self._taken_us: int | None = None
+        self._is_fast = mode == "fast"
+
+    def aim(self, gap_us: int) -> None:
+        """Names the gap between the frame that was taken last and the next one, before a wait.
+
+        Nothing before a first frame was taken, and nothing twice.
+        """
+        if self._taken_us is None:
+            return
+        due_us = self.due_us + max(0, gap_us)
+        self.due_us = due_us if due_us >= self._taken_us else self._taken_us + max(0, gap_us)
+        self._taken_us = None
+
+    def wait(self, now_us: int, timeout_s: float) -> Wait:
+        """How long a reader sleeps, at most `timeout_s`, and whether a frame is due then."""
+        if self._is_fast:
+            return Wait(0, is_due=True)
+        return _wait(self.due_us - now_us, timeout_s)
+
+    def take(self, now_us: int) -> None:
+        """Passes the frame that was due."""
+        self._taken_us = now_us
+
+
+def _wait(left_us: int, timeout_s: float) -> Wait:
+    timeout_us = max(0, round(timeout_s * MICROSECONDS))
+    left_us = max(0, left_us)
+    return Wait(min(left_us, timeout_us), is_due=left_us <= timeout_us)
 
 
 class FpsMeter:

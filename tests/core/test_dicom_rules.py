@@ -8,9 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.core.dicom_rules import (
-    Timing,
     Window,
-    frame_rate,
     pseudonym,
     range_levels,
     spread,
@@ -20,26 +18,6 @@ from edge_agent.core.dicom_rules import (
 )
 
 UID = "1.2.840.114340.3.8251017118051.1.20160503.120850.2171"
-
-
-@pytest.mark.parametrize(
-    ("timing", "configured", "expected"),
-    [
-        (Timing(frame_time_ms=40.0, cine_rate=10), None, (25.0, "FrameTime")),
-        (Timing(frame_time_ms=40.0), 12.5, (12.5, "config")),
-        (Timing(frame_times_ms=(0, 10, 30), cine_rate=9), None, (50.0, "mean of FrameTimeVector")),
-        (Timing(frame_time_ms=0.0, cine_rate=24), None, (24, "CineRate")),
-        (Timing(frame_time_ms=-5, display_rate=15), None, (15, "RecommendedDisplayFrameRate")),
-        (Timing(frame_time_ms=1e-9), None, (30.0, "default")),
-        (Timing(frame_times_ms=(0,)), None, (30.0, "default")),
-        (Timing(frame_time_ms=math.nan, cine_rate=math.inf), None, (30.0, "default")),
-        (Timing(), None, (30.0, "default")),
-    ],
-)
-def test_the_rate_of_a_clip_is_taken_in_this_order(
-    timing: Timing, configured: float | None, expected: tuple[float, str]
-) -> None:
-    assert frame_rate(timing, configured) == pytest.approx(expected)
 
 
 def test_a_pseudonym_is_stable_and_another_under_another_key() -> None:

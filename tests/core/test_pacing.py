@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.core.pacing import Backoff, FpsMeter, Pace
+from edge_agent.core.pacing import Backoff, FpsMeter, GapPace, Pace
 
 RATES = st.floats(0.1, 1000.0)
 
@@ -51,6 +51,41 @@ def test_fast_is_always_due() -> None:
     for _ in range(3):
         assert pace.wait(0, 0.0) == (0, True)
         assert pace.take(0) == 0
+
+
+@given(st.integers(0, 10**12), st.lists(st.integers(0, 10**8), max_size=200))
+def test_a_prompt_reader_gets_each_frame_at_its_own_stamp(
+    start_us: int, gaps_us: list[int]
+) -> None:
+    pace = GapPace(start_us)
+    for number, gap_us in enumerate([7, *gaps_us]):  # nothing stands before the first frame
+        pace.aim(gap_us)
+        pace.aim(gap_us)  # asked again, as after a time-out
+        assert pace.due_us == start_us + sum(gaps_us[:number])
+        assert pace.wait(pace.due_us - 5, 1.0) == (5, True)
+        pace.take(pace.due_us)
+
+
+@given(st.lists(st.tuples(st.integers(1, 10**6), st.integers(0, 3_000_000)), max_size=50))
+def test_what_a_late_reader_missed_is_not_made_up_for(steps: list[tuple[int, int]]) -> None:
+    pace, now_us = GapPace(0), 0
+    for gap_us, delay_us in steps:
+        pace.aim(gap_us)
+        now_us = max(now_us, pace.due_us) + delay_us
+        due_us = pace.due_us
+        pace.take(now_us)
+        pace.aim(gap_us)
+        assert pace.due_us >= now_us
+        on_time = pace.due_us == due_us + gap_us
+        assert on_time or (delay_us > gap_us and pace.due_us == now_us + gap_us)
+        pace.take(pace.due_us)
+        now_us = pace.due_us
+
+
+def test_stamps_are_waited_for_and_fast_is_always_due() -> None:
+    pace = GapPace(1_000_000)
+    assert pace.wait(900_000, 0.05) == (50_000, False)
+    assert GapPace(1_000_000, "fast").wait(0, 0.0) == (0, True)
 
 
 @pytest.mark.parametrize("fps", [0.0, -1.0, float("inf"), float("nan")])

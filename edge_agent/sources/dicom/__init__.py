@@ -13,10 +13,11 @@ import msgspec
 import pydicom
 
 from edge_agent.config.structs import DicomSource
-from edge_agent.core.dicom_rules import DEFAULT_FPS, MIN_KEY_BYTES
+from edge_agent.core.dicom_rules import MIN_KEY_BYTES
+from edge_agent.core.dicom_timing import DEFAULT_FPS
 from edge_agent.core.errors import BadFrame, ConfigError, SourceEnded, SourceLost
 from edge_agent.core.frames import Calibration, Frame, Pixels
-from edge_agent.core.pacing import MICROSECONDS, Pace
+from edge_agent.core.pacing import MICROSECONDS, GapPace
 from edge_agent.ports import Clock, SourceFacts
 from edge_agent.sources.dicom.clip import Clip, Name
 from edge_agent.sources.dicom.folder import Folder
@@ -29,8 +30,12 @@ IDLE_S = 0.1  # between two looks for a new file
 
 
 class _Shot(msgspec.Struct, frozen=True, kw_only=True):
-    """A frame that waits for its time, or the reason why there is none."""
+    """A frame that waits for its time, or the reason why there is none.
 
+    gap_us: after the one before it.
+    """
+
+    gap_us: int
     pixels: Pixels | None = None
     bad: BadFrame | None = None
     pts_us: int | None = None
@@ -69,7 +74,8 @@ class DicomFrames:
         self._reel: _Single | Folder | None = None
         self._clip: Clip | None = None
         self._index = 0
-        self._pace: Pace | None = None
+        self._pace: GapPace | None = None
+        self._gap_us = 0  # to the first frame of another clip
         self._shot: _Shot | None = None
         self._bad: deque[BadFrame] = deque(maxlen=MAX_BAD_AT_OPEN)
         self._number = 0
@@ -92,6 +98,7 @@ class DicomFrames:
             name = Name(path=path, where=self._where)
             self._reel = _Single(name, self._config, self._key)
         self._number = 0
+        self._gap_us = round(MICROSECONDS / (self._config.fps or DEFAULT_FPS))
         for _ in range(MAX_BAD_AT_OPEN):
             try:
                 self._turn()
@@ -104,18 +111,18 @@ class DicomFrames:
         """Raises: SourceEnded, SourceLost, Rejected, BadFrame."""
         if self._reel is None:
             raise SourceLost(f"{self._where} is not open")
-        self._shot = self._shot or self._next_shot()
-        if self._shot is None:
+        if self._shot is None and not self._aim_at_next():
             self._clock.sleep_us(round(min(timeout_s, IDLE_S) * MICROSECONDS))
             return None
-        pace = self._paced()
+        pace, shot = self._paced(), self._shot
+        assert shot is not None
         wait = pace.wait(self._clock.boot_us(), timeout_s)
         self._clock.sleep_us(wait.sleep_us)
         if not wait.is_due:
             return None
         captured_us = self._clock.boot_us()
         pace.take(captured_us)
-        shot, self._shot = self._shot, None
+        self._shot = None
         if shot.pixels is None:
             raise shot.bad or BadFrame(f"{self._where}: no pixels")
         self._number += 1
@@ -137,8 +144,15 @@ class DicomFrames:
         self.problems.clear()
         self.files_bad = 0
 
-    def _next_shot(self) -> _Shot | None:
+    def _aim_at_next(self) -> bool:
         """Decodes ahead of its time, so that a frame is shown when it is due."""
+        self._shot = shot = self._next_shot()
+        if shot is not None:
+            self._paced().aim(shot.gap_us)
+        return shot is not None
+
+    def _next_shot(self) -> _Shot | None:
+        gap_us = self._gap_us
         try:
             if self._bad:
                 raise self._bad.popleft()
@@ -147,12 +161,17 @@ class DicomFrames:
             if (clip := self._clip) is None:
                 return None
             index, self._index = self._index, self._index + 1
+            times = clip.times
+            if index:
+                gap_us = times.pts_us(index) - times.pts_us(index - 1)
+            self._gap_us = times.period_us
             pixels = clip.pixels(index)
         except BadFrame as bad:
-            return _Shot(bad=bad)
+            return _Shot(bad=bad, gap_us=gap_us)
         return _Shot(
             pixels=pixels,
-            pts_us=round(index * MICROSECONDS / clip.fps),
+            gap_us=gap_us,
+            pts_us=times.pts_us(index),
             calibration=clip.calibration,
             exam=clip.exam,
         )
@@ -168,14 +187,13 @@ class DicomFrames:
             raise
         if self._clip is not None and clip is not self._clip:
             self._clip.close()
-        if clip is None or (self._pace is not None and self._pace.fps != clip.fps):
+        if clip is None:
             self._pace = None
         self._clip, self._index = clip, 0
 
-    def _paced(self) -> Pace:
+    def _paced(self) -> GapPace:
         if self._pace is None:
-            fps = self._clip.fps if self._clip else self._config.fps or DEFAULT_FPS
-            self._pace = Pace(fps, self._clock.boot_us(), self._config.pace)
+            self._pace = GapPace(self._clock.boot_us(), self._config.pace)
         return self._pace
 
     def _facts(self) -> SourceFacts:
@@ -196,7 +214,7 @@ class DicomFrames:
             )
         return SourceFacts(
             where=self._where,
-            expected_fps=clip.fps,
+            expected_fps=clip.times.fps,
             size=clip.size,
             live=False,
             watched=isinstance(self._reel, Folder),
@@ -212,7 +230,7 @@ def _words(clip: Clip) -> dict[str, str]:
         scale = f"{spacing[0]:.4g} x {spacing[1]:.4g} mm per px, from {origin}"
     return {
         "frames": str(clip.frames),
-        "rate": f"{clip.fps:g} fps from {clip.fps_from}",
+        "rate": clip.times.words(),
         "transfer syntax": clip.syntax,
         "levels": clip.levels,
         "calibration": scale,

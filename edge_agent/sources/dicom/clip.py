@@ -10,7 +10,7 @@ import msgspec
 from numpy.typing import NDArray
 
 from edge_agent.config.structs import DicomSource
-from edge_agent.core import calibration, dicom_rules
+from edge_agent.core import calibration, dicom_timing
 from edge_agent.core.errors import BadFrame, Rejected, SourceLost
 from edge_agent.core.frames import Pixels
 from edge_agent.sources.dicom import header as head
@@ -64,7 +64,7 @@ class Clip:
         with head.translated(where):
             self._layout = layout.find(self._file, header, where=where, file_bytes=size_bytes)
         self.size, self.frames, self.exam = header.size, header.frames, header.exam
-        self.fps, self.fps_from = dicom_rules.frame_rate(header.timing, config.fps)
+        self.times = dicom_timing.times(header.timing, self.frames, config.fps)
         self.calibration = calibration.override(
             calibration.from_regions(header.regions, header.size),
             header.size,

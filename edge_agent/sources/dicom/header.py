@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels.processing import apply_color_lut
 
-from edge_agent.core import dicom_rules
+from edge_agent.core import dicom_rules, dicom_timing
 from edge_agent.core.calibration import Region
 from edge_agent.core.errors import Rejected, SourceLost
 from edge_agent.sources.dicom import syntax
@@ -50,6 +50,7 @@ TAGS = [
     *(f"{palette}Descriptor" for palette in PALETTES),
     *(f"{palette}Data" for palette in PALETTES),
     *(f"Segmented{palette}Data" for palette in PALETTES),
+    "FrameIncrementPointer",
 ]
 
 # What pydicom and its decoders raise on bytes that are wrong.
@@ -81,7 +82,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     bits_allocated: int
     bits_stored: int
     is_signed: bool
-    timing: dicom_rules.Timing
+    timing: dicom_timing.Timing
     regions: tuple[Region, ...]
     exam: str
     window: dicom_rules.Window | None = None
@@ -213,19 +214,48 @@ def _whole(dataset: Any, keyword: str) -> int | None:
     return int(number) if number is not None and number == int(number) else None
 
 
-def _timing(dataset: Any) -> dicom_rules.Timing:
-    try:
-        times = dataset.get("FrameTimeVector")
-        many = isinstance(times, pydicom.multival.MultiValue)
-        vector = tuple(float(time) for time in times) if many else ()
-    except BAD_BYTES:
-        vector = ()
-    return dicom_rules.Timing(
-        frame_time_ms=_number(dataset, "FrameTime"),
-        frame_times_ms=vector,
-        cine_rate=_number(dataset, "CineRate"),
-        display_rate=_number(dataset, "RecommendedDisplayFrameRate"),
+def _timing(dataset: Any) -> dicom_timing.Timing:
+    rates = {name: _number(dataset, name) for name in dicom_timing.RATES}
+    unread = [name for name, value in rates.items() if value is None and _is_said(dataset, name)]
+    vector = _numbers(dataset, dicom_timing.VECTOR)
+    if vector is None:
+        unread.append(dicom_timing.VECTOR)
+    return dicom_timing.Timing(
+        pointers=_pointers(dataset),
+        rates={name: value for name, value in rates.items() if value is not None},
+        frame_times_ms=vector or (),
+        unread=tuple(unread),
     )
+
+
+def _is_said(dataset: Any, keyword: str) -> bool:
+    """Whether there is a value, be it what it may."""
+    try:
+        return dataset.get(keyword) not in (None, "")
+    except BAD_BYTES:
+        return True
+
+
+def _numbers(dataset: Any, keyword: str) -> tuple[float, ...] | None:
+    """All values, none when it is missing or empty; None when one is no number."""
+    if not _is_said(dataset, keyword):
+        return ()
+    try:
+        value = dataset.get(keyword)
+        many = value if isinstance(value, pydicom.multival.MultiValue) else [value]
+        return tuple(float(one) for one in many)
+    except BAD_BYTES:
+        return None
+
+
+def _pointers(dataset: Any) -> tuple[int, ...]:
+    """The tags that FrameIncrementPointer names."""
+    try:
+        value = dataset.get("FrameIncrementPointer")
+        many = value if isinstance(value, pydicom.multival.MultiValue) else [value]
+        return tuple(int(one) for one in many if one is not None)
+    except BAD_BYTES:
+        return ()
 
 
 def _regions(dataset: Any) -> tuple[Region, ...]:
