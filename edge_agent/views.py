@@ -16,8 +16,9 @@ from edge_agent import __version__
 from edge_agent.config.structs import Config
 from edge_agent.core.account import Totals
 from edge_agent.core.alarms import QUIET
+from edge_agent.core.calibration import is_calibrated
 from edge_agent.core.errors import Rejected
-from edge_agent.core.frames import DROPS, Alarm, Event, Record, Result, Signal
+from edge_agent.core.frames import DROPS, Alarm, Calibration, Event, Record, Result, Signal
 from edge_agent.core.freshness import BLANKING, IDLE, STALE
 from edge_agent.core.lineup import Asked, Coming, Now, lineup
 from edge_agent.core.manifest import Manifest
@@ -98,6 +99,7 @@ class Parts:
         totals = tap.totals() if tap else Totals(dropped={why.value: 0 for why in DROPS})
         newest = channel.newest if channel else None
         state = self._state(name, tap)
+        scales = msgspec.convert(self.calibrations.get(name, {}), Calibration)
         return {
             "state": state,
             "reason": self._reason(name, state, channel),
@@ -108,7 +110,7 @@ class Parts:
             **msgspec.to_builtins(totals),
             **self._speed(channel),
             "last_frame_age_ms": self._age_ms(tap.word(Word.LAST_FRAME_US) if tap else 0),
-            "calibrated": newest is not None and newest.spacing_mm is not None,
+            "calibrated": newest is not None and is_calibrated(scales),
             "calibration": self.calibrations.get(name, {}),
             "facts": self.facts.get(name, {}),
             "ended": bool(tap.word(Word.ENDED)) if tap else False,

@@ -23,8 +23,9 @@ from edge_agent.cli.streams import checked_name
 from edge_agent.cli.tables import NOTHING, Paint, fields, number, plain
 from edge_agent.config.load import load, paths
 from edge_agent.config.structs import StreamConfig
+from edge_agent.core import calibration
 from edge_agent.core.errors import BadFrame, EdgeAgentError, SourceEnded, SourceLost
-from edge_agent.core.frames import Frame
+from edge_agent.core.frames import Calibration, Frame
 from edge_agent.core.signal import Look, SignalWatch
 from edge_agent.host import SystemClock
 from edge_agent.ports import Clock, FrameSource
@@ -73,6 +74,7 @@ def lines(name: str, report: Status, paint: Paint) -> list[str]:
     facts: Status = report.get("facts") or {}
     state = plain(report.get("state"))
     size = facts.get("size")
+    scales = _scales(report.get("calibration") or {})
     pairs = [
         ("source", plain(facts.get("where") or report.get("source"))),
         ("state", paint(state, "green" if state in DELIVERS else "red")),
@@ -80,12 +82,15 @@ def lines(name: str, report: Status, paint: Paint) -> list[str]:
         ("rate", _rate(report, facts)),
         ("size", f"{size[0]} x {size[1]} px" if size else NOTHING),
         ("live", "no: a recording" if facts.get("live") is False else "yes"),
-        ("calibration", _calibration(report.get("calibration") or {})),
+        ("calibration", plain(calibration.words(scales))),
+        *((name, plain(told)) for name, told in calibration.region_words(scales)),
         ("reopened", f"{report.get('reopened') or 0} times"),
     ]
     if not report.get("reason"):
         del pairs[2]
-    pairs += [(plain(key), plain(word)) for key, word in (facts.get("details") or {}).items()]
+    details: Status = facts.get("details") or {}
+    # a source's own words for its scale are of its first file; those above are of its newest frame
+    pairs += [(plain(key), plain(word)) for key, word in details.items() if key != "calibration"]
     head = "  ".join(
         [
             plain(name),
@@ -103,15 +108,12 @@ def _rate(report: Status, facts: Status) -> str:
     return words
 
 
-def _calibration(calibration: Status) -> str:
-    spacing = calibration.get("spacing_mm")
-    if not spacing:
-        return f"none: {plain(calibration.get('reason') or 'nobody knows the size of a pixel')}"
-    words = f"{spacing[0]:.4g} x {spacing[1]:.4g} mm per px"
-    words += f" (from {plain(calibration.get('spacing_from'))})"
-    if roi := calibration.get("roi"):
-        words += f", region {roi[2]} x {roi[3]} at {roi[0]}, {roi[1]}"
-    return words
+def _scales(calibration: Status) -> Calibration:
+    """Of a daemon that may be older or newer than this command."""
+    try:
+        return msgspec.convert(calibration, Calibration)
+    except msgspec.ValidationError:
+        return Calibration(reason="this daemon says it in words that are not known here")
 
 
 # ── without a daemon ──────────────────────────────────────────────────────────────────────────
@@ -154,6 +156,7 @@ class _Seen:
         self.reason = ""
         self.state = ""
         self.spacing: dict[str, Any] = {"reason": "no frame came"}
+        self.is_calibrated = False
 
 
 def _read(
@@ -182,7 +185,7 @@ def _read(
         "fps_in": 1e6 * (len(stamps_us) - 1) / spent_us if spent_us else 0.0,
         "captured": len(stamps_us) + seen.bad_frames,
         "calibration": seen.spacing,
-        "calibrated": bool(seen.spacing.get("spacing_mm")),
+        "calibrated": seen.is_calibrated,
     }
 
 
@@ -204,3 +207,4 @@ def _look(frame: Frame | None, seen: _Seen, watch: SignalWatch) -> None:
     seen.stamps_us.append(frame.captured_us)
     watch.frame(frame.captured_us, *seen.look.at(frame.pixels))
     seen.spacing = msgspec.to_builtins(frame.calibration)
+    seen.is_calibrated = calibration.is_calibrated(frame.calibration)

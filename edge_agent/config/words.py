@@ -51,7 +51,8 @@ WORDS: Final = {
     "the source says of itself.",
     "SourceBase.pace": "`real`: at the rate of the recording. `fast`: as fast as frames are taken.",
     "SourceBase.spacing_mm": "Width and height of one pixel in millimetres, when you know them. "
-    "Unset: what the source says; without either, nothing is measured in millimetres.",
+    "It then holds for the whole frame, whatever the source says of its regions. Unset: what the "
+    "source says, of each region; without either, nothing is measured in millimetres.",
     "SourceBase.roi": "Part of the picture for the models: x, y, width, height in pixels. Unset: "
     "what the source says, else the whole picture.",
     "SourceBase.reopen_max_s": "Longest pause between two tries to open a lost source.",

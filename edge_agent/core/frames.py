@@ -72,18 +72,35 @@ class Signal(str, enum.Enum):
 SIGNALS = tuple(Signal)
 
 
+class ScaleRegion(msgspec.Struct, frozen=True, kw_only=True):
+    """A region of the picture that its file describes.
+
+    area: [x, y, w, h] px, what it covers of the frame; None: its header does not say where it is.
+    spacing_mm: [dx, dy] mm per px inside it; None, with the reason, where there is none.
+    what: its kind, in words.
+    """
+
+    area: tuple[int, int, int, int] | None
+    spacing_mm: tuple[float, float] | None = None
+    what: str = ""
+    reason: str = ""
+
+
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     """Where the anatomy is in the frame and how large a pixel is.
 
     roi: [x, y, w, h] px of the captured frame that a model gets; None is the whole frame.
-    spacing_mm: [dx, dy] mm per px; None when unknown: then no millimetre is ever computed.
+    spacing_mm: [dx, dy] mm per px that holds all over roi; None when there is none that does.
     reason: why there is none, in words for `streams probe`.
+    regions: all that the file describes. Where there are some, a spacing that is not from the
+    config holds only inside one of them: `core.calibration.spacing_at` says which.
     """
 
     roi: tuple[int, int, int, int] | None = None
     spacing_mm: tuple[float, float] | None = None
     spacing_from: Literal["dicom", "config", ""] = ""
     reason: str = ""
+    regions: tuple[ScaleRegion, ...] = ()
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,7 +205,7 @@ class Result(Record, frozen=True, kw_only=True, tag="result"):
     latency_us: int = 0  # capture to result
     size: tuple[int, int] = (0, 0)
     roi: tuple[int, int, int, int] = (0, 0, 0, 0)
-    spacing_mm: tuple[float, float] | None = None
+    spacing_mm: tuple[float, float] | None = None  # of each object; of all the roi, if none
     spacing_from: str = ""
     input_hash: str = ""  # hex8, xxh3 of the pixels given to the model
     model: str = ""
@@ -201,7 +218,7 @@ class Result(Record, frozen=True, kw_only=True, tag="result"):
     level: int = 0
     flags: tuple[
         str, ...
-    ] = ()  # replay uncalibrated degraded trial state_reset truncated low_quality
+    ] = ()  # replay uncalibrated degraded trial state_reset truncated low_quality unscaled
     exam: str = ""
     labels: tuple[Label, ...] = ()
     objects: tuple[Object, ...] = ()

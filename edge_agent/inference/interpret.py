@@ -8,7 +8,7 @@ looks at pixels, never runs a model.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,11 +16,12 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from edge_agent.core.calibration import Spacing, is_calibrated, spacing_at
 from edge_agent.core.decode import decode_probs, label_keys, name_of
 from edge_agent.core.decode_boxes import decode_boxes
 from edge_agent.core.decode_masks import Plane, decode_heatmaps, decode_masks
 from edge_agent.core.errors import BadFrame
-from edge_agent.core.frames import MAX_OBJECTS, Label, Mask, Measure, Object
+from edge_agent.core.frames import MAX_OBJECTS, Calibration, Label, Mask, Measure, Object
 from edge_agent.core.manifest import HeadSpec, Manifest
 from edge_agent.core.measure import Shape, bounded, measure_area, measure_box
 from edge_agent.core.track import Tracker
@@ -30,6 +31,7 @@ from edge_agent.inference.contours import Blob, blobs, box_of, coarser, outline,
 # A record is at most 16 KiB of MessagePack; its provenance takes less than 1 KiB.
 BUDGET_BYTES = 15 << 10
 COARSER_PX = (1.0, 2.0, 4.0)  # tried one after the other when contours are too long
+UNSCALED = "unscaled"
 BOX_DECODERS = ("boxes", "yolo", "yolo_objectness", "yolox", "yolo_e2e", "nms", "detr")
 MASK_DECODERS = ("mask_sigmoid", "mask_softmax", "mask_argmax")
 
@@ -37,11 +39,17 @@ _pack = msgspec.msgpack.Encoder().encode
 
 
 class Findings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a `Result` holds of one frame. flags: `truncated` when something had to be left out."""
+    """What a `Result` holds of one frame.
+
+    spacing_mm: [dx, dy] mm per px that holds for each object, or all over the region where there
+    is none. flags: `truncated` when something had to be left out, `unscaled` when an object has no
+    millimetres in a picture that has a scale.
+    """
 
     labels: tuple[Label, ...] = ()
     objects: tuple[Object, ...] = ()
     measures: tuple[Measure, ...] = ()
+    spacing_mm: Spacing | None = None
     flags: tuple[str, ...] = ()
 
 
@@ -96,10 +104,10 @@ class Interpreter:
         *,
         frame_size: tuple[int, int],
         roi: Rect,
-        spacing_mm: tuple[float, float] | None,
+        calibration: Calibration,
         captured_us: int,
     ) -> Findings:
-        """roi: [x, y, w, h] px of the frame that the model was given.
+        """roi: [x, y, w, h] px of the frame that the model was given. calibration: of the frame.
 
         Raises: BadFrame.
         """
@@ -125,8 +133,15 @@ class Interpreter:
         cut |= len(seen) > MAX_OBJECTS
         seen = seen[:MAX_OBJECTS]
         objects = self._objects(seen, captured_us)
-        measures, too_many = bounded(_measured(seen, spacing_mm))
-        findings = Findings(labels=tuple(labels), objects=objects, measures=measures)
+        scales = [spacing_at(calibration, finding.box).spacing_mm for finding in seen]
+        measures, too_many = bounded(_measured(seen, scales))
+        findings = Findings(
+            labels=tuple(labels),
+            objects=objects,
+            measures=measures,
+            spacing_mm=_common(scales, calibration, roi),
+            flags=(UNSCALED,) if None in scales and is_calibrated(calibration) else (),
+        )
         return within_budget(findings, cut=cut or too_many)
 
     def _objects(self, seen: list[_Seen], captured_us: int) -> tuple[Object, ...]:
@@ -248,9 +263,20 @@ def _see_keypoints(head: HeadSpec, outputs: Mapping[str, NDArray[Any]], fit: Fit
     return [_Seen(head.name, head.name, quantise_score(score), box, keypoints=keypoints)]
 
 
-def _measured(seen: list[_Seen], spacing_mm: tuple[float, float] | None) -> list[list[Measure]]:
+def _common(
+    scales: Sequence[Spacing | None], calibration: Calibration, roi: Rect
+) -> Spacing | None:
+    """The one spacing of all objects; of all that the model was given, where it found none."""
+    if not scales:
+        x, y, w, h = roi
+        return spacing_at(calibration, (x, y, x + w, y + h)).spacing_mm
+    return scales[0] if all(one == scales[0] for one in scales) else None
+
+
+def _measured(seen: list[_Seen], scales: Sequence[Spacing | None]) -> list[list[Measure]]:
+    """scales: of each of them."""
     groups = []
-    for index, finding in enumerate(seen):
+    for index, (finding, spacing_mm) in enumerate(zip(seen, scales, strict=True)):
         if finding.area is not None:
             shape: Shape = shape_of(finding.area.blob, finding.area.grid)
             groups.append(measure_area(index + 1, shape, spacing_mm))
@@ -273,7 +299,7 @@ def within_budget(findings: Findings, *, cut: bool) -> Findings:
         cut = True
         findings = _shortened(findings)
     if cut:
-        findings = msgspec.structs.replace(findings, flags=("truncated",))
+        findings = msgspec.structs.replace(findings, flags=("truncated", *findings.flags))
     return findings
 
 

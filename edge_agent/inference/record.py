@@ -10,13 +10,15 @@ import xxhash
 from numpy.typing import NDArray
 
 from edge_agent.core import ring
+from edge_agent.core.calibration import origin
 from edge_agent.core.frames import Frame, Result, pack
-from edge_agent.inference.interpret import Findings
+from edge_agent.inference.interpret import UNSCALED, Findings
 from edge_agent.inference.seats import Run, Seat
 
 TRUNCATED = "truncated"
 FLAGS = (
-    "replay", "uncalibrated", "degraded", "trial", "state_reset", TRUNCATED, "low_quality"
+    "replay", "uncalibrated", "degraded", "trial", "state_reset", TRUNCATED, "low_quality",
+    UNSCALED,
 )  # fmt: skip
 
 
@@ -57,14 +59,20 @@ def flags_of(frame: Frame, seat: Seat, situation: Situation, findings: Findings)
     """In the order of the schema."""
     claims = {
         "replay": frame.replay,
-        "uncalibrated": frame.calibration.spacing_mm is None,
+        "uncalibrated": findings.spacing_mm is None and not _in_millimetres(findings),
         "degraded": situation.level > 0,
         "trial": seat.trial,
         "state_reset": situation.state_reset,
         "truncated": TRUNCATED in findings.flags,
         "low_quality": situation.low_quality,
+        UNSCALED: UNSCALED in findings.flags,
     }
     return tuple(name for name, is_true in claims.items() if is_true)
+
+
+def _in_millimetres(findings: Findings) -> bool:
+    """Of objects that lie on different scales some have theirs, though the record has none."""
+    return any(measure.unit in {"mm", "mm2"} for measure in findings.measures)
 
 
 def build(
@@ -95,8 +103,8 @@ def build(
         latency_us=times.made - frame.captured_us,
         size=frame.size,
         roi=roi,
-        spacing_mm=frame.calibration.spacing_mm,
-        spacing_from=frame.calibration.spacing_from,
+        spacing_mm=findings.spacing_mm,
+        spacing_from=origin(frame.calibration) if findings.spacing_mm else "",
         input_hash=situation.input_hash,
         model=run.name,
         version=loaded.manifest.version,

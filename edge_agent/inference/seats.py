@@ -273,7 +273,7 @@ class Seat:
             outputs,
             frame_size=frame.size,
             roi=roi,
-            spacing_mm=frame.calibration.spacing_mm,
+            calibration=frame.calibration,
             captured_us=at_us,
         )
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge_agent import backends
 from edge_agent.core.errors import BadFrame
-from edge_agent.core.frames import Object, Result, pack, unpack
+from edge_agent.core.frames import Calibration, Object, Result, ScaleRegion, pack, unpack
 from edge_agent.core.manifest import Manifest
 from edge_agent.inference.interpret import BUDGET_BYTES, Findings, Interpreter
 from edge_agent.stores.models import Models
@@ -40,10 +40,15 @@ def look(
     *,
     roi: tuple[int, int, int, int] = (0, 0, *FRAME),
     spacing_mm: tuple[float, float] | None = None,
+    calibration: Calibration | None = None,
     **more: Any,
 ) -> Findings:
     return interpreter(manifest, **more).interpret(
-        outputs, frame_size=FRAME, roi=roi, spacing_mm=spacing_mm, captured_us=0
+        outputs,
+        frame_size=FRAME,
+        roi=roi,
+        calibration=calibration or Calibration(spacing_mm=spacing_mm),
+        captured_us=0,
     )
 
 
@@ -192,7 +197,7 @@ def test_objects_get_tracks_and_a_reset_never_reuses_them() -> None:
             outputs,
             frame_size=FRAME,
             roi=(0, 0, *FRAME),
-            spacing_mm=None,
+            calibration=Calibration(),
             captured_us=number * 33_333,
         )
         tracks.append(found.objects[0].track)
@@ -206,7 +211,7 @@ def test_tracking_can_be_off() -> None:
             squares((8, 8, 24, 24)),
             frame_size=FRAME,
             roi=(0, 0, *FRAME),
-            spacing_mm=None,
+            calibration=Calibration(),
             captured_us=0,
         )
     assert found.objects[0].track == 0
@@ -320,3 +325,30 @@ def test_a_dark_disc_is_found_through_the_real_backend(tmp_path: Path) -> None:
     diameter = next(m for m in findings.measures if m.name == "equivalent_diameter")
     assert diameter.value == pytest.approx(16, rel=0.04)
     assert diameter.unit == "mm"
+
+
+def test_an_object_on_another_scale_or_on_two_gets_no_wrong_millimetre() -> None:
+    """Found with two 2D regions in one picture: the scale of the larger was told in both."""
+    halves = (
+        ScaleRegion(area=(0, 0, 320, 480), spacing_mm=(0.5, 0.5)),
+        ScaleRegion(area=(320, 0, 320, 480), spacing_mm=(0.2, 0.2)),
+    )
+    two = Calibration(roi=(320, 0, 320, 480), regions=halves, reason="each object by itself")
+    in_left, in_right, across = (8, 16, 16, 24), (40, 16, 48, 24), (30, 40, 34, 48)
+    both = look(
+        model(box_head()),
+        boxes((*in_left, 0.9, 0), (*in_right, 0.8, 0), (*across, 0.7, 0)),
+        calibration=two,
+    )
+    widths = {m.object: m.value for m in both.measures if m.name == "width"}
+    assert widths == {1: 40.0, 2: 16.0}
+    assert both.spacing_mm is None
+    assert both.flags == ("unscaled",)
+    alone = look(model(box_head()), boxes((*in_right, 0.8, 0)), calibration=two)
+    assert (alone.spacing_mm, alone.flags) == ((0.2, 0.2), ())
+    nothing = look(model(box_head()), boxes(), calibration=two)
+    assert nothing.spacing_mm is None
+    cropped = look(model(box_head()), boxes(), calibration=two, roi=(320, 0, 320, 480))
+    assert cropped.spacing_mm == (0.2, 0.2)
+    areas = look(model(mask_head()), squares(in_left, across), calibration=two).measures
+    assert [m.unit for m in areas if m.name == "area"] == ["mm2", "px2"]

@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from edge_agent.backends.onnx import OnnxBackend
 from edge_agent.backends.prepare import golden
-from edge_agent.core.frames import Frame, Object
+from edge_agent.core.frames import Calibration, Frame, Object
 from edge_agent.core.manifest import Manifest
 from edge_agent.inference.interpret import Findings
 from edge_agent.stores import package
@@ -47,7 +47,11 @@ class Ready(NamedTuple):
         size = picture.shape[1], picture.shape[0]
         bound.fill(Frame(number=1, captured_us=0, pixels=picture), (0, 0, *size))
         return interpreter(self.manifest).interpret(
-            bound.run(), frame_size=size, roi=(0, 0, *size), spacing_mm=None, captured_us=0
+            bound.run(),
+            frame_size=size,
+            roi=(0, 0, *size),
+            calibration=Calibration(),
+            captured_us=0,
         )
 
 

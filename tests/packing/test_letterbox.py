@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edge_agent.backends.fill import Filler
 from edge_agent.backends.onnx import OnnxBackend
-from edge_agent.core.frames import Frame
+from edge_agent.core.frames import Calibration, Frame
 from edge_agent.core.manifest import InputSpec, parse_manifest
 from edge_agent.inference.interpret import Interpreter
 from edge_agent.stores.models import Models
@@ -90,7 +90,11 @@ def test_a_box_comes_back_within_a_pixel_of_the_input(
         picture[box[1] : box[3], box[0] : box[2]] = 230
         bound.fill(Frame(number=1, captured_us=0, pixels=picture), (0, 0, *size))
         findings = reader.interpret(
-            bound.run(), frame_size=size, roi=(0, 0, *size), spacing_mm=None, captured_us=0
+            bound.run(),
+            frame_size=size,
+            roi=(0, 0, *size),
+            calibration=Calibration(),
+            captured_us=0,
         )
         (found,) = findings.objects
         assert np.abs(np.subtract(found.box, box)).max() <= max(1.0, max(size) / SIDE)

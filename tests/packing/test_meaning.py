@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from edge_agent.backends.onnx import OnnxBackend
-from edge_agent.core.frames import Frame
+from edge_agent.core.frames import Calibration, Frame
 from edge_agent.inference.interpret import Findings
 from edge_agent.stores.models import Models
 from tests.packing import exports
@@ -44,7 +44,7 @@ def seen(bench: Desk, made: Any, asked: str) -> Findings:
         bound.run(),
         frame_size=(SIDE, SIDE),
         roi=(0, 0, SIDE, SIDE),
-        spacing_mm=None,
+        calibration=Calibration(),
         captured_us=0,
     )
 

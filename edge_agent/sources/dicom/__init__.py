@@ -13,6 +13,7 @@ import msgspec
 import pydicom
 
 from edge_agent.config.structs import DicomSource
+from edge_agent.core import calibration
 from edge_agent.core.dicom_rules import MIN_KEY_BYTES
 from edge_agent.core.dicom_timing import DEFAULT_FPS
 from edge_agent.core.errors import BadFrame, ConfigError, SourceEnded, SourceLost
@@ -223,17 +224,12 @@ class DicomFrames:
 
 
 def _words(clip: Clip) -> dict[str, str]:
-    spacing = clip.calibration.spacing_mm
-    scale = clip.calibration.reason
-    if spacing is not None:
-        origin = clip.calibration.spacing_from
-        scale = f"{spacing[0]:.4g} x {spacing[1]:.4g} mm per px, from {origin}"
     return {
         "frames": str(clip.frames),
         "rate": clip.times.words(),
         "transfer syntax": clip.syntax,
         "levels": clip.levels,
-        "calibration": scale,
+        "calibration": calibration.words(clip.calibration),
     }
 
 

@@ -26,14 +26,13 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels.processing import apply_color_lut
 
 from edge_agent.core import dicom_rules, dicom_timing
-from edge_agent.core.calibration import Region
+from edge_agent.core.calibration import MAX_REGIONS, Region
 from edge_agent.core.errors import Rejected, SourceLost
 from edge_agent.sources.dicom import syntax
 
 MAX_SIDE_PX = 16_384
 MAX_FRAME_BYTES = 256 << 20  # decoded
 MAX_FRAMES = 1_000_000
-MAX_REGIONS = 64
 
 MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 PALETTE = "PALETTE COLOR"
@@ -273,7 +272,7 @@ def _regions(dataset: Any) -> tuple[Region, ...]:
             delta_x=_number(item, "PhysicalDeltaX"),
             delta_y=_number(item, "PhysicalDeltaY"),
         )
-        for item in items[:MAX_REGIONS]
+        for item in items[: MAX_REGIONS + 1]  # one more: that not all are known is told
     )
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edge_agent.core.agreement import agreement
 from edge_agent.core.errors import BadFrame, Rejected
-from edge_agent.core.frames import Frame
+from edge_agent.core.frames import Calibration, Frame
 from edge_agent.core.golden import distance, row_sets
 from edge_agent.core.manifest import HeadSpec, Manifest
 from edge_agent.inference.interpret import Findings, Interpreter
@@ -206,7 +206,11 @@ def look(
     """
     try:
         return reader.interpret(
-            said, frame_size=frame.size, roi=roi, spacing_mm=None, captured_us=frame.captured_us
+            said,
+            frame_size=frame.size,
+            roi=roi,
+            calibration=Calibration(),
+            captured_us=frame.captured_us,
         )
     except BadFrame as bad:
         raise Rejected(f"decode frame {frame.number}: {bad.what}", hint=bad.hint) from bad
