@@ -83,7 +83,11 @@ def lines(name: str, report: Status, paint: Paint) -> list[str]:
         ("size", f"{size[0]} x {size[1]} px" if size else NOTHING),
         ("live", "no: a recording" if facts.get("live") is False else "yes"),
         ("calibration", plain(calibration.words(scales))),
-        *((name, plain(told)) for name, told in calibration.region_words(scales)),
+        *(
+            ("" if number else name, plain(told))
+            for name, lines in calibration.region_words(scales)
+            for number, told in enumerate(lines)
+        ),
         ("reopened", f"{report.get('reopened') or 0} times"),
     ]
     if not report.get("reason"):

@@ -40,7 +40,7 @@ DATA_TYPES = {
 }
 LEAVES = "it leaves the calibrated region"
 OUTSIDE = "it lies in no region"
-OVERLAP = "another region with another scale, or with none, lies there too"
+OVERLAP = "regions of other scales overlap"
 
 Roi = tuple[int, int, int, int]
 Spacing = tuple[float, float]
@@ -126,7 +126,7 @@ def _settled(found: Calibration) -> Calibration:
         origin = found.spacing_from or "dicom"
         return msgspec.structs.replace(found, spacing_mm=spacing_mm, spacing_from=origin, reason="")
     if any(one.spacing_mm for one in found.regions):
-        reason = f"each object by itself, for no scale holds all over ({reason})"
+        reason = f"judged per object: {reason}"
     return msgspec.structs.replace(
         found, spacing_mm=None, spacing_from="", reason=found.reason or reason
     )
@@ -153,16 +153,16 @@ def words(calibration: Calibration) -> str:
     """In one line, for people."""
     spacing = calibration.spacing_mm
     if spacing is None:
-        known = "by region" if is_calibrated(calibration) else "none"
-        return f"{known}: {calibration.reason or 'nobody knows the size of a pixel'}"
+        known = "by region, " if is_calibrated(calibration) else "none: "
+        return f"{known}{calibration.reason or 'nobody knows the size of a pixel'}"
     told = f"{_size(spacing)} (from {calibration.spacing_from})"
     if roi := calibration.roi:
         told += f", region {roi[2]} x {roi[3]} at {roi[0]}, {roi[1]}"
     return told
 
 
-def region_words(calibration: Calibration) -> list[tuple[str, str]]:
-    """What each region of the file is and what it is used for: (name, words)."""
+def region_words(calibration: Calibration) -> list[tuple[str, list[str]]]:
+    """What each region of the file is and what it is used for: its name, and lines for people."""
     regions = calibration.regions
     return [
         (f"region {number} of {len(regions)}", _region_words(calibration, number - 1))
@@ -170,25 +170,28 @@ def region_words(calibration: Calibration) -> list[tuple[str, str]]:
     ]
 
 
-def _region_words(calibration: Calibration, index: int) -> str:
+def _region_words(calibration: Calibration, index: int) -> list[str]:
     regions = calibration.regions
     one = regions[index]
     x, y, w, h = one.area or (0, 0, 0, 0)
     told = f"{one.what}, {w} x {h} at {x}, {y}: " if w and h else f"{one.what}: "
     if one.spacing_mm is None:
-        return f"{told}no millimetres, {one.reason}"
+        return [f"{told}no millimetres", one.reason]
     told += _size(one.spacing_mm)
     if calibration.spacing_from == "config":
-        return f"{told}; not used, source.spacing_mm goes before"
+        return [told, "not used: source.spacing_mm goes before"]
     box = (x, y, x + w, y + h)
     rivals = [
         str(number)
         for number, other in enumerate(regions, start=1)
         if not _agrees(other.spacing_mm, one.spacing_mm) and _meets(other.area, box)
     ]
-    less = f"; none where region {', '.join(rivals)} overlaps" if rivals else ""
-    main = calibration.roi is not None and one.area == calibration.roi
-    return f"{told}{less}{'; what a model gets' if main else ''}"
+    lines = [told]
+    if one.area == calibration.roi:
+        lines.append("what a model gets")
+    if rivals:
+        lines.append(f"none where region {', '.join(rivals)} overlaps")
+    return lines
 
 
 def _size(spacing_mm: Spacing) -> str:

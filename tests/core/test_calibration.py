@@ -217,14 +217,14 @@ def test_each_direction_has_its_own_scale() -> None:
     other = changed(x0=100, y0=100, x1=299, y1=299, delta_x=0.05, delta_y=0.06)
     found = from_regions([changed(x0=0, y0=0, x1=639, y1=479, delta_y=-0.05), other], SIZE)
     assert spacing_at(found, IN_RIGHT).spacing_mm == pytest.approx((0.5, 0.5))
-    assert "another scale" in spacing_at(found, IN_LEFT).reason
+    assert "other scales overlap" in spacing_at(found, IN_LEFT).reason
 
 
 def test_a_crop_without_one_scale_says_so_and_still_knows_those_of_its_regions() -> None:
     found = from_regions([region(0, 0, 639, 479), region(100, 100, 299, 299, 0.01)], SIZE)
     assert (found.roi, found.spacing_mm, found.spacing_from) == ((0, 0, 640, 480), None, "")
     assert (is_calibrated(found), origin(found)) == (True, "dicom")
-    assert words(found).startswith("by region: each object by itself")
+    assert words(found).startswith("by region, judged per object: ")
     alone = from_regions([LEFT, RIGHT], SIZE)
     assert alone.roi == (300, 0, 340, 480)
     assert alone.spacing_mm == pytest.approx((0.2, 0.2))
@@ -247,7 +247,7 @@ def test_the_operators_spacing_holds_everywhere() -> None:
     found = from_regions([LEFT, M_MODE], SIZE)
     found = override(found, SIZE, roi=None, spacing_mm=(0.1, 0.2))
     assert spacing_at(found, (0, 0, 640, 480)).spacing_mm == (0.1, 0.2)
-    assert all("not used" in told or "no milli" in told for _, told in region_words(found))
+    assert all("not used" in told[1] or "no milli" in told[0] for _, told in region_words(found))
 
 
 def test_each_region_is_told_with_what_it_is_used_for() -> None:
@@ -255,13 +255,15 @@ def test_each_region_is_told_with_what_it_is_used_for() -> None:
     told = region_words(from_regions(regions, SIZE))
     assert [name for name, _ in told] == [f"region {number} of 4" for number in (1, 2, 3, 4)]
     first, second, third, last = (one for _, one in told)
-    assert first == (
-        "2D tissue, 300 x 480 at 0, 0: 0.5 x 0.5 mm per px; none where region 2, 3, 4 overlaps; "
-        "what a model gets"
-    )
-    assert second.startswith("M-mode tissue, 640 x 240 at 0, 240: no millimetres, spatial format 2")
-    assert "0.1 x 0.1 mm per px; none where region 1 overlaps" in third
-    assert "span no area" in last
+    assert first == [
+        "2D tissue, 300 x 480 at 0, 0: 0.5 x 0.5 mm per px",
+        "what a model gets",
+        "none where region 2, 3, 4 overlaps",
+    ]
+    assert second[0] == "M-mode tissue, 640 x 240 at 0, 240: no millimetres"
+    assert second[1].startswith("spatial format 2")
+    assert third[1:] == ["none where region 1 overlaps"]
+    assert "span no area" in last[1]
 
 
 PLACES = st.integers(-2, 22)

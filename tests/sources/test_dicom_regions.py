@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
+from edge_agent.cli import probe
+from edge_agent.cli.tables import Paint
 from edge_agent.core import calibration
 from edge_agent.core.frames import Frame
 from edge_agent.inference.interpret import Findings, Interpreter
@@ -116,6 +119,18 @@ def test_a_configured_roi_over_two_scales_gives_each_object_its_own(
     assert (findings.spacing_mm, findings.flags) == (None, ())
     frame = frame_of(dicom, tmp_path, LEFT, RIGHT, spacing_mm=(1.0, 2.0))
     assert sizes(found(frame, "frame")) == dict.fromkeys(BOXES, (100.0, 100.0))
+
+
+def test_probe_lists_every_region_within_80_columns(dicom: Opened, tmp_path: Path) -> None:
+    frame = frame_of(dicom, tmp_path, WHOLE, INSET, M_MODE)
+    report = {"calibration": msgspec.to_builtins(frame.calibration), "state": "ok"}
+    told = probe.lines("s", report, Paint(on=False))
+    assert max(map(len, told)) <= 80
+    text = "\n".join(told)
+    assert "calibration    by region, judged per object: regions of other scales overlap" in text
+    assert "region 2 of 3  2D tissue, 200 x 200 at 100, 100: 0.1 x 0.1 mm per px" in text
+    assert "none where region 1, 3 overlaps" in text
+    assert "region 3 of 3  M-mode tissue, 640 x 240 at 0, 240: no millimetres" in text
 
 
 def test_more_regions_than_are_read_give_no_millimetre(dicom: Opened, tmp_path: Path) -> None:
