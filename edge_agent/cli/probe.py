@@ -153,9 +153,9 @@ def direct(stream: StreamConfig, seconds: float) -> dict[str, Any]:
 class _Seen:
     """What came so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, black_below: float) -> None:
         self.stamps_us: list[int] = []
-        self.look = Look()
+        self.look = Look(black_below)
         self.bad_frames = 0
         self.reason = ""
         self.state = ""
@@ -167,7 +167,7 @@ def _read(
     source: FrameSource, stream: StreamConfig, clock: Clock, seconds: float
 ) -> dict[str, Any]:
     """Rate, signal and calibration of what comes within so many seconds."""
-    seen, watch = _Seen(), _watch(stream)
+    seen, watch = _Seen(stream.source.black_below), _watch(stream)
     begun_us, ended = clock.boot_us(), False
     watch.reopened(begun_us)
     while clock.boot_us() - begun_us < seconds * 1e6 and len(seen.stamps_us) < MAX_FRAMES:

@@ -57,7 +57,8 @@ WORDS: Final = {
     "what the source says, else the whole picture.",
     "SourceBase.reopen_max_s": "Longest pause between two tries to open a lost source.",
     "SourceBase.no_signal_after_s": "Without a frame for so long, the stream has no signal.",
-    "SourceBase.frozen_after_s": "Equal frames for so long are a frozen picture.",
+    "SourceBase.frozen_after_s": "Equal frames for so long are a frozen picture. One other pixel "
+    "makes another frame: a still picture with a running clock or a bit of noise is not seen.",
     "SourceBase.black_below": "A picture whose mean level (0 to 255) is below this is black. 0: "
     "never.",
     "DicomSource.path": "A DICOM file, or a folder that is watched for new ones. "

@@ -13,7 +13,10 @@ from edge_agent.core.frames import Pixels, Signal
 
 BLACK_AFTER_US = 500_000
 SAMPLE_BYTES = 1 << 16  # of a frame, in whole rows over its height: a few us to copy and hash
-MEAN_COLUMNS = 64  # the mean is taken from about so many points of each of those rows
+MEAN_ROWS, MEAN_COLUMNS = 128, 64  # a mean is estimated from about so many points each way
+BLACK_BELOW = 4.0  # mean level, where nobody configured another
+MOST_IN_32_BITS = (2**32 - 1) // 255  # bytes whose sum fits
+DARK = 4.0  # a sample below so many times that is no proof: then every pixel is looked at
 
 
 class SignalWatch:
@@ -81,26 +84,47 @@ class Look:
     """Digests of one stream's frames: equal for equal neighbours, and for nothing else.
 
     A sample tells nearly every frame from the one before it; only where it does not are the frames
-    themselves compared. Holds on to the last frame.
+    themselves compared. Nor is a dark sample a dark picture: a bright band may lie between its
+    rows, or a bright line on one. Holds on to the last frame.
+
+    black_below: mean level, 0 to 255, near which a mean has to be that of the whole picture.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, black_below: float = BLACK_BELOW) -> None:
+        self._dark_below = DARK * black_below
         self._last: Pixels | None = None
         self._sampled = 0
         self._digest = 0
 
     def at(self, pixels: Pixels) -> tuple[int, float]:
-        """(digest, mean) of uint8 HxW or HxWx3."""
+        """(digest, mean level) of uint8 HxW or HxWx3. The mean of a dark picture is exact."""
         rows, columns = pixels.shape[:2]
         sample = np.ascontiguousarray(pixels[:: max(1, pixels.nbytes // SAMPLE_BYTES)])
         sampled = xxhash.xxh3_64_intdigest(sample.data, seed=rows << 32 | columns)
         if sampled != self._sampled or not self._is_last(pixels):
             self._digest += 1
         self._sampled, self._last = sampled, pixels
-        points = sample[:, :: max(1, columns // MEAN_COLUMNS)]
-        total = int(np.add.reduce(points, axis=None, dtype=np.uint32))
-        return self._digest, total / points.size if points.size else 0.0
+        mean = _mean(_points(pixels))
+        if mean < self._dark_below and pixels.any():
+            mean = _mean(pixels)
+        return self._digest, mean
 
     def _is_last(self, pixels: Pixels) -> bool:
         last = self._last
         return last is pixels or (last is not None and np.array_equal(last, pixels))
+
+
+def _points(pixels: Pixels) -> Pixels:
+    """Some of each row of some rows, of all colours in turn."""
+    if not pixels.size:
+        return pixels
+    flat = pixels[:: max(1, len(pixels) // MEAN_ROWS)].reshape(-1, pixels[0].size)
+    step = max(1, flat.shape[1] // MEAN_COLUMNS)
+    return flat[:, :: step + (step % 3 == 0)]  # a multiple of 3 would meet one colour alone
+
+
+def _mean(pixels: Pixels) -> float:
+    """0 of no pixels at all."""
+    wide = np.uint32 if pixels.size <= MOST_IN_32_BITS else np.uint64  # twice as slow
+    total = int(np.add.reduce(pixels, axis=None, dtype=wide))
+    return total / pixels.size if pixels.size else 0.0

@@ -74,7 +74,7 @@ class Capture:
         self._start = start
         self._publish_blank = publish_blank
         self._calibration: Calibration | None = None
-        self._look = Look()
+        self._look = Look(stream.config.source.black_below)
         self._was_open = False
         self._backoff = Backoff(max_s=stream.config.source.reopen_max_s)
 

@@ -179,3 +179,35 @@ def test_views_and_read_only_pictures_are_measured() -> None:
     picture.flags.writeable = False
     look = Look()
     assert look.at(picture[::2, ::2]) == look.at(picture[::2, ::2].copy())
+
+
+@pytest.mark.parametrize("shape", [(1080, 1920), (1080, 1920, 3), (480, 640, 3)])
+def test_a_bright_band_between_the_sampled_rows_is_no_black_picture(shape: tuple[int, ...]) -> None:
+    """Found with an ultrasound screen that was dark but for one bright strip."""
+    picture = np.zeros(shape, np.uint8)
+    for top in range(0, shape[0] - 80, 40):
+        picture[:] = 0
+        picture[top : top + 23, 7:] = 255
+        assert Look().at(picture)[1] == pytest.approx(float(picture.mean()))
+        picture[:] = 3
+        assert Look().at(picture)[1] == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("row", range(0, 60, 7))
+def test_one_bright_line_is_a_black_picture_wherever_it_lies(row: int) -> None:
+    picture = np.zeros((1080, 1920, 3), np.uint8)
+    picture[row] = 255
+    picture[row + 93] = 255
+    assert Look().at(picture)[1] == pytest.approx(255 * 2 / 1080)
+
+
+@given(st.integers(1, 400), st.integers(1, 400), st.integers(0, 255), st.data())
+def test_black_is_judged_on_every_pixel(
+    height: int, width: int, level: int, data: st.DataObject
+) -> None:
+    picture = np.zeros((height, width), np.uint8)
+    y, x = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+    picture[y:, x:] = level
+    told = Look().at(picture)[1]
+    if told < 4.0:
+        assert told == pytest.approx(float(picture.mean()))
