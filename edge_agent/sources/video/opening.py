@@ -151,7 +151,7 @@ def _look_at(path: str, where: str, hint: str) -> None:
 def _quieten() -> None:
     """OpenCV and FFmpeg write to stderr themselves, addresses included."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    cv2.setLogLevel(0)  # silent; not every OpenCV of the range has `cv2.utils.logging`
 
 
 def _request(capture: cv2.VideoCapture, config: VideoSource) -> None:
