@@ -10,6 +10,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from edge_agent.cameras import HERE, Roots, lasting
+from edge_agent.config.check import device_of
 from edge_agent.config.problems import Flaw, Key
 from edge_agent.config.structs import (
     Config,
@@ -19,6 +21,7 @@ from edge_agent.config.structs import (
     StreamConfig,
     VideoSource,
 )
+from edge_agent.core import v4l2
 from edge_agent.core.errors import Damaged, Rejected
 from edge_agent.core.places import local_path
 from edge_agent.held import open_plain
@@ -45,6 +48,31 @@ def unresolved(config: Config, models: Models) -> list[Flaw]:
         found += [*_models(stream, ("streams", name), models, comes=config.rollouts.enabled)]
         found += [*_source(stream.source, ("streams", name, "source"))]
     return found
+
+
+def advised(config: Config, roots: Roots = HERE) -> list[Flaw]:
+    """What works now and may not tomorrow: cameras by a number that the next start may give to
+    another one. Warnings, for `config check` alone. Blocks.
+    """
+    found = []
+    for name, stream in config.streams.items():
+        node = device_of(stream.source)
+        if not v4l2.is_numbered(node):
+            continue
+        by_id, by_path = lasting(node, roots)
+        if by_id or by_path:
+            found.append(_numbered(node, by_id, by_path, ("streams", name, "source", "where")))
+    return found
+
+
+def _numbered(node: str, by_id: str, by_path: str, key: Key) -> Flaw:
+    keeps = "stays with this camera" if by_id else "stays with this socket (it tells no serial)"
+    return Flaw(
+        key=key,
+        message=f"{node} may be another camera after a re-plug or a restart",
+        hint=f'where = "{by_id or by_path}" {keeps}',
+        severity="warn",
+    )
 
 
 def of_stream(flaw: Flaw) -> str:

@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_agent.cameras import HERE, Roots, lasting, nodes
 from edge_agent.cli import exits
 from edge_agent.cli.options import add_config_options, json_option
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 DEFAULT_OUTPUT = "/etc/edge-agent/config.toml"
 PORT = 9810
 PORTS_TRIED = 20
-MAX_CAMERAS = 64
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -87,22 +87,9 @@ def run_init(args: argparse.Namespace) -> int:
     return exits.OK
 
 
-def found_cameras(sys_root: Path = Path("/sys/class/video4linux")) -> list[str]:
-    """Capture devices of this machine. A camera has further nodes for its metadata: index > 0."""
-    found: list[tuple[int, str]] = []
-    with contextlib.suppress(OSError):
-        for node in list(sys_root.iterdir())[:MAX_CAMERAS]:
-            number = node.name.removeprefix("video")
-            if number.isascii() and number.isdigit() and _first_line(node / "index") in {"0", ""}:
-                found.append((int(number), f"/dev/{node.name}"))
-    return [device for _, device in sorted(found)]
-
-
-def _first_line(path: Path) -> str:
-    try:
-        return path.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        return ""
+def found_cameras(roots: Roots = HERE) -> list[str]:
+    """Capture devices of this machine, by the name that stays the same where there is one."""
+    return [lasting(node, roots)[0] or node for node in nodes(roots)]
 
 
 def free_port(first: int = PORT) -> int:
@@ -151,10 +138,11 @@ def run_check(args: argparse.Namespace) -> int:
     """0 sound, 3 wrong, 4 only warnings."""
     loaded = load_args(args)
     if loaded.config is not None and not args.elsewhere:
-        from edge_agent.resolve import models_of, unresolved  # noqa: PLC0415
+        from edge_agent.resolve import advised, models_of, unresolved  # noqa: PLC0415
 
         models = models_of(loaded.config, Path(loaded.config.state_dir))
-        loaded = loaded.with_flaws(unresolved(loaded.config, models))
+        flaws = [*unresolved(loaded.config, models), *advised(loaded.config)]
+        loaded = loaded.with_flaws(flaws)
     code = exits.CHECK_FAILED if loaded.errors else exits.WARNINGS if loaded.warnings else exits.OK
     if args.json:
         problems = [_fields(problem) for problem in loaded.problems]

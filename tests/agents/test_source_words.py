@@ -64,7 +64,7 @@ async def test_each_source_is_told_with_words_and_a_fix_of_its_kind(
 
         await until(lambda: is_told("camera", "source-lost"), "a camera that is not there")
         camera = said(agent, "camera")
-        assert "No such file" in camera["what"]
+        assert "it is not there" in camera["what"]
         assert "plug it in" in camera["fix"]
         assert "password" not in camera["fix"]
 
@@ -78,7 +78,7 @@ async def test_each_source_is_told_with_words_and_a_fix_of_its_kind(
         gone.mkdir()
         await until(lambda: "code" not in said(agent, "gone"), "it is back, and empty is no fault")
         await until(lambda: agent.views.streams()["gone"]["state"] == "idle", "it is watched again")
-    lost = [line for line in caplog.messages if "No such file" in line]
+    lost = [line for line in caplog.messages if "it is not there" in line]
     assert lost == [], "one line of a change: that of the status, problem source-lost"
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.cameras import Roots
 from edge_agent.cli import config as verbs
 from edge_agent.cli import exits
 from edge_agent.cli.main import main
@@ -149,8 +150,13 @@ def test_cameras_are_found_in_order_and_without_their_metadata_nodes(tmp_path: P
     for name, index in nodes.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "index").write_text(f"{index}\n")
-    assert verbs.found_cameras(tmp_path) == ["/dev/video2", "/dev/video10"]
-    assert verbs.found_cameras(tmp_path / "none") == []
+    links = tmp_path / "links"
+    roots = Roots(links, links, tmp_path)
+    assert verbs.found_cameras(roots) == ["/dev/video2", "/dev/video10"]
+    links.mkdir()
+    (links / "usb-Grabber_0042-video-index0").symlink_to("/dev/video10")
+    assert verbs.found_cameras(roots) == ["/dev/video2", f"{links}/usb-Grabber_0042-video-index0"]
+    assert verbs.found_cameras(Roots(sys=tmp_path / "none")) == []
 
 
 def test_the_port_is_a_free_one() -> None:

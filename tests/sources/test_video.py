@@ -329,7 +329,7 @@ def test_a_file_address_is_a_recording_with_its_pace_and_not_a_camera(
 
 
 def test_a_camera_that_is_not_there_is_told_as_that(video: Sources) -> None:
-    with pytest.raises(SourceLost, match=r"open /dev/video97: No such file.*plug it in"):
+    with pytest.raises(SourceLost, match=r"open /dev/video97: it is not there.*plug it in"):
         video("/dev/video97")
 
 

@@ -17,6 +17,7 @@ from edge_agent.core.errors import SourceLost
 from edge_agent.core.frames import Calibration, Frame
 from edge_agent.core.pacing import Pace
 from edge_agent.ports import Clock, SourceFacts
+from edge_agent.sources.video import devices
 from edge_agent.sources.video.opening import SIDES, is_live, opened, place
 from edge_agent.sources.video.readers import Live, Recorded
 
@@ -59,7 +60,7 @@ class VideoFrames:
             expected_fps=fps,
             size=size,
             live=self._is_live,
-            details={"backend": backend},
+            details={"backend": backend} | self._of_device(),
         )
 
     def read(self, timeout_s: float) -> Frame | None:
@@ -88,6 +89,9 @@ class VideoFrames:
         if self._reader is not None:
             self._reader.close()
         self._reader = None
+
+    def _of_device(self) -> dict[str, str]:
+        return {} if self._config.pipeline else devices.details(self._config.where)
 
     def _said(self, capture: cv2.VideoCapture) -> tuple[float | None, tuple[int, int] | None, str]:
         """What OpenCV says of an open capture: rate, [width, height] px, backend."""

@@ -16,13 +16,13 @@ from edge_agent.config.structs import VideoSource
 from edge_agent.core.errors import ConfigError, Rejected, SourceLost
 from edge_agent.core.places import local_path, reduced
 from edge_agent.held import open_plain
+from edge_agent.sources.video import devices
 
 OPEN_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 3.0
 MAX_PASSWORD_BYTES = 4096
 PLACEHOLDER = "{password}"
 AT_FILE = "check source.where; the next try follows"
-AT_DEVICE = "plug it in, or correct source.where (ls /dev/video*); the next try follows"
 AT_BUSY = "check that nobody else has it open (fuser -v, its path), and its video input"
 FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 SIDES = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
@@ -89,7 +89,7 @@ def opened(config: VideoSource) -> cv2.VideoCapture:
             _need_gstreamer()
             capture.open(_address(config), cv2.CAP_GSTREAMER)
         elif is_device(config.where):
-            _look_at(config.where, where, AT_DEVICE)
+            devices.check(config.where, where)
             capture.open(config.where, cv2.CAP_V4L2)
             _request(capture, config)
         elif is_live(config):
