@@ -50,7 +50,27 @@ def test_a_network_camera_gives_its_picture(camera: rtsp.Camera) -> None:
     assert all(abs(float(np.mean(frame.pixels)) - 127) < 4 for frame in frames)
 
 
-def test_a_wrong_password_gives_none(camera: rtsp.Camera) -> None:
+def refused(where: str) -> str:
     with pytest.raises(SourceLost) as lost:
-        opened(camera.where(password="another"))
+        opened(where)
     assert "another" not in str(lost.value)
+    assert "nurse" not in str(lost.value)
+    return lost.value.what
+
+
+def test_refused_unknown_and_a_wrong_password_have_sentences_of_their_own(
+    camera: rtsp.Camera,
+) -> None:
+    """They shared one."""
+    assert "none is configured" in refused(camera.bare())
+    assert "the user or the password is wrong" in refused(camera.where(password="another"))
+    assert "no stream of this path" in refused(camera.where("/another"))
+
+
+def test_a_wrong_password_of_a_camera_that_asks_by_digest(clip: Path) -> None:
+    with rtsp.served(clip, user="nurse", password=PASSWORD, digest=True) as camera:
+        assert "the user or the password is wrong" in refused(camera.where(password="another"))
+        assert "no stream of this path" in refused(camera.where("/another")), "it is the right one"
+        source = opened(camera.where())
+        assert taken(source, 1, timeout_s=5.0)
+        source.close()

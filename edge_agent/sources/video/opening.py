@@ -16,7 +16,7 @@ from edge_agent.config.structs import VideoSource
 from edge_agent.core.errors import ConfigError, Rejected, SourceLost
 from edge_agent.core.places import local_path, reduced
 from edge_agent.held import open_plain
-from edge_agent.sources.video import devices
+from edge_agent.sources.video import devices, preflight
 
 OPEN_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 3.0
@@ -82,7 +82,7 @@ def place(config: VideoSource) -> str:
 def opened(config: VideoSource) -> cv2.VideoCapture:
     """Raises: SourceLost, Rejected, ConfigError."""
     _quieten()
-    where = place(config)
+    where, address = place(config), ""
     capture = cv2.VideoCapture()
     try:
         if config.pipeline:
@@ -93,8 +93,10 @@ def opened(config: VideoSource) -> cv2.VideoCapture:
             capture.open(config.where, cv2.CAP_V4L2)
             _request(capture, config)
         elif is_live(config):
+            address = _address(config)
+            preflight.check(address, where)
             with _OPTIONS.transport(config.transport):
-                _open_stream(capture, _address(config))
+                _open_stream(capture, address)
         else:
             _check_file(local_path(config.where), where)
             capture.open(local_path(config.where), _ffmpeg())
@@ -109,7 +111,11 @@ def opened(config: VideoSource) -> cv2.VideoCapture:
         )
     if is_device(config.where):
         raise SourceLost(f"open {where}: it is there and gives no video", hint=AT_BUSY)
-    raise SourceLost(
+    raise preflight.reason(address, where, _no_video(where))
+
+
+def _no_video(where: str) -> SourceLost:
+    return SourceLost(
         f"open {where}: no video came: refused, unknown, or silent for {OPEN_TIMEOUT_S:g} s",
         hint="check that it is on, its address, user and password, and the network",
     )
