@@ -1,7 +1,8 @@
 """How a place is spoken of outside this device, and in its log: never by path, user or query.
 
 A folder or a recording may be named after a patient, an address may hold a password. The operator
-knows both from the configuration; everybody else is told scheme and host at most. Pure.
+knows both from the configuration; everybody else is told scheme and host at most. A source's own
+messages, and so the log, have the scheme alone. Pure.
 """
 
 from __future__ import annotations
@@ -40,6 +41,13 @@ def reduced(where: str, word: str) -> str:
     if found is None or found[1].lower() not in _NETWORK:
         return word
     return f"{found[1].lower()}://{_host(found[2])[0]}"
+
+
+def in_words(where: str, word: str) -> str:
+    """A source's address in a message: `rtsp stream`, the number of a camera, or `word`."""
+    told = reduced(where, word)
+    scheme, slashes, _ = told.partition("://")
+    return f"{scheme} stream" if slashes else told
 
 
 def local_path(where: str) -> str:

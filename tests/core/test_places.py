@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edge_agent.config.problems import shareable
-from edge_agent.core.places import local_path, reduced, without_addresses, without_places
+from edge_agent.core.places import in_words, local_path, reduced, without_addresses, without_places
 
 TOLD = re.compile(r"word|camera|/dev/video\d{1,3}|[a-z]+://(\*{3}|[\w.-]+|\[[0-9A-Fa-f:.%\w]+\])")
 SECRET = "Mustermann"
@@ -41,6 +41,8 @@ SCHEMES = ("rtsp", "http", "HTTPS", "file", "udp", "concat:http", "smb", "x-Must
 )
 def test_a_source_is_told_by_scheme_and_host(where: str, told: str) -> None:
     assert reduced(where, "word") == told
+    scheme, slashes, _ = told.partition("://")
+    assert in_words(where, "word") == (f"{scheme} stream" if slashes else told)
 
 
 @settings(max_examples=60, deadline=None)

@@ -161,7 +161,7 @@ def test_a_closed_port_is_lost_and_the_password_stays_hidden(
     secret = tmp_path / "camera"
     secret.write_text(PASSWORD + "\n")
     for where in ("rtsp://nurse:{password}@127.0.0.1:9/x", f"rtsp://nurse:{PASSWORD}@127.0.0.1:9"):
-        with pytest.raises(SourceLost, match=r"open rtsp://(127\.0\.0\.1|\*{3}): ") as lost:
+        with pytest.raises(SourceLost, match=r"open rtsp stream: ") as lost:
             video(where, password_file=str(secret), transport=transport)
         assert PASSWORD not in str(lost.value)
         assert not any(word in str(lost.value) for word in ("s3cret", "nurse", "/x"))

@@ -18,7 +18,7 @@ from edge_agent.core.frames import Calibration, Frame
 from edge_agent.core.pacing import Pace
 from edge_agent.ports import Clock, SourceFacts
 from edge_agent.sources.video import devices
-from edge_agent.sources.video.opening import SIDES, is_live, opened, place
+from edge_agent.sources.video.opening import SIDES, address, is_live, opened, place
 from edge_agent.sources.video.readers import Live, Recorded
 
 DEFAULT_FPS = 30.0
@@ -56,7 +56,7 @@ class VideoFrames:
                 clock=self._clock,
             )
         return SourceFacts(
-            where=self._where,
+            where=address(self._config),
             expected_fps=fps,
             size=size,
             live=self._is_live,

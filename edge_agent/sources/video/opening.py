@@ -14,7 +14,7 @@ import cv2
 
 from edge_agent.config.structs import VideoSource
 from edge_agent.core.errors import ConfigError, Rejected, SourceLost
-from edge_agent.core.places import local_path, reduced
+from edge_agent.core.places import in_words, local_path, reduced
 from edge_agent.held import open_plain
 from edge_agent.sources.video import devices, preflight
 
@@ -22,6 +22,8 @@ OPEN_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 3.0
 MAX_PASSWORD_BYTES = 4096
 PLACEHOLDER = "{password}"
+PIPELINE = "GStreamer pipeline"
+FILE = "video file"
 AT_FILE = "check source.where; the next try follows"
 AT_BUSY = "check that nobody else has it open (fuser -v, its path), and its video input"
 FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
@@ -75,14 +77,19 @@ def is_live(config: VideoSource) -> bool:
 
 
 def place(config: VideoSource) -> str:
-    """In words that may be told."""
-    return "GStreamer pipeline" if config.pipeline else reduced(config.where, "video file")
+    """In a message: never a host."""
+    return PIPELINE if config.pipeline else in_words(config.where, FILE)
+
+
+def address(config: VideoSource) -> str:
+    """In its facts: scheme and host at most."""
+    return PIPELINE if config.pipeline else reduced(config.where, FILE)
 
 
 def opened(config: VideoSource) -> cv2.VideoCapture:
     """Raises: SourceLost, Rejected, ConfigError."""
     _quieten()
-    where, address = place(config), ""
+    where, url = place(config), ""
     capture = cv2.VideoCapture()
     try:
         if config.pipeline:
@@ -93,10 +100,10 @@ def opened(config: VideoSource) -> cv2.VideoCapture:
             capture.open(config.where, cv2.CAP_V4L2)
             _request(capture, config)
         elif is_live(config):
-            address = _address(config)
-            preflight.check(address, where)
+            url = _address(config)
+            preflight.check(url, where)
             with _OPTIONS.transport(config.transport):
-                _open_stream(capture, address)
+                _open_stream(capture, url)
         else:
             _check_file(local_path(config.where), where)
             capture.open(local_path(config.where), _ffmpeg())
@@ -111,7 +118,7 @@ def opened(config: VideoSource) -> cv2.VideoCapture:
         )
     if is_device(config.where):
         raise SourceLost(f"open {where}: it is there and gives no video", hint=AT_BUSY)
-    raise preflight.reason(address, where, _no_video(where))
+    raise preflight.reason(url, where, _no_video(where))
 
 
 def _no_video(where: str) -> SourceLost:
