@@ -32,7 +32,7 @@ def plainly(woven: Picture, first: str) -> Picture:
         near = [teeth[n] for n in (number - 1, number + 1) if 0 <= n < len(other)]
         combed = (teeth[number] != 0) & np.any([teeth[number] == row for row in near], axis=0)
         out[2 * number + 1 - start] = np.where(combed, between[number], other[number])
-    return out.reshape(woven.shape).astype(np.uint8)
+    return np.asarray(out.reshape(woven.shape), np.uint8)
 
 
 @given(

@@ -24,6 +24,7 @@ MAX_PASSWORD_BYTES = 4096
 PLACEHOLDER = "{password}"
 PIPELINE = "GStreamer pipeline"
 FILE = "video file"
+SILENT = 0  # OpenCV's LOG_LEVEL_SILENT
 AT_FILE = "check source.where; the next try follows"
 AT_BUSY = "check that nobody else has it open (fuser -v, its path), and its video input"
 FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
@@ -81,32 +82,32 @@ def place(config: VideoSource) -> str:
     return PIPELINE if config.pipeline else in_words(config.where, FILE)
 
 
-def address(config: VideoSource) -> str:
+def told_address(config: VideoSource) -> str:
     """In its facts: scheme and host at most."""
     return PIPELINE if config.pipeline else reduced(config.where, FILE)
 
 
 def opened(config: VideoSource) -> cv2.VideoCapture:
     """Raises: SourceLost, Rejected, ConfigError."""
-    _quieten()
+    quieten()
     where, url = place(config), ""
     capture = cv2.VideoCapture()
     try:
         if config.pipeline:
             _need_gstreamer()
-            capture.open(_address(config), cv2.CAP_GSTREAMER)
+            capture.open(address(config), cv2.CAP_GSTREAMER)
         elif is_device(config.where):
             devices.check(config.where, where)
             capture.open(config.where, cv2.CAP_V4L2)
             _request(capture, config)
         elif is_live(config):
-            url = _address(config)
+            url = address(config)
             preflight.check(url, where)
             with _OPTIONS.transport(config.transport):
                 _open_stream(capture, url)
         else:
-            _check_file(local_path(config.where), where)
-            capture.open(local_path(config.where), _ffmpeg())
+            check_file(local_path(config.where), where)
+            capture.open(local_path(config.where), ffmpeg_backend())
     except cv2.error:
         capture.release()
     if capture.isOpened():
@@ -129,19 +130,19 @@ def _no_video(where: str) -> SourceLost:
 
 
 def _open_stream(capture: cv2.VideoCapture, address: str) -> None:
-    if _ffmpeg() == cv2.CAP_FFMPEG:
+    if ffmpeg_backend() == cv2.CAP_FFMPEG:
         capture.open(address, cv2.CAP_FFMPEG, NETWORK)
     else:
         capture.open(address)
 
 
-def _ffmpeg() -> int:
+def ffmpeg_backend() -> int:
     """Its backend, or any where OpenCV was built without it."""
     has = cv2.videoio_registry.hasBackend(cv2.CAP_FFMPEG)
     return int(cv2.CAP_FFMPEG if has else cv2.CAP_ANY)
 
 
-def _check_file(path: str, where: str) -> None:
+def check_file(path: str, where: str) -> None:
     """Raises: SourceLost."""
     _look_at(path, where, AT_FILE)
     if not Path(path).is_file():
@@ -161,10 +162,13 @@ def _look_at(path: str, where: str, hint: str) -> None:
         raise SourceLost(f"open {where}: {words}", hint=hint)
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """OpenCV and FFmpeg write to stderr themselves, addresses included."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    cv2.setLogLevel(0)  # silent; not every OpenCV of the range has `cv2.utils.logging`
+    if hasattr(cv2, "setLogLevel"):
+        cv2.setLogLevel(SILENT)
+    else:  # from 5.0 on
+        cv2.utils.logging.setLogLevel(SILENT)
 
 
 def _request(capture: cv2.VideoCapture, config: VideoSource) -> None:
@@ -187,7 +191,7 @@ def _need_gstreamer() -> None:
         )
 
 
-def _address(config: VideoSource) -> str:
+def address(config: VideoSource) -> str:
     """`where` with its password, read anew each time: it may have changed. Raises: ConfigError."""
     if PLACEHOLDER not in config.where:
         return config.where

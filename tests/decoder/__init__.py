@@ -1,0 +1,1 @@
+"""The decoder process, on real clips."""
