@@ -322,13 +322,9 @@ class Hearing:
     def heard(self, words: Mapping[str, Any]) -> None:
         event = words.get("event")
         if event == "problem":
-            stream, code, what, fix = (words[k] for k in ("stream", "code", "what", "fix"))
-            if code in OF_SOURCE:
-                self._notes.has_begun(stream)
-            # the watch of the status says that a source is lost or has ended; here only other words
-            is_other = (stream, code) in self._notes.standing() or code not in (*OF_SOURCE, ENDED)
-            if self._notes.tell(stream, code, what, fix) and is_other:
-                log.warning(what, stream=stream, code=code, fix=fix)
+            self._hear_problem(*(words[key] for key in ("stream", "code", "what", "fix")))
+        elif event == "over":
+            self._notes.over(words["stream"], words["code"])
         elif event == "facts" and self._views is not None:
             facts = self._views.facts[words["stream"]] = dict(words["facts"])
             self._notes.has_begun(words["stream"])
@@ -342,3 +338,11 @@ class Hearing:
             self.on_model(words)
         elif event == "model_stats" and self._pipeline is not None:
             self._pipeline.scribe.model_stats(words)
+
+    def _hear_problem(self, stream: str, code: str, what: str, fix: str) -> None:
+        if code in OF_SOURCE:
+            self._notes.has_begun(stream)
+        # the watch of the status says that a source is lost or has ended; here only other words
+        is_other = (stream, code) in self._notes.standing() or code not in (*OF_SOURCE, ENDED)
+        if self._notes.tell(stream, code, what, fix) and is_other:
+            log.warning(what, stream=stream, code=code, fix=fix)

@@ -16,8 +16,9 @@ from edge_agent.config.structs import (
     VideoSource,
 )
 from edge_agent.core.alarms import FOLDER_QUIET, OF_ENGINE, OF_STATE
+from edge_agent.core.freshness import STALE
 from edge_agent.core.loss import FrameLoss
-from edge_agent.core.notes import OF_MODEL, OF_SOURCE, STUCK, Note, Notes
+from edge_agent.core.notes import MISFIT, OF_MODEL, OF_SOURCE, STUCK, Note, Notes
 from edge_agent.core.places import local_path
 from edge_agent.core.problems import Problem
 from edge_agent.ports import HostSample
@@ -30,6 +31,7 @@ FRAMES_FIX: Final = "check the source's own rate and cable; or set source.fps to
 LOW_SHARE: Final = 0.05  # of the state's disk, and at most
 LOW_BYTES: Final = 256 << 20
 OF_FULL: Final = ("disk-unwritable", "spool-volatile")
+STALE_CODE: Final = OF_STATE[STALE].code
 SOURCE_ALARMS: Final = ("no-signal", "source-lost", "stream-failed")
 Streams = Mapping[str, StreamConfig]
 Absent = Callable[[str], str]  # why no version of a stream's model runs
@@ -55,6 +57,8 @@ def of_streams(parts: StatusParts, streams: Streams) -> list[Problem]:
             continue
         if any((stream, code) in notes for code in STUCK):
             continue  # that note is the cause
+        if meaning.code == STALE_CODE and (stream, MISFIT) in notes:
+            continue  # and so is that
         what, fix, config = meaning.what, meaning.fix, streams.get(stream)
         if meaning.code in SOURCE_ALARMS and meaning != FOLDER_QUIET:
             note = _of_source(stream, notes)
@@ -71,7 +75,10 @@ def _of_source(stream: str, notes: Mapping[tuple[str, str], Note]) -> Note | Non
 
 def _of_frames(parts: StatusParts) -> list[Problem]:
     found = []
+    notes = parts.notes.standing()
     for name, channel in parts.pipeline.channels.items():
+        if (name, MISFIT) in notes:
+            continue  # that is why they are lost
         if (loss := channel.loss.loss) is not None:
             fix = FRAMES_FIX if loss.is_of_source else SLOW_FIX
             what = f"{name}: {lost_words(loss)}"

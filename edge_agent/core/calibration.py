@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from edge_agent.core.errors import ConfigError
 from edge_agent.core.frames import Calibration, ScaleRegion
 
 # PS3.3 C.8.5.5.1
@@ -312,11 +311,12 @@ def override(
 ) -> Calibration:
     """What the operator configured goes before what the source says.
 
-    A spacing of a DICOM region holds only inside it, wherever the configured roi is.
-    Raises: ConfigError when the roi does not fit the image.
+    A spacing of a DICOM region holds only inside it, wherever the configured roi is. A roi that
+    does not fit the image stays, with the reason: whoever runs a model looks (`fits`).
     """
+    if roi is not None and not fits(roi, size):
+        return Calibration(roi=roi, reason=misfit(roi, size))
     if roi is not None:
-        check_roi(roi, size)
         found = _settled(msgspec.structs.replace(found, roi=roi))
     if spacing_mm is not None:
         found = msgspec.structs.replace(
@@ -325,12 +325,15 @@ def override(
     return found
 
 
-def check_roi(roi: Roi, size: tuple[int, int]) -> None:
-    """Raises: ConfigError."""
+def fits(roi: Roi | None, size: tuple[int, int]) -> bool:
+    """Whether a frame of [width, height] px has this region; it has the whole of itself (None)."""
+    if roi is None:
+        return True
     x, y, w, h = roi
-    if x < 0 or y < 0 or w < 1 or h < 1 or x + w > size[0] or y + h > size[1]:
-        raise ConfigError(
-            "source.roi",
-            f"[{x}, {y}, {w}, {h}] does not fit the frame of {size[0]} x {size[1]} px",
-            hint="give roi = [x, y, width, height] inside the frame, or leave it out",
-        )
+    return x >= 0 and y >= 0 and w >= 1 and h >= 1 and x + w <= size[0] and y + h <= size[1]
+
+
+def misfit(roi: Roi, size: tuple[int, int], before: tuple[int, int] | None = None) -> str:
+    """What is said of one that does not fit. before: a size that it was seen to fit."""
+    words = f"roi {list(roi)} does not fit frames of {size[0]}x{size[1]} px"
+    return f"{words}; it was checked with {before[0]}x{before[1]}" if before else words

@@ -17,8 +17,9 @@ STUCK = (OF_SIDE, "config", "model-rejected")  # the stream can't start
 OF_MODEL = ("model-rejected", "model-damaged")
 OF_SOURCE = ("source-lost", "source-rejected")  # true until there is a picture again
 ENDED = "source-ended"  # and stays so
-STICKY = (*STUCK, "model-damaged", "realtime-refused", ENDED, *OF_SOURCE)  # true until ordered anew
-CRITICAL = (*STUCK, "model-damaged", *OF_SOURCE)
+MISFIT = "roi-misfit"  # true until it is told to be over
+STICKY = (*STUCK, "model-damaged", "realtime-refused", ENDED, MISFIT, *OF_SOURCE)  # else: anew
+CRITICAL = (*STUCK, "model-damaged", MISFIT, *OF_SOURCE)
 NOTICES = (ENDED, "realtime-refused")  # no fault of anybody
 KEPT_AT_RELOAD = ("realtime-refused",)  # said once, by a side that goes on
 
@@ -66,6 +67,10 @@ class Notes:
         """There is a picture again: what kept it away is over."""
         for code in (*OF_SOURCE, ENDED):
             self._notes.pop((stream, code), None)
+
+    def over(self, stream: str, code: str) -> None:
+        """Whoever told it says that it is over."""
+        self._notes.pop((stream, code), None)
 
     def _least(self) -> tuple[str, str]:
         """The oldest note that passes by itself, else the oldest."""

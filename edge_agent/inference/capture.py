@@ -20,6 +20,7 @@ from edge_agent.core.ring import Word
 from edge_agent.core.signal import Look
 from edge_agent.inference import realtime
 from edge_agent.inference.desk import Desk
+from edge_agent.inference.sizes import Sizes
 from edge_agent.inference.stream import POOR, Stream
 from edge_agent.ports import Clock, FrameSource
 
@@ -35,6 +36,8 @@ class Told(Protocol):
     def calibration(self, stream: str, calibration: Calibration) -> None: ...
 
     def problem(self, stream: str, code: str, what: str, fix: str) -> None: ...
+
+    def over(self, stream: str, code: str) -> None: ...
 
 
 class Start:
@@ -74,6 +77,7 @@ class Capture:
         self._start = start
         self._publish_blank = publish_blank
         self._calibration: Calibration | None = None
+        self._sizes = Sizes(stream, told)
         self._look = Look(stream.config.source.black_below)
         self._was_open = False
         self._backoff = Backoff(max_s=stream.config.source.reopen_max_s)
@@ -114,6 +118,7 @@ class Capture:
         self._lose(Signal.NO_SIGNAL, "source-ended", ended.what, ended.hint)
 
     def _lose(self, signal: Signal, code: str, what: str, fix: str) -> None:
+        self._sizes.lost()
         self._stream.signal(signal)
         self._told.problem(self._stream.name, code, what, fix)
         self._publish_blank()
@@ -144,7 +149,8 @@ class Capture:
 
     def _take(self, frame: Frame) -> None:
         stream, header = self._stream, self._stream.header
-        if stream.config.queue == "wait":
+        has_roi = self._sizes.look(frame, self._clock.boot_us())
+        if stream.config.queue == "wait" and has_roi:
             for index in range(len(stream.runs)):
                 if not self._wait_free(run_index=index):
                     return  # stopped while waiting: this frame was never counted
@@ -161,7 +167,10 @@ class Capture:
             header[Word.FIRST_FRAME_US] = frame.captured_us
         header[Word.LAST_FRAME_US] = frame.captured_us
         header.add(Word.CAPTURED)
-        stream.offer(frame, self._desk, poor=signal in POOR)
+        if has_roi:
+            stream.offer(frame, self._desk, poor=signal in POOR)
+        else:
+            stream.drop(Drop.ERROR)
 
     def _wait_free(self, *, run_index: int) -> bool:
         """A recorded source waits for its result; False when stopped meanwhile."""

@@ -121,6 +121,10 @@ class Words:
             {"event": "problem", "stream": stream, "code": code, "what": what, "fix": fix}
         )
 
+    def over(self, stream: str, code: str) -> None:
+        """A problem that stands until this is told."""
+        self._wire.send({"event": "over", "stream": stream, "code": code})
+
     def model(self, stream: str, ref: ModelRef, loaded: Loaded | EdgeAgentError) -> None:
         """Of a package that is live and not on trial: it may run, or why it can't be used.
 

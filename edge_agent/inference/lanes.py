@@ -101,7 +101,7 @@ class Lane:
         if stream is None:
             return
         seat = job.run.live  # read once: a swap happens between two frames
-        fresh = seat.begin(stream.at_us(job.frame))
+        fresh = seat.begin(job.frame, stream.at_us(job.frame))
         try:
             findings, took_us = self._infer(stream, seat, job, fresh=fresh)
         except BadFrame as bad:

@@ -211,6 +211,17 @@ def _size(path: Path) -> int:
         return 0
 
 
+class View(NamedTuple):
+    """What all frames have in common between which something may be carried over.
+
+    size: [w, h] px. roi: [x, y, w, h] px, None: all. exam: its pseudonym.
+    """
+
+    size: tuple[int, int]
+    roi: tuple[int, int, int, int] | None
+    exam: str
+
+
 class Seat:
     """One version, ready to run on one stream."""
 
@@ -228,6 +239,7 @@ class Seat:
         self.trial = False
         self.tally = LiveCount()  # of its time as the live one
         self._seen_us = 0
+        self._view: View | None = None
 
     def warm(self) -> None:
         """Runs on black until caches and arenas are there, then forgets what it saw.
@@ -242,13 +254,17 @@ class Seat:
             with realtime.heavy():
                 self.bound.run()
 
-    def begin(self, at_us: int) -> bool:
-        """Before a frame, in its lane: nothing is fed back from before a start, a swap or a gap.
+    def begin(self, frame: Frame, at_us: int) -> bool:
+        """Before a frame, in its lane: nothing is fed back, and no object followed, from before a
+        start, a swap, a gap, or from a picture of another size, region or exam.
 
         True when it starts from nothing.
         """
         gap = bool(self.loaded.manifest.states) and at_us - self._seen_us > GAP_US
-        fresh, self.fresh, self._seen_us = self.fresh or gap, False, at_us
+        view = View(frame.size, frame.calibration.roi, frame.exam)
+        other = self._view is not None and view != self._view
+        fresh, self.fresh = self.fresh or gap or other, False
+        self._seen_us, self._view = at_us, view
         if fresh:
             self.bound.reset_state()
             self.interpreter.reset()

@@ -244,7 +244,7 @@ class ShadowThread:
 def look(shadow: Shadow, looked: Looked) -> None:
     """Raises: BadFrame."""
     seat, frame = shadow.seat, looked.frame
-    seat.begin(looked.at_us)
+    seat.begin(frame, looked.at_us)
     roi = seat.region(frame)
     try:
         seat.bound.fill(frame, roi)

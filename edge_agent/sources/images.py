@@ -70,7 +70,7 @@ class ImageFrames:
         )
 
     def read(self, timeout_s: float) -> Frame | None:
-        """Raises: SourceEnded, SourceLost, BadFrame, ConfigError when the roi does not fit."""
+        """Raises: SourceEnded, SourceLost, BadFrame."""
         if self._pace is None:
             raise SourceLost(f"{WORD} is not open")
         if self._shot is None:

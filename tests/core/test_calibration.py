@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from edge_agent.core.calibration import (
     MAX_REGIONS,
     Region,
+    fits,
     from_regions,
     is_calibrated,
     origin,
@@ -18,7 +19,6 @@ from edge_agent.core.calibration import (
     spacing_at,
     words,
 )
-from edge_agent.core.errors import ConfigError
 from edge_agent.core.frames import Calibration
 
 SIZE = (640, 480)
@@ -151,11 +151,13 @@ def test_a_spacing_of_the_file_holds_only_inside_its_region() -> None:
 
 
 @pytest.mark.parametrize("roi", [(-1, 0, 5, 5), (0, 0, 0, 5), (0, 0, 641, 5), (600, 0, 41, 5)])
-def test_a_configured_roi_that_does_not_fit_is_the_operators_to_mend(
+def test_a_configured_roi_that_does_not_fit_leaves_no_scale_and_says_so(
     roi: tuple[int, int, int, int],
 ) -> None:
-    with pytest.raises(ConfigError, match=r"source\.roi.*640 x 480 px.*roi = "):
-        override(Calibration(), SIZE, roi=roi, spacing_mm=None)
+    found = override(from_regions([GOOD], SIZE), SIZE, roi=roi, spacing_mm=(0.1, 0.1))
+    assert (found.roi, found.spacing_mm) == (roi, None)
+    assert not fits(found.roi, SIZE)
+    assert found.reason == f"roi {list(roi)} does not fit frames of 640x480 px"
 
 
 # ── a scale holds only where it is valid ──────────────────────────────────────────────────────

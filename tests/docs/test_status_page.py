@@ -9,6 +9,7 @@ from typing import get_args, get_type_hints
 from edge_agent.core.alarms import ENGINE_DOWN, ENGINE_STILL, OF_STATE
 from edge_agent.core.frames import SIGNALS
 from edge_agent.core.freshness import IDLE, STALE
+from edge_agent.core.notes import MISFIT
 from edge_agent.core.witness import Finding
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +20,14 @@ MADE = re.compile(r'Problem\(\s*"([a-z-]+)"|notes\.tell\([^,]+,\s*"([a-z-]+)"'
 
 def made() -> set[str]:
     """The codes as they stand in the source."""
-    found = {"link-denied", "service-failed", "source-lost", "source-rejected", "source-ended"}
+    found = {
+        MISFIT,
+        "link-denied",
+        "service-failed",
+        "source-lost",
+        "source-rejected",
+        "source-ended",
+    }
     for file in (ROOT / "edge_agent").rglob("*.py"):
         for groups in MADE.findall(file.read_text()):
             found |= {code for code in groups if code}

@@ -37,7 +37,7 @@ def seat(version: str) -> Seat:
 
 
 def see(one: Seat, frame: Frame) -> Findings:
-    one.begin(frame.captured_us)
+    one.begin(frame, frame.captured_us)
     roi = one.region(frame)
     one.bound.fill(frame, roi)
     return one.look(frame, one.bound.run(), roi, frame.captured_us)

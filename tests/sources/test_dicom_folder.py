@@ -82,15 +82,6 @@ def test_a_bad_file_is_told_once_by_its_place_and_the_others_go_on(
     assert 20 in levels(list(told(source, reads=40))), "mended, it is tried again"
 
 
-def test_a_file_that_does_not_fit_the_roi_is_passed_over(dicom: Opened, tmp_path: Path) -> None:
-    dicoms.write(tmp_path / "a.dcm", dicoms.moving(1, (8, 8)))
-    put(tmp_path, "b.dcm", 20)
-    source, _ = dicom(tmp_path, roi=(0, 0, 32, 24))
-    bad, good = levels(list(told(source, reads=20)))
-    assert "does not fit the frame of 8 x 8 px" in str(bad)
-    assert good == 20
-
-
 def test_only_files_of_the_pattern_are_looked_at(dicom: Opened, tmp_path: Path) -> None:
     put(tmp_path, "a.dcm", 10)
     put(tmp_path, ".b.dcm", 20)

@@ -16,7 +16,7 @@ import cv2
 
 from edge_agent.config.structs import VideoSource
 from edge_agent.core import calibration
-from edge_agent.core.errors import BadFrame, ConfigError, SourceLost
+from edge_agent.core.errors import SourceLost
 from edge_agent.core.frames import Calibration, Frame
 from edge_agent.core.pacing import Pace
 from edge_agent.core.stamps import MAX_FPS, Rate
@@ -129,9 +129,7 @@ class VideoFrames:
         )
 
     def read(self, timeout_s: float) -> Frame | None:
-        """Raises: SourceEnded, SourceLost, Rejected, BadFrame; also when the configured roi does
-        not fit this frame, while another size may follow.
-        """
+        """Raises: SourceEnded, SourceLost, Rejected, BadFrame."""
         if self._reader is None:
             raise SourceLost(f"{self._where} is not open")
         shot = self._reader.read(timeout_s)
@@ -143,20 +141,14 @@ class VideoFrames:
             captured_us=shot.captured_us,
             pixels=shot.pixels,
             pts_us=shot.pts_us,
-            calibration=self._calibrated((shot.pixels.shape[1], shot.pixels.shape[0])),
+            calibration=calibration.override(
+                UNCALIBRATED,
+                (shot.pixels.shape[1], shot.pixels.shape[0]),
+                roi=self._config.roi,
+                spacing_mm=self._config.spacing_mm,
+            ),
             replay=not self._is_live,
         )
-
-    def _calibrated(self, size: tuple[int, int]) -> Calibration:
-        """Raises: BadFrame; ConfigError when the roi does not even fit the first frame."""
-        try:
-            return calibration.override(
-                UNCALIBRATED, size, roi=self._config.roi, spacing_mm=self._config.spacing_mm
-            )
-        except ConfigError as wrong:
-            if self._number == 1:
-                raise
-            raise BadFrame(wrong.what, hint=wrong.hint) from None
 
     def close(self) -> None:
         if self._reader is not None:
