@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 import numpy as np
@@ -35,6 +35,18 @@ class Clock(Protocol):
         ...
 
 
+class Trouble(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wrong with a source that delivers all the same; stands until its facts say no more.
+
+    code: as in docs/status.md.
+    """
+
+    code: str
+    severity: Literal["warning", "notice"]
+    what: str
+    fix: str
+
+
 class SourceFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What a source says of itself once open. `where` never holds a password or a patient path."""
 
@@ -44,6 +56,7 @@ class SourceFacts(msgspec.Struct, frozen=True, kw_only=True):
     live: bool = True  # False: recorded, may wait instead of dropping
     watched: bool = False  # a folder in which files turn up: nothing to show is no fault
     details: Mapping[str, str] = {}  # words for `streams probe`
+    troubles: tuple[Trouble, ...] = ()
 
 
 class FrameSource(Protocol):
@@ -63,6 +76,15 @@ class FrameSource(Protocol):
 
     def close(self) -> None:
         """Idempotent; never raises."""
+        ...
+
+
+@runtime_checkable
+class NewsSource(Protocol):
+    """A source of which more can be said than when it was opened."""
+
+    def news(self) -> SourceFacts | None:
+        """The facts as they are now; None: as they were told. Asked after each read."""
         ...
 
 

@@ -116,6 +116,15 @@ def of_notes(parts: StatusParts, streams: Streams, absent: Absent) -> list[Probl
     return found
 
 
+def of_facts(facts: Mapping[str, Mapping[str, Any]], streams: Streams) -> list[Problem]:
+    """What sources say of themselves that is wrong, though they deliver; by stream."""
+    return [
+        Problem(one["code"], one["severity"], f"{name}: {one['what']}", one["fix"], stream=name)
+        for name in streams
+        for one in facts.get(name, {}).get("troubles", ())
+    ]
+
+
 def of_models(found: list[Problem], parts: StatusParts, streams: Streams) -> list[Problem]:
     """What the rollouts tell, without the rot of a package of which one of its streams tells."""
     notes = parts.notes.standing()

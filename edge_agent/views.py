@@ -31,7 +31,7 @@ from edge_agent.services.console.views import Picture, Shot
 from edge_agent.services.engine import Engine, Tap
 from edge_agent.services.pipeline import Channel, Pipeline, StreamTerms
 from edge_agent.services.rollouts import Handled, Rollouts
-from edge_agent.standing import of_disk, of_models, of_notes, of_streams, of_uplink
+from edge_agent.standing import of_disk, of_facts, of_models, of_notes, of_streams, of_uplink
 from edge_agent.supervise import Health
 
 MAX_EVENTS = 200
@@ -287,6 +287,7 @@ class Views(Kept):
         if auditor is not None and auditor.trouble is not None:
             found.append(Problem("audit-unwritable", "critical", *auditor.trouble))
         found += of_streams(self.rooms, self.config.streams)
+        found += of_facts(self.facts, self.config.streams)
         found += of_notes(self.rooms, self.config.streams, self._absent)
         found += of_disk(self.sample(), found)
         found += of_uplink(self.uplink(), self.rooms.health.rooms().get("uplink"))

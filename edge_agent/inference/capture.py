@@ -22,7 +22,7 @@ from edge_agent.inference import realtime
 from edge_agent.inference.desk import Desk
 from edge_agent.inference.sizes import Sizes
 from edge_agent.inference.stream import POOR, Stream
-from edge_agent.ports import Clock, FrameSource
+from edge_agent.ports import Clock, FrameSource, NewsSource, SourceFacts
 
 READ_TIMEOUT_S = 0.1
 WAIT_SLICE_S = 0.1
@@ -125,9 +125,7 @@ class Capture:
 
     def _read_on(self) -> None:
         stream, header = self._stream, self._stream.header
-        facts = stream.facts
-        fps = stream.config.source.fps or (facts.expected_fps if facts else None)
-        header[Word.EXPECTED_MILLIFPS] = round((fps or 0) * 1000)
+        self._expect(stream.facts)
         stream.watch.reopened(self._clock.boot_us())
         while not stream.stop.is_set():
             try:
@@ -137,6 +135,7 @@ class Capture:
                 stream.drop(Drop.ERROR)
                 self._told.problem(stream.name, "bad-frame", bad.what, bad.hint)
                 continue
+            self._hear()
             if frame is None:
                 stream.signal(stream.watch.at(self._clock.boot_us()))
                 continue
@@ -146,6 +145,18 @@ class Capture:
                 self._start = None
             else:
                 self._take(frame)
+
+    def _expect(self, facts: SourceFacts | None) -> None:
+        fps = self._stream.config.source.fps or (facts.expected_fps if facts else None)
+        self._stream.header[Word.EXPECTED_MILLIFPS] = round((fps or 0) * 1000)
+
+    def _hear(self) -> None:
+        """What the source has to say since it was opened."""
+        news = self._source.news() if isinstance(self._source, NewsSource) else None
+        if news is not None:
+            self._stream.facts = news
+            self._expect(news)
+            self._told.facts(self._stream)
 
     def _take(self, frame: Frame) -> None:
         stream, header = self._stream, self._stream.header

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import warnings
 from collections.abc import Sequence
 from fnmatch import fnmatch
@@ -23,6 +22,7 @@ from edge_agent.config.structs import ImagesSource
 from edge_agent.core import calibration
 from edge_agent.core.errors import BadFrame, SourceEnded, SourceLost
 from edge_agent.core.frames import Calibration, Frame, Pixels
+from edge_agent.core.order import natural
 from edge_agent.core.pacing import MICROSECONDS, Pace
 from edge_agent.ports import Clock, SourceFacts
 
@@ -165,12 +165,6 @@ class ImageFrames:
     def _is_wanted(self, entry: os.DirEntry[str]) -> bool:
         fits = fnmatch(entry.name, self._config.pattern) and not entry.name.startswith(".")
         return fits and entry.name.lower().endswith(SUFFIXES) and entry.is_file()
-
-
-def natural(name: str) -> tuple[list[tuple[int, str]], str]:
-    """Sorts digits as numbers."""
-    parts = re.findall(r"\d{1,18}|\D+|\d+", name.lower())
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], name
 
 
 def _decode(stored: bytes, where: str) -> Pixels:

@@ -15,6 +15,7 @@ from edge_agent.core.witness import Finding
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "status.md").read_text()
 MADE = re.compile(r'Problem\(\s*"([a-z-]+)"|notes\.tell\([^,]+,\s*"([a-z-]+)"'
+                  r'|Trouble\(\s*code="([a-z-]+)"'
                   r'|told\.problem\(\s*[\w."]+,\s*"([a-z-]+)"')  # fmt: skip
 
 

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.core.errors import BadFrame, SourceLost
+from edge_agent.core.errors import SourceLost
 from edge_agent.core.frames import Frame
 from edge_agent.host import SystemClock
-from edge_agent.sources.dicom.folder import MAX_ENTRIES
 from tests.sources import dicoms
 from tests.sources.conftest import Opened
-from tests.sources.hand import HandClock, taken, told
+from tests.sources.hand import told
 
 
 def put(folder: Path, name: str, level: int, *, frames: int = 1) -> Path:
@@ -125,16 +124,3 @@ def test_a_file_that_vanishes_before_its_turn_is_passed_over(dicom: Opened, tmp_
     source, _ = dicom(tmp_path, clock=SystemClock())
     (tmp_path / "b").unlink()
     assert levels([one for one in told(source, reads=3) if isinstance(one, Frame)]) == [10, 30]
-
-
-@pytest.mark.timeout(30)
-def test_a_folder_of_any_number_of_files_is_looked_at_up_to_a_bound(
-    dicom: Opened, tmp_path: Path
-) -> None:
-    for number in range(MAX_ENTRIES + 10):
-        (tmp_path / str(number)).touch()
-    source, facts = dicom(tmp_path, clock=HandClock())
-    assert "only the first are looked at" in facts.details["files"]
-    assert source.read(0.5) is None
-    with pytest.raises(BadFrame, match=f"file 1 of {MAX_ENTRIES} in the watched folder"):
-        taken(source, 10)

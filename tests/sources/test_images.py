@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from edge_agent.config.structs import ImagesSource
 from edge_agent.core.errors import SourceEnded, SourceLost
 from edge_agent.core.frames import Frame
-from edge_agent.sources.images import ImageFrames, natural
+from edge_agent.core.order import natural
+from edge_agent.sources.images import ImageFrames
 from tests.sources.hand import HandClock, taken, told
 
 

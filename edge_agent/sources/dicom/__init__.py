@@ -19,14 +19,14 @@ from edge_agent.core.dicom_timing import DEFAULT_FPS
 from edge_agent.core.errors import BadFrame, ConfigError, SourceEnded, SourceLost
 from edge_agent.core.frames import Calibration, Frame, Pixels
 from edge_agent.core.pacing import MICROSECONDS, GapPace
-from edge_agent.ports import Clock, SourceFacts
+from edge_agent.ports import Clock, SourceFacts, Trouble
 from edge_agent.sources.dicom.clip import Clip, Name
 from edge_agent.sources.dicom.folder import Folder
 
 SAMPLE = "sample:ultrasound"
 SAMPLE_FILE = "examples_ybr_color.dcm"  # in pydicom's wheel: 30 frames of an echocardiogram
-MAX_PROBLEMS = 16
 MAX_BAD_AT_OPEN = 64
+NEWS_US = 1_000_000
 IDLE_S = 0.1  # between two looks for a new file
 
 
@@ -63,7 +63,7 @@ class _Single:
 
 
 class DicomFrames:
-    """`ports.FrameSource` over DICOM files. `problems`: the latest bad files, in words."""
+    """`ports.NewsSource` over DICOM files."""
 
     def __init__(self, config: DicomSource, clock: Clock, exam_key: bytes) -> None:
         if len(exam_key) < MIN_KEY_BYTES:
@@ -80,8 +80,18 @@ class DicomFrames:
         self._shot: _Shot | None = None
         self._bad: deque[BadFrame] = deque(maxlen=MAX_BAD_AT_OPEN)
         self._number = 0
-        self.problems: deque[str] = deque(maxlen=MAX_PROBLEMS)
-        self.files_bad = 0
+        self._told: SourceFacts | None = None
+        self._told_us = 0
+        self._changes = self._looked = 0  # goes up with whatever may change the words
+
+    @property
+    def problems(self) -> list[str]:
+        """Files of the folder that are bad as they are now, in words, the latest last."""
+        return self._reel.files.bad_words if isinstance(self._reel, Folder) else []
+
+    @property
+    def files_bad(self) -> int:
+        return self._reel.files.count("bad") if isinstance(self._reel, Folder) else 0
 
     def open(self) -> SourceFacts:
         """Raises: SourceLost, Rejected, ConfigError."""
@@ -106,7 +116,22 @@ class DicomFrames:
                 break
             except BadFrame as bad:
                 self._bad.append(bad)
-        return self._facts()
+        self._told, self._told_us = self._facts(), self._clock.boot_us()
+        return self._told
+
+    def news(self) -> SourceFacts | None:
+        """What has changed since it was last told, at most once a second; None: nothing."""
+        now_us, changes = self._clock.boot_us(), self._changes
+        if isinstance(self._reel, Folder):
+            changes += self._reel.changes
+        if self._reel is None or changes == self._looked or now_us - self._told_us < NEWS_US:
+            return None
+        self._looked, self._told_us = changes, now_us
+        facts = self._facts()
+        if facts == self._told:
+            return None
+        self._told = facts
+        return facts
 
     def read(self, timeout_s: float) -> Frame | None:
         """Raises: SourceEnded, SourceLost, Rejected, BadFrame."""
@@ -142,8 +167,6 @@ class DicomFrames:
             self._clip.close()
         self._reel = self._clip = self._shot = self._pace = None
         self._bad.clear()
-        self.problems.clear()
-        self.files_bad = 0
 
     def _aim_at_next(self) -> bool:
         """Decodes ahead of its time, so that a frame is shown when it is due."""
@@ -161,12 +184,13 @@ class DicomFrames:
                 self._turn()
             if (clip := self._clip) is None:
                 return None
-            index, self._index = self._index, self._index + 1
-            times = clip.times
+            index, times = self._index, clip.times
+            pixels = self._read(clip)
+            if pixels is None:
+                return None
+            self._index, self._gap_us = index + 1, times.period_us
             if index:
                 gap_us = times.pts_us(index) - times.pts_us(index - 1)
-            self._gap_us = times.period_us
-            pixels = clip.pixels(index)
         except BadFrame as bad:
             return _Shot(bad=bad, gap_us=gap_us)
         return _Shot(
@@ -177,20 +201,39 @@ class DicomFrames:
             exam=clip.exam,
         )
 
+    def _read(self, clip: Clip) -> Pixels | None:
+        """The frame that is next; None when somebody wrote to the file meanwhile.
+
+        Raises: BadFrame, SourceLost.
+        """
+        index = self._index
+        try:
+            pixels: Pixels | BadFrame = clip.pixels(index)
+        except BadFrame as bad:
+            pixels = bad
+        if isinstance(self._reel, Folder):
+            if self._reel.has_changed(clip, index):
+                clip.close()
+                self._clip = self._pace = None
+                return None
+        elif clip.now() != clip.signature:
+            raise SourceLost(f"{self._where} was written to while it was shown")
+        if isinstance(pixels, BadFrame):
+            self._index = index + 1
+            raise pixels
+        return pixels
+
     def _turn(self) -> None:
         """To the next clip, or to the begin of the same one; to none when nothing is there."""
         assert self._reel is not None
-        try:
-            clip = self._reel.next_clip()
-        except BadFrame as bad:
-            self.files_bad += 1
-            self.problems.append(str(bad))
-            raise
+        clip = self._reel.next_clip()
         if self._clip is not None and clip is not self._clip:
             self._clip.close()
         if clip is None:
             self._pace = None
-        self._clip, self._index = clip, 0
+        self._changes += clip is not self._clip
+        self._clip = clip
+        self._index = self._reel.begin_at if isinstance(self._reel, Folder) else 0
 
     def _paced(self) -> GapPace:
         if self._pace is None:
@@ -198,29 +241,48 @@ class DicomFrames:
         return self._pace
 
     def _facts(self) -> SourceFacts:
-        details: dict[str, str] = {}
-        if isinstance(self._reel, Folder):
-            more = " (only the first are looked at)" if self._reel.is_clipped else ""
-            details["files"] = f"{len(self._reel)} in the watched folder{more}"
-        if self.files_bad:
-            details["bad files"] = f"{self.files_bad}, the last: {self.problems[-1]}"
-        clip = self._clip
+        details, clip = {}, self._clip
+        folder = self._reel if isinstance(self._reel, Folder) else None
+        if folder is not None:
+            details = folder.words()
         if clip is None:
-            return SourceFacts(
-                where=self._where,
-                expected_fps=self._config.fps,
-                live=False,
-                watched=isinstance(self._reel, Folder),
-                details={**details, "state": "waiting for a first file"},
-            )
+            state = "waiting for a first file" if not self._number else "all files were shown"
+            details["state"] = state
+            details["rate"] = "of each file, as its header says"
+            if self._config.fps is not None:
+                details["rate"] = f"{self._config.fps:g} fps from config"
         return SourceFacts(
             where=self._where,
-            expected_fps=clip.times.fps,
-            size=clip.size,
+            expected_fps=clip.times.fps if clip else self._config.fps,
+            size=clip.size if clip else None,
             live=False,
-            watched=isinstance(self._reel, Folder),
-            details={**details, **_words(clip)},
+            watched=folder is not None,
+            details={**details, **(_words(clip) if clip else {})},
+            troubles=_troubles(clip, folder),
         )
+
+
+def _troubles(clip: Clip | None, folder: Folder | None) -> tuple[Trouble, ...]:
+    found = []
+    if folder is not None and (bounds := folder.bounds()):
+        found.append(
+            Trouble(
+                code="files-unseen",
+                severity="warning",
+                what=f"the watched folder holds more than is looked at: {bounds}",
+                fix="move what was shown elsewhere, or point source.path deeper",
+            )
+        )
+    if clip is not None and clip.times.is_guessed:
+        found.append(
+            Trouble(
+                code="rate-guessed",
+                severity="notice",
+                what=f"a clip gives no time that can be: {clip.times.words()}",
+                fix="set source.fps to its true rate",
+            )
+        )
+    return tuple(found)
 
 
 def _words(clip: Clip) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from numpy.typing import NDArray
 
 from edge_agent.config.structs import DicomSource
 from edge_agent.core import calibration, dicom_timing
+from edge_agent.core.arrivals import Signature
 from edge_agent.core.errors import BadFrame, Rejected, SourceLost
 from edge_agent.core.frames import Pixels
 from edge_agent.sources.dicom import header as head
-from edge_agent.sources.dicom import layout, syntax
+from edge_agent.sources.dicom import layout, syntax, whole
 from edge_agent.sources.dicom.pixels import Decode, Show
 
 MAX_KEPT_BYTES = 256 << 20  # a looped clip that decodes to no more is decoded once
@@ -27,12 +29,8 @@ class Name(msgspec.Struct, frozen=True, kw_only=True):
     where: str
 
 
-Signature = tuple[int, int, int, int]  # device, inode, bytes, mtime in ns
-
-
-def signature(path: Path) -> Signature:
-    """Changes with the content. Raises: OSError."""
-    status = path.stat()
+def signature(status: os.stat_result) -> Signature:
+    """Changes with the content."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
@@ -46,8 +44,8 @@ class Clip:
         self.name = name
         size_bytes = _size(name, config.max_file_bytes)
         with head.translated(name.where):
-            self.signature = signature(name.path)
             self._file = name.path.open("rb")
+            self.signature = signature(os.fstat(self._file.fileno()))
         try:
             self._open(config, key, size_bytes)
         except BaseException:
@@ -63,6 +61,7 @@ class Clip:
         header = head.read(self.name.path, self._file, where=where, key=key)
         with head.translated(where):
             self._layout = layout.find(self._file, header, where=where, file_bytes=size_bytes)
+        self._header = header
         self.size, self.frames, self.exam = header.size, header.frames, header.exam
         self.times = dicom_timing.times(header.timing, self.frames, config.fps)
         self.calibration = calibration.override(
@@ -103,12 +102,30 @@ class Clip:
             self._kept[index] = pixels
         return pixels
 
+    def doubt(self) -> str:
+        """Why the file does not look finished, in words, "" when it does. Raises: SourceLost."""
+        with head.translated(self.name.where):
+            return whole.doubt(self._file, self._header, self.signature[2])
+
+    def digest(self) -> int:
+        """Of the file's bytes as they are now, never 0. Raises: SourceLost."""
+        with head.translated(self.name.where):
+            return whole.digest(self._file, os.fstat(self._file.fileno()).st_size)
+
     def is_unchanged(self) -> bool:
         """Whether the file is still there and as it was when it was opened."""
         try:
-            return signature(self.name.path) == self.signature
+            return signature(self.name.path.stat()) == self.signature
         except OSError:
             return False
+
+    def now(self) -> Signature:
+        """Of the open file, wherever it is by now; another one than its own: somebody wrote to it.
+
+        Raises: SourceLost.
+        """
+        with head.translated(self.name.where):
+            return signature(os.fstat(self._file.fileno()))
 
     def close(self) -> None:
         self._file.close()

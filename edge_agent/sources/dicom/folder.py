@@ -1,36 +1,29 @@
-"""Which file of a watched folder is shown next.
+"""The clips of a watched folder: those that are there, then those that come.
 
-A file that is still growing is left alone; a bad one is told once and remembered until it changes.
-File names may hold a patient's name: they never leave this module, a file is "file 3 of 12".
+What is shown next is decided in `core.arrivals`; here it is looked at and opened. File names may
+hold a patient's name: they never leave this module, a file is "file 3 of 12".
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from fnmatch import fnmatch
-from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import NoReturn
 
-import msgspec
-
+from edge_agent.core.arrivals import MAX_FILES, Arrivals, Signature
 from edge_agent.core.errors import BadFrame, ConfigError, Rejected, SourceLost
 from edge_agent.ports import Clock
-from edge_agent.sources.dicom.clip import Clip, Name, Signature
+from edge_agent.sources.dicom.clip import Clip, Name
+from edge_agent.sources.dicom.header import NoPicture, NotDicom
+from edge_agent.sources.dicom.tree import Tree
 
-MAX_ENTRIES = 10_000  # of the folder that are looked at
 SCAN_US = 500_000
-STABLE_US = 500_000  # a file that has not changed for so long is whole
-SETTLED_US = 2_000_000  # one whose last change is so long ago is whole at first sight
-
-
-class Seen(msgspec.Struct, kw_only=True):
-    """What is known of one file. since_us: when this signature was first seen."""
-
-    signature: Signature
-    since_us: int
-    state: Literal["waiting", "shown", "bad"] = "waiting"
+FULL_US = 30_000_000  # between two looks at every single file
+REST = 20  # a look may take one part in so many of the time, all at every file a fifth of that
+LONGEST_US = 10_000_000  # between two looks
+MAX_OPENS = 64  # before a reader gets an answer
+CLIP_SUFFIXES = (".dcm", ".dicom", ".ima")
+HEAD_BYTES = 512  # that tell a text from a damaged clip
 
 
 class Folder:
@@ -46,93 +39,178 @@ class Folder:
         open_clip: Callable[[Name], Clip],
     ) -> None:
         self._path = path
-        self._pattern = pattern
+        self._takes_all = pattern == "*"
         self._loop = loop
         self._clock = clock
         self._open_clip = open_clip
-        self._seen: dict[str, Seen] = {}  # in name order; no longer than the listing
-        self._scanned_us: int | None = None
-        self.is_clipped = False  # the folder has more than MAX_ENTRIES
-
-    def __len__(self) -> int:
-        return len(self._seen)
+        self._tree = Tree(path, pattern)
+        self.files = Arrivals(loop=loop, max_files=MAX_FILES)
+        self._next_us: int | None = None  # of the next look
+        self._next_full_us = 0
+        self._current = ""
+        self._digest = 0  # of what is shown
+        self.begin_at = 0  # frame of the clip that was given last
+        self.changes = 0  # goes up with whatever may change the words
 
     def next_clip(self) -> Clip | None:
         """The next file that opens; None when there is nothing to show now.
 
         Raises: BadFrame for a bad file, once; SourceLost when the folder is gone.
         """
-        now_us = self._clock.boot_us()
-        if self._scanned_us is None or now_us - self._scanned_us >= SCAN_US:
-            self._scan(now_us)
-        name = self._pick(now_us)
-        if name is None and self._loop:
-            self._rewind()
-            name = self._pick(now_us)
-        return None if name is None else self._open(name)
-
-    def _pick(self, now_us: int) -> str | None:
-        for name, seen in self._seen.items():
-            if seen.state == "waiting" and self._is_whole(seen, now_us):
-                return name
+        for _ in range(MAX_OPENS):
+            now_us = self._clock.boot_us()
+            if self._next_us is None or now_us >= self._next_us:
+                self._look(now_us)
+            path = self.files.due(now_us)
+            if path is None and self._loop:
+                self.files.rewind()
+                path = self.files.due(now_us)
+            if path is None:
+                return None
+            clip = self._open(path, now_us)
+            if clip is not None:
+                return clip
         return None
 
-    def _rewind(self) -> None:
-        for seen in self._seen.values():
-            if seen.state == "shown":
-                seen.state = "waiting"
+    def words(self) -> dict[str, str]:
+        """What is there, for `streams probe`."""
+        files = self.files
+        bad, other = files.count("bad"), files.count("other") + self._tree.aside
+        said = {"files": f"{len(files) - files.count('other')} in the watched folder"}
+        if folders := self._tree.folders:
+            said["folders"] = f"{folders} below it"
+        if links := self._tree.links:
+            said["links"] = f"{links} to folders, not followed"
+        if other:
+            said["other files"] = f"{other}, without a picture or not finished by their name"
+        if waiting := files.count("waiting"):
+            said["waiting files"] = f"{waiting}, to be shown or still being written"
+        if bad:
+            said["bad files"] = f"{bad}, the last: {files.bad_words[-1]}"
+        return said
 
-    def _open(self, name: str) -> Clip:
-        seen = self._seen[name]
-        position = list(self._seen).index(name) + 1
-        where = f"file {position} of {len(self._seen)} in the watched folder"
+    def bounds(self) -> str:
+        """What of the folder is left out, in words; "": nothing."""
+        said = self._tree.bounds()
+        if self.files.left_out:
+            said.append(
+                f"{self.files.left_out} files that are older than the newest {len(self.files)}"
+            )
+        return "; ".join(said)
+
+    def has_changed(self, clip: Clip, frames: int) -> bool:
+        """Whether somebody wrote to the file of which so many frames were shown.
+
+        What it becomes is shown when it is whole again, what was shown of it never twice. Raises:
+        SourceLost.
+        """
+        now = clip.now()
+        if now == clip.signature:
+            return False
+        if now[2] == clip.signature[2] and clip.digest() == self._digest:
+            clip.signature = now  # it was only touched
+            return False
+        self.files.broke_off(self._current, frames)
+        self._note(self._current, now)
+        return True
+
+    # ── one file ──────────────────────────────────────────────────────────────────────────────
+
+    def _open(self, path: str, now_us: int) -> Clip | None:
+        """None: not yet, or it is nothing to be shown. Raises: BadFrame."""
+        seen = self.files[path]
+        where = f"file {seen.number} of {self.files.total} in the watched folder"
+        self.changes += 1
         try:
-            clip = self._open_clip(Name(path=self._path / name, where=where))
-        except (Rejected, ConfigError, SourceLost) as bad:
-            seen.state = "bad"
-            raise BadFrame(bad.what, hint=bad.hint) from None
-        seen.state = "shown"
-        return clip
-
-    def _is_whole(self, seen: Seen, now_us: int) -> bool:
-        if now_us - seen.since_us >= STABLE_US:
-            return True
-        offset_us, _ = self._clock.utc_offset_us()
-        changed_us = seen.signature[3] // 1000
-        return offset_us is not None and now_us + offset_us - changed_us >= SETTLED_US
-
-    def _scan(self, now_us: int) -> None:
-        found = self._listing()
-        for name, signature in found.items():
-            known = self._seen.get(name)
-            if known is None or known.signature != signature:
-                self._seen[name] = Seen(signature=signature, since_us=now_us)
-        self._seen = {name: self._seen[name] for name in sorted(found)}
-        self._scanned_us = now_us
-
-    def _listing(self) -> dict[str, Signature]:
+            clip = self._open_clip(Name(path=self._path / path, where=where))
+        except (NoPicture, NotDicom) as none:
+            self._put_aside(path, none, now_us)
+            return None
+        except ConfigError as wrong:  # of a header that was read
+            self._tell(path, wrong)
+        except (Rejected, SourceLost) as bad:
+            self._refuse(path, bad, now_us)
+            return None
         try:
-            with os.scandir(self._path) as entries:
-                some = list(islice(entries, MAX_ENTRIES + 1))
-        except OSError as error:
-            raise SourceLost(
-                f"list the watched folder: {error.strerror}",
-                hint="mount it again, or correct source.path",
-            ) from None
-        self.is_clipped = len(some) > MAX_ENTRIES
-        found: dict[str, Signature] = {}
-        for entry in some[:MAX_ENTRIES]:
-            if entry.name.startswith(".") or not fnmatch(entry.name, self._pattern):
-                continue
-            try:
-                status = entry.stat()
-                if entry.is_file():
-                    found[entry.name] = (
-                        status.st_dev,
-                        status.st_ino,
-                        status.st_size,
-                        status.st_mtime_ns,
-                    )
-            except OSError:  # gone between the listing and the look
-                continue
-        return found
+            return self._begin(path, clip, now_us)
+        except BaseException:
+            clip.close()
+            raise
+
+    def _begin(self, path: str, clip: Clip, now_us: int) -> Clip | None:
+        if clip.signature != self.files[path].signature:  # it changed since it was looked at
+            self._note(path, clip.signature)
+        elif clip.doubt() and not self.files.is_judged(path, now_us):
+            self.files.doubt(path)
+        else:
+            digest = clip.digest()
+            begin_at = self.files.begin_at(path, digest)
+            self.files.settle(path, "shown", digest=digest)
+            if begin_at is not None:
+                self._current, self._digest, self.begin_at = path, digest, begin_at
+                return clip
+        clip.close()
+        return None
+
+    def _note(self, path: str, signature: Signature) -> None:
+        if path in self.files:
+            self.files.observe({path: signature}, (), self._clock.boot_us())
+        self.changes += 1
+
+    def _put_aside(self, path: str, none: Rejected, now_us: int) -> None:
+        """Raises: BadFrame for what calls itself a clip, or was one."""
+        start = self._start(path) if isinstance(none, NotDicom) else b" "
+        if not start.strip(b"\0"):  # nothing is written yet
+            self._refuse(path, none, now_us)
+        elif isinstance(none, NotDicom) and (
+            self._is_named_clip(path) or _is_nameless(path, start)
+        ):
+            self._tell(path, none)
+        else:
+            self.files.settle(path, "other")
+
+    def _refuse(self, path: str, bad: Rejected | SourceLost, now_us: int) -> None:
+        """Raises: BadFrame; only when no more bytes, which might mend it, have come for long."""
+        if not self.files.is_judged(path, now_us):
+            self.files.doubt(path)
+        elif self.files[path].signature[2] == 0 and not self._is_named_clip(path):
+            self.files.settle(path, "other")  # a mark that something else is complete
+        else:
+            self._tell(path, bad)
+
+    def _tell(self, path: str, bad: Rejected | ConfigError | SourceLost) -> NoReturn:
+        """Raises: BadFrame."""
+        self.files.settle(path, "bad", words=str(bad))
+        raise BadFrame(bad.what, hint=bad.hint) from None
+
+    def _is_named_clip(self, path: str) -> bool:
+        return not self._takes_all or path.lower().endswith(CLIP_SUFFIXES)
+
+    def _start(self, path: str) -> bytes:
+        try:
+            with (self._path / path).open("rb") as file:
+                return file.read(HEAD_BYTES)
+        except OSError:
+            return b""
+
+    # ── all of them ───────────────────────────────────────────────────────────────────────────
+
+    def _look(self, now_us: int) -> None:
+        """Raises: SourceLost."""
+        is_first = self._next_us is None
+        is_full = is_first or now_us >= self._next_full_us
+        look = self._tree.look(now_us, self.files.young(now_us), is_full=is_full)
+        offset_us, _ = self._clock.utc_offset_us() if is_first else (None, None)
+        wall_us = None if offset_us is None else now_us + offset_us
+        self.files.observe(look.found, look.gone, now_us, wall_us)
+        self.changes += bool(look.gone) or any(path not in self.files for path in look.found)
+        cost_us = self._clock.boot_us() - now_us
+        self._next_us = now_us + min(max(SCAN_US, REST * cost_us), LONGEST_US)
+        if is_full:
+            self._next_full_us = now_us + max(FULL_US, 5 * REST * cost_us)
+
+
+def _is_nameless(path: str, start: bytes) -> bool:
+    """Whether it may be a clip that is damaged: not named after something else, and no text."""
+    suffix = Path(path).suffix
+    return (not suffix or suffix[1:].isdecimal()) and b"\0" in start

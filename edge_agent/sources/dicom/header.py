@@ -69,6 +69,14 @@ BAD_BYTES = (
 )
 
 
+class NotDicom(Rejected):
+    """The file is something else."""
+
+
+class NoPicture(Rejected):
+    """A DICOM object that holds no picture: a report, a document, a directory."""
+
+
 class Header(msgspec.Struct, frozen=True, kw_only=True):
     """A checked header. size: [width, height] px. palette: uint8 2**bits_allocated x 3, BGR."""
 
@@ -102,7 +110,7 @@ def translated(where: str) -> Iterator[None]:
     try:
         yield
     except InvalidDicomError:
-        raise Rejected(
+        raise NotDicom(
             f"open {where}: expected a DICOM file, got something else (no DICM prefix)",
             hint="remove it from there, or export it again as DICOM Part 10",
         ) from None
@@ -131,11 +139,15 @@ def read(path: Path, file: BinaryIO, *, where: str, key: bytes) -> Header:
     quieten()
     with translated(where):
         # of the file meta alone: a deflated rest must not be inflated
-        uid = str(pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID", ""))
+        meta = pydicom.filereader.read_file_meta_info(path)
+        uid = str(meta.get("TransferSyntaxUID", ""))
+        kind = str(meta.get("MediaStorageSOPClassUID", ""))
+    _check_kind(kind, where)
     syntax.check(uid, where)
     with translated(where):
         dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(TAGS))
         header = _header(dataset, uid, key=key, pixels_at=file.tell())
+    _check_kind(kind, where, sized=header.size != (0, 0))
     _check(header, where)
     if header.photometric == PALETTE:
         with translated(where):
@@ -164,6 +176,15 @@ def _header(dataset: Any, uid: str, *, key: bytes, pixels_at: int) -> Header:
         offsets=offsets if isinstance(offsets[0], bytes) else None,
         pixels_at=pixels_at,
     )
+
+
+def _check_kind(sop_class: str, where: str, *, sized: bool = True) -> None:
+    """Raises: NoPicture."""
+    if syntax.has_no_pixels(sop_class, sized=sized):
+        raise NoPicture(
+            f"open {where}: expected an image or a clip, got a report, a document or a directory",
+            hint="point the source at images",
+        )
 
 
 def _check(header: Header, where: str) -> None:

@@ -18,6 +18,15 @@ HINTS = (
     ("1.2.840.10008.1.2.4.8", DECODE.format(tool="dcmdjpls")),
     ("1.2.840.10008.1.2.4.10", VIDEO),
 )
+PICTURELESS = (
+    "Encapsulated",
+    "SR Storage",
+    "Directory",
+    "Document",
+    "Presentation State",
+    "Waveform",
+)
+PICTURED = ("Image", "Volume", "Segmentation", "Map", "Dose")
 DEFLATED = str(uid.DeflatedExplicitVRLittleEndian)  # its size says nothing of what it inflates to
 
 
@@ -48,6 +57,17 @@ def check(syntax: str, where: str) -> None:
         f"open {where}: expected uncompressed, RLE, JPEG baseline or JPEG 2000, got {got}",
         hint=hint(syntax),
     )
+
+
+def has_no_pixels(sop_class: str, *, sized: bool) -> bool:
+    """Whether an object of that class is no picture: a report, a document, a directory.
+
+    sized: its header says how large a picture it holds.
+    """
+    kind = uid.UID(sop_class).name
+    if any(word in kind for word in PICTURELESS):
+        return True
+    return not sized and kind != sop_class and not any(word in kind for word in PICTURED)
 
 
 def is_encapsulated(syntax: str) -> bool:

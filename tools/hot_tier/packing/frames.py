@@ -10,8 +10,9 @@ from pathlib import Path
 from edge_agent.config.structs import ImagesSource
 from edge_agent.core.errors import BadFrame, Rejected, SourceEnded, SourceLost
 from edge_agent.core.frames import Frame
+from edge_agent.core.order import natural
 from edge_agent.host import SystemClock
-from edge_agent.sources.images import MAX_IMAGES, SUFFIXES, ImageFrames, natural
+from edge_agent.sources.images import MAX_IMAGES, SUFFIXES, ImageFrames
 
 MAX_FRAMES = 10_000
 
