@@ -71,8 +71,14 @@ STREAM: Final = (  # {stream}
     Figure(
         "stream_up",
         "gauge",
-        "1 while good frames arrive, or a watched folder has nothing new.",
+        "1 while good frames arrive, or the stream is idle.",
         lambda stream: float(stream.get("state") in {"ok", "idle"}),
+    ),
+    Figure(
+        "stream_idle",
+        "gauge",
+        "1 while the stream is idle: a watched folder has nothing new, which is no fault.",
+        lambda stream: float(stream.get("state") == "idle"),
     ),
     Figure(
         "stream_expected_frames_per_second",

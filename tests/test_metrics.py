@@ -66,6 +66,15 @@ def result(**fields: Any) -> Result:
     return Result(node="n", stream="us0", captured_us=1_000_000, **fields)
 
 
+@pytest.mark.parametrize(("state", "up", "idle"), [("ok", 1, 0), ("idle", 1, 1), ("stale", 0, 0)])
+def test_an_idle_stream_is_up_and_called_idle(
+    metrics: Metrics, state: str, up: int, idle: int
+) -> None:
+    text = metrics.render({**STATUS, "streams": {"us0": {"state": state}}})
+    assert value(text, "stream_up", stream="us0") == up
+    assert value(text, "stream_idle", stream="us0") == idle
+
+
 def test_a_scrape_renders_what_the_status_says(metrics: Metrics) -> None:
     text = metrics.render(STATUS)
     assert value(text, "ready") == 1

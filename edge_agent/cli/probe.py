@@ -25,15 +25,16 @@ from edge_agent.config.load import load, paths
 from edge_agent.config.structs import StreamConfig
 from edge_agent.core import calibration
 from edge_agent.core.errors import BadFrame, EdgeAgentError, SourceEnded, SourceLost
-from edge_agent.core.frames import Calibration, Frame
+from edge_agent.core.frames import Calibration, Frame, Signal
+from edge_agent.core.freshness import IDLE
 from edge_agent.core.signal import Look, SignalWatch
 from edge_agent.host import SystemClock
-from edge_agent.ports import Clock, FrameSource
+from edge_agent.ports import Clock, FrameSource, NewsSource
 
 READ_TIMEOUT_S = 0.5
 MAX_FRAMES = 100_000
 LONGEST_S = 600.0
-DELIVERS = ("ok", "starting", "paused")
+DELIVERS = ("ok", "starting", "paused", IDLE)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -92,6 +93,7 @@ def lines(name: str, report: Status, paint: Paint) -> list[str]:
     ]
     if not report.get("reason"):
         del pairs[2]
+    pairs += [("told", plain(one["what"])) for one in facts.get("troubles") or ()]
     details: Status = facts.get("details") or {}
     # a source's own words for its scale are of its first file; those above are of its newest frame
     pairs += [(plain(key), plain(word)) for key, word in details.items() if key != "calibration"]
@@ -145,6 +147,10 @@ def direct(stream: StreamConfig, seconds: float) -> dict[str, Any]:
             report["facts"] = msgspec.to_builtins(facts)
             report["fps_expected"] = stream.source.fps or facts.expected_fps
             report.update(_read(source, stream, clock, seconds))
+            facts = (source.news() if isinstance(source, NewsSource) else None) or facts
+            report["facts"] = msgspec.to_builtins(facts)
+            if facts.watched and report["state"] == Signal.NO_SIGNAL.value:
+                report["state"] = IDLE
     except EdgeAgentError as error:
         report.update(state="failed", reason=str(error))
     return report

@@ -80,7 +80,7 @@ class Observation(NamedTuple):
     has_result: one that is fresh, or was a moment ago. stale_us: a picture is there, and no fresh
     result for so long. starting_us: STARTING for so long. quiet_us: since its newest frame, or
     since it began. expect_us: a watched folder's longest silence, 0: any. watched: the source is
-    such a folder.
+    such a folder. answered: the newest result is of its newest frames, so nothing is owed.
     """
 
     signal: Signal
@@ -93,6 +93,7 @@ class Observation(NamedTuple):
     watched: bool = False
     quiet_us: int = 0
     expect_us: int = 0
+    answered: bool = False
 
 
 def stream_state(sight: Observation) -> str:
@@ -102,7 +103,8 @@ def stream_state(sight: Observation) -> str:
         return STALE if sight.engine_failed else Signal.STARTING.value
     if signal is Signal.STARTING and sight.starting_us >= sight.start_limit_us:
         return Signal.NO_SIGNAL.value
-    if signal is Signal.NO_SIGNAL and sight.watched:
+    has_shown_all = signal is Signal.OK and sight.answered and sight.stale_us >= STALE_AFTER_US
+    if sight.watched and (signal is Signal.NO_SIGNAL or has_shown_all):
         is_late = 0 < sight.expect_us <= sight.quiet_us
         return Signal.NO_SIGNAL.value if is_late else IDLE
     if signal is not Signal.OK or sight.stale_us < STALE_AFTER_US:

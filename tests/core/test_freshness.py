@@ -105,6 +105,16 @@ def test_a_stream_without_a_fresh_result_for_a_second_is_stale() -> None:
     assert called(Signal.OK, stale_us=STALE_AFTER_US) == "stale"
 
 
+def test_a_watched_folder_that_has_shown_all_is_idle_before_the_signal_says_so() -> None:
+    """It was stale, with a critical alarm, for a second after each clip."""
+    shown = {"stale_us": STALE_AFTER_US, "watched": True, "answered": True}
+    assert called(Signal.OK, **shown) == "idle"
+    assert called(Signal.OK, **shown, expect_us=5, quiet_us=4) == "idle"
+    assert called(Signal.OK, **shown, expect_us=5, quiet_us=5) == "no_signal"
+    assert called(Signal.OK, **{**shown, "answered": False}) == "stale", "a result is owed"
+    assert called(Signal.OK, **{**shown, "watched": False}) == "stale"
+
+
 def test_one_that_never_had_a_result_is_starting_and_then_stale() -> None:
     assert called(Signal.OK, has_result=False, stale_us=10) == "starting"
     assert called(Signal.OK, has_result=False, stale_us=STALE_AFTER_US) == "stale"

@@ -114,6 +114,7 @@ class Channel:
         self._starting_us = starting if signal is Signal.STARTING else None
         self._begun_us = self._begun_us if self._begun_us is not None else now_us
         last_us = (books.word(Word.LAST_FRAME_US) if books else 0) or self._begun_us
+        quiet_us, age_us = max(0, now_us - last_us), self.freshness.age_us(now_us)
         self.state = stream_state(
             Observation(
                 signal,
@@ -124,8 +125,9 @@ class Channel:
                 starting_us=0 if self._starting_us is None else now_us - self._starting_us,
                 start_limit_us=self.terms.start_limit_us,
                 watched=self.is_watched,
-                quiet_us=max(0, now_us - last_us),
+                quiet_us=quiet_us,
                 expect_us=self.terms.expect_us,
+                answered=age_us is not None and age_us - quiet_us < STALE_AFTER_US,
             )
         )
         return self.state
