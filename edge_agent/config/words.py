@@ -78,7 +78,11 @@ WORDS: Final = {
     "VideoSource.height": "Height to ask the device for, in pixels.",
     "VideoSource.password_file": "File whose first line replaces `{password}` in `where`.",
     "VideoSource.transport": "How RTSP travels. `udp` may lose parts of the picture.",
-    "ImagesSource.path": "A folder of images, taken in the order of their names.",
+    "ImagesSource.path": "A folder of images, taken in the order of their names: PNG, JPEG, "
+    "TIFF, BMP, GIF, WebP, JPEG 2000 and PPM, by what is in them. Every page of a file is a frame. "
+    "Orientation is applied, what is transparent is black, colour profiles are ignored. Pictures "
+    "deeper than 8 bits are shown by the bits that they use, the same for all: `levels` of "
+    "`streams probe` says how; one that needs more is told as a bad frame, and then shown.",
     "ImagesSource.loop": "Start again at the end.",
     "ImagesSource.pattern": "Which files of the folder, as in `*.png`.",
     "ImagesSource.max_file_bytes": "Larger files are refused.",
