@@ -22,7 +22,7 @@ from edge_agent.sources.images import ImageFrames
 from tests.sources.hand import HandClock
 
 RGB = (200, 60, 30)
-RAMP = np.tile(np.linspace(0, 1, 256), (8, 1))
+RAMP = np.tile(np.linspace(0, 1, 256), (64, 1))
 
 
 def stored(image: Image.Image, kind: str, **more: Any) -> bytes:
@@ -173,8 +173,10 @@ def test_sixteen_bits_are_shown_by_those_that_are_used(
     assert np.array_equal(pixels, values >> (bits - 8))
 
 
-@pytest.mark.parametrize("suffix", [".png", ".tiff"])
-@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize(
+    ("suffix", "channels"),
+    [(".png", 3), (".png", 4), (".tiff", 3), (".tiff", 4), (".jp2", 3), (".ppm", 3)],
+)
 def test_deep_colour_keeps_the_levels_that_it_uses(
     tmp_path: Path, suffix: str, channels: int
 ) -> None:

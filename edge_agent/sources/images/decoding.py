@@ -7,6 +7,7 @@ left out, or of damage inside a JPEG, and gives 16 bits of colour as 8: those ar
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 from typing import Any
@@ -55,6 +56,8 @@ BROKEN = (
     zlib.error,
     cv2.error,
 )
+
+_PPM = re.compile(rb"P[36](?:\s|#[^\n]*\n)+\d+(?:\s|#[^\n]*\n)+\d+(?:\s|#[^\n]*\n)+(\d+)\s")
 
 Values = NDArray[Any]
 
@@ -153,6 +156,12 @@ class Picture:
             return self._stored[24:25] == b"\x10" and self._stored[25] != 0
         if image.format == "TIFF":
             return max(image.tag_v2.get(BITS) or (8,)) > 8 and image.mode != "CMYK"
+        if image.format == "JPEG2000":
+            siz = self._stored.find(b"\xff\x4f\xff\x51")  # its first component, less one
+            return image.mode == "RGB" and self._stored[siz + 42] & 0x7F >= 8
+        if image.format == "PPM":
+            most = _PPM.match(self._stored)
+            return image.mode == "RGB" and most is not None and int(most[1]) > 255
         return False
 
     def _decoded(self, number: int) -> Values:
