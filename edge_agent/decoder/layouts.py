@@ -49,6 +49,8 @@ FFMPEG_5: Final = Fields(
         "AVCodecParameters": {
             "codec_type": 0,
             "codec_id": 4,
+            "extradata": 16,
+            "extradata_size": 24,
             "format": 28,
             "width": 56,
             "height": 60,
@@ -74,6 +76,7 @@ FFMPEG_5: Final = Fields(
             "key_frame": 120,
             "pict_type": 124,
             "sample_aspect_ratio": 128,
+            "pts": 136,
             "interlaced_frame": 188,
             "top_field_first": 192,
             "flags": 316,

@@ -16,6 +16,7 @@ import importlib.util
 import mmap
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -32,6 +33,10 @@ from edge_agent.decoder import messages
 
 START_TIMEOUT_S: Final = 20.0
 END_TIMEOUT_S: Final = 5.0
+DEATH_S: Final = 1.0  # from the end of the line to that of the process
+CRASHES: Final = frozenset(
+    {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP}
+)
 MAX_SLOTS: Final = 8
 MAX_SIDE_PX: Final = 16_384
 MAX_SLOT_BYTES: Final = 1 << 30
@@ -181,9 +186,9 @@ class Decoder:
         try:
             message = self._receive(START_TIMEOUT_S)
         except SourceLost as died:
-            raise Unusable(
-                f"FFmpeg of OpenCV: its process died when it was tried ({died.what})"
-            ) from None
+            if -(self._process.returncode or 0) not in CRASHES:
+                raise  # somebody ended it, or the kernel was short of memory
+            raise Unusable(f"FFmpeg of OpenCV: it was tried, and {died.what}") from None
         if message is None:
             raise SourceLost(f"the video decoder did not start within {START_TIMEOUT_S:g} s")
         if message.get("kind") != "ready":
@@ -262,8 +267,11 @@ class Decoder:
         except (OSError, ValueError):
             got = None
         if got is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(DEATH_S)
+            code = self._process.returncode
             self.kill()
-            raise SourceLost(f"the video decoder died ({_ending(self._process.returncode)})")
+            raise SourceLost(f"the video decoder died ({_ending(code)})")
         message, descriptor = got
         if descriptor is not None:
             self._map(message, descriptor)

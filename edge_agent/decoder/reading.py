@@ -11,6 +11,7 @@ import ctypes
 from collections import deque
 from typing import Final, NamedTuple
 
+from edge_agent.core import bitstream
 from edge_agent.core.damage import Chain
 from edge_agent.core.errors import EdgeAgentError, Rejected, SourceLost
 from edge_agent.decoder import library
@@ -22,6 +23,7 @@ MICROSECONDS: Final = 1_000_000
 ATTACHED_PICTURE: Final = 0x400
 DISCARD_ALL: Final = 48
 KEY_PACKET, CORRUPT_PACKET = 0x1, 0x2
+AFTER_A_BREAK: Final = 1 << 20  # ours: the container lost its way before this packet
 SPLICE_PACKETS: Final = 2
 SPLICE_US: Final = 1_000_000
 CORRUPT_FRAME: Final = 0x1
@@ -127,6 +129,8 @@ class Reading:
         self._stream, self._index, self._videos = self._best()
         self.codec_name = ""
         self._chain = Chain(intra=False)
+        self._lengths = 0
+        self._torn_words = ""  # what the newest damage was
         self._start_decoder()
         self._start = self._beginning()
 
@@ -194,6 +198,10 @@ class Reading:
             raise Rejected("it is coded in a way that this FFmpeg does not know")
         self.codec_name = ffmpeg.text("AVCodec", decoder, "name")
         self._chain = Chain(intra=self.codec_name in BY_ITSELF)
+        head = ffmpeg.pointer("AVCodecParameters", coded, "extradata")
+        size = ffmpeg.int32("AVCodecParameters", coded, "extradata_size")
+        head_bytes = ctypes.string_at(head, size) if head and size > 0 else b""
+        self._lengths = bitstream.length_bytes(self.codec_name, head_bytes)
         self._codec = ctypes.c_void_p(ffmpeg.avcodec_alloc_context3(decoder))
         code = ffmpeg.avcodec_parameters_to_context(self._codec, coded)
         # One thread: with more, what is said of damage comes with another frame than its own.
@@ -292,7 +300,10 @@ class Reading:
             ffmpeg.avcodec_flush_buffers(self._codec)
             self._chain.forget()
             self._dark = 0
-        stamp = ffmpeg.int64("AVFrame", frame, "best_effort_timestamp")
+        stamp = ffmpeg.int64("AVFrame", frame, "pts")
+        if stamp == NO_TIME:
+            stamp = ffmpeg.int64("AVFrame", frame, "best_effort_timestamp")
+        why = why or self._torn_words
         return Picture(frame, self._since_start(stamp), shown, "" if shown else why)
 
     def _feed(self) -> Spoilt | None:
@@ -308,8 +319,11 @@ class Reading:
         where = packet + ffmpeg.fields["AVPacket"]["pos"]
         ctypes.c_int64.from_address(where).value = self._fed
         marked = flags & CORRUPT_PACKET and self._trusts_marks
-        if marked and not self._is_spliced(packet):
+        torn = self._torn(packet)
+        if torn or (marked and not self._is_spliced(packet)):
             self._chain.damage(self._fed)
+            if flags & AFTER_A_BREAK:
+                self._chain.damage(self._fed - 1)
         code = ffmpeg.avcodec_send_packet(self._codec, packet)
         held = ctypes.c_void_p(packet)
         if packet == self._packet:
@@ -317,11 +331,23 @@ class Reading:
         else:
             ffmpeg.av_packet_free(ctypes.byref(held))
         said = self._said()
+        self._torn_words = torn or said or self._torn_words
         if said or code < 0:
             self._chain.damage(self._fed)
         if code < 0 and code != library.AGAIN:
-            return Spoilt(self._since_start(stamp), said or ffmpeg.words(code))
+            return Spoilt(self._since_start(stamp), torn or said or ffmpeg.words(code))
         return None
+
+    def _torn(self, packet: int) -> str:
+        """What can be seen in its bytes."""
+        ffmpeg = self._ffmpeg
+        size = ffmpeg.int32("AVPacket", packet, "size")
+        data = ffmpeg.pointer("AVPacket", packet, "data")
+        content = ctypes.string_at(data, size) if data and size > 0 else b""
+        found = bitstream.torn(self.codec_name, content, self._lengths)
+        if found and bitstream.begins_in_a_hole(content):
+            self._chain.damage(self._fed - 1)
+        return found
 
     def _next_packet(self) -> tuple[int | None, str]:
         """A packet of our stream; None at the end, with words when it ended before its time.
@@ -360,7 +386,7 @@ class Reading:
             if ffmpeg.int32("AVPacket", self._packet, "stream_index") == self._index:
                 if self._said():
                     where = self._packet + ffmpeg.fields["AVPacket"]["flags"]
-                    ctypes.c_int32.from_address(where).value |= CORRUPT_PACKET
+                    ctypes.c_int32.from_address(where).value |= CORRUPT_PACKET | AFTER_A_BREAK
                 return 0
             ffmpeg.av_packet_unref(self._packet)
         return int(code)

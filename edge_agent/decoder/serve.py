@@ -65,6 +65,7 @@ class Child:
             tried = try_out(ffmpeg, str(begun[0]["clip"]))
         except EdgeAgentError as wrong:
             self._say({"kind": "unusable", "why": wrong.what})
+            threading.Event().wait()  # until the parent hangs up: what it has said must be read
             return
         self._say({"kind": "ready", "version": ffmpeg.version, "tried": tried})
         while True:

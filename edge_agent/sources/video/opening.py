@@ -168,7 +168,7 @@ def quieten() -> None:
     if hasattr(cv2, "setLogLevel"):
         cv2.setLogLevel(SILENT)
     else:  # from 5.0 on
-        cv2.utils.logging.setLogLevel(SILENT)
+        vars(cv2.utils)["logging"].setLogLevel(SILENT)
 
 
 def _request(capture: cv2.VideoCapture, config: VideoSource) -> None:
