@@ -60,15 +60,19 @@ class Log:
     def warning(self, message: str, **fields: object) -> None:
         self._write(logging.WARNING, message, None, fields)
 
-    def error(self, message: str, *, trace: BaseException | None = None, **fields: object) -> None:
-        """trace: the error whose traceback belongs to the line."""
+    def error(
+        self, message: str, *, trace: BaseException | str | None = None, **fields: object
+    ) -> None:
+        """trace: the error whose traceback belongs to the line, or that of another process."""
         self._write(logging.ERROR, message, trace, fields)
 
     def _write(
-        self, level: int, message: str, trace: BaseException | None, fields: dict[str, object]
+        self, level: int, message: str, trace: BaseException | str | None, fields: dict[str, object]
     ) -> None:
         if self._logger.isEnabledFor(level):
-            self._logger.log(level, "%s", message, exc_info=trace, extra={"fields": fields})
+            words, error = (trace, None) if isinstance(trace, str) else ("", trace)
+            extra = {"fields": fields, "trace": words}
+            self._logger.log(level, "%s", message, exc_info=error, extra=extra)
 
 
 def get(room: str) -> Log:
@@ -167,11 +171,11 @@ def _shape(record: logging.LogRecord) -> dict[str, Any]:
     fields: dict[str, object] = getattr(record, "fields", {})
     for name, value in list(fields.items())[:MAX_FIELDS]:
         line[f"{name}_" if name in _RESERVED else name] = _value(value)
+    trace: str = getattr(record, "trace", "")
     if record.exc_info and record.exc_info[1] is not None:
-        trace = mask("".join(traceback.format_exception(record.exc_info[1])))
-        line["trace"] = _TRACE_CONTROLS.sub("?", trace)[
-            -MAX_TRACE_CHARS:
-        ]  # its end names the error
+        trace = "".join(traceback.format_exception(record.exc_info[1]))
+    if trace:  # its end names the error
+        line["trace"] = _TRACE_CONTROLS.sub("?", mask(trace))[-MAX_TRACE_CHARS:]
     return line
 
 

@@ -13,11 +13,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_agent.cameras import HERE, Roots, lasting, nodes
 from edge_agent.cli import exits
 from edge_agent.cli.options import add_config_options, json_option
 
 if TYPE_CHECKING:
+    from edge_agent.cameras import Roots
     from edge_agent.config.load import Loaded
 
 DEFAULT_OUTPUT = "/etc/edge-agent/config.toml"
@@ -87,8 +87,11 @@ def run_init(args: argparse.Namespace) -> int:
     return exits.OK
 
 
-def found_cameras(roots: Roots = HERE) -> list[str]:
+def found_cameras(roots: Roots | None = None) -> list[str]:
     """Capture devices of this machine, by the name that stays the same where there is one."""
+    from edge_agent.cameras import HERE, lasting, nodes  # noqa: PLC0415 - as below
+
+    roots = roots or HERE
     return [lasting(node, roots)[0] or node for node in nodes(roots)]
 
 

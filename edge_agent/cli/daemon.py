@@ -18,7 +18,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from edge_agent import logs
+from edge_agent import chatter, logs
 from edge_agent.agent import Agent
 from edge_agent.app import running
 from edge_agent.cli import early, exits
@@ -62,7 +62,6 @@ def run(args: argparse.Namespace) -> int:
             raise ConfigError("", shareable(wrong.what), hint=wrong.hint) from None
         raise
     config = named(chosen.config)
-    logs.setup(config.log)
     degraded = loaded.text() if chosen.degraded else ""
 
     def load_again() -> tuple[Config | None, str]:
@@ -71,11 +70,13 @@ def run(args: argparse.Namespace) -> int:
             return None, again.text()
         return named(again.config), ""
 
-    try:
-        files = Files(where, overrides)
-        run_loop(lambda: serve(config, degraded=degraded, files=files, load_again=load_again))
-    except AlreadyRunning as other:
-        raise CommandError(other.what, hint=other.hint, code=exits.REFUSED) from other
+    files = Files(where, overrides)
+    with chatter.logged():
+        logs.setup(config.log)
+        try:
+            run_loop(lambda: serve(config, degraded=degraded, files=files, load_again=load_again))
+        except AlreadyRunning as other:
+            raise CommandError(other.what, hint=other.hint, code=exits.REFUSED) from other
     return exits.OK
 
 
