@@ -8,8 +8,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import re
 import shutil
+import socket
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Literal
@@ -128,3 +131,52 @@ def _port(stdout: IO[str] | None) -> int:
     if not line.strip():
         pytest.fail("the RTSP server did not start")
     return int(line)
+
+
+class Mute:
+    """A server that takes connections and says nothing, from the first word on or from SETUP on.
+
+    count: connections that came.
+    """
+
+    def __init__(self, *, from_setup: bool = False) -> None:
+        self._from_setup = from_setup
+        self._open: list[socket.socket] = []
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._socket.getsockname()[1]
+        self.count = 0
+        threading.Thread(target=self._take, daemon=True).start()
+
+    @property
+    def where(self) -> str:
+        return f"rtsp://127.0.0.1:{self.port}/live"
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        for wire in (*self._open, self._socket):
+            wire.close()
+
+    def _take(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                wire, _ = self._socket.accept()
+                self._open.append(wire)
+                self.count += 1
+                if self._from_setup:
+                    threading.Thread(target=self._answer, args=(wire,), daemon=True).start()
+
+    def _answer(self, wire: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while (got := wire.recv(4096)) and not got.startswith(b"SETUP"):
+                sequence = re.search(rb"CSeq: *(\d+)", got, re.IGNORECASE)
+                number = sequence[1].decode() if sequence else "1"
+                body = SDP if got.startswith(b"DESCRIBE") else ""
+                kind = "Content-Type: application/sdp\r\n" if body else ""
+                head = f"RTSP/1.0 200 OK\r\nCSeq: {number}\r\n{kind}"
+                wire.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+
+
+SDP = (
+    "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\n"
+    "m=video 0 RTP/AVP 26\r\na=control:track1\r\n"
+)
