@@ -109,12 +109,14 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     pixels: uint8, HxW gray or HxWx3 BGR, C-contiguous.
     captured_us: CLOCK_BOOTTIME when the frame left its device, in microseconds.
     pts_us: the source's own clock, if it has one.
+    media_us: of a recording, since its first frame; over clips and loops it only rises.
     """
 
     number: int
     captured_us: int
     pixels: Pixels
     pts_us: int | None = None
+    media_us: int = 0
     calibration: Calibration = Calibration()
     exam: str = ""  # hex16 keyed pseudonym of the study, never the UID
     replay: bool = False  # recorded, not live

@@ -95,6 +95,30 @@ class GapPace:
         self._taken_us = now_us
 
 
+class MediaTime:
+    """The time that the frames of a recording live in: their stamps, strung together.
+
+    Where stamps begin anew (the next clip, a loop) or there are none, a frame comes one period
+    after the one before it. It never goes back, whatever the frames are taken at.
+    """
+
+    def __init__(self) -> None:
+        self._now_us = 0
+        self._pts_us: int | None = None
+        self._is_first = True
+
+    def at(self, pts_us: int | None, period_us: int) -> int:
+        """Of the next frame, from 0."""
+        last_us, self._pts_us = self._pts_us, pts_us
+        if self._is_first:
+            self._is_first = False
+        elif pts_us is not None and last_us is not None and pts_us > last_us:
+            self._now_us += pts_us - last_us
+        else:
+            self._now_us += max(0, period_us)
+        return self._now_us
+
+
 def _wait(left_us: int, timeout_s: float) -> Wait:
     timeout_us = max(0, round(timeout_s * MICROSECONDS))
     left_us = max(0, left_us)

@@ -15,7 +15,7 @@ import msgspec
 
 from edge_agent.core.errors import BadFrame, ConfigError, LinkDown, Rejected, SourceEnded
 from edge_agent.core.frames import Calibration, Drop, Frame, Signal
-from edge_agent.core.pacing import Backoff
+from edge_agent.core.pacing import Backoff, MediaTime
 from edge_agent.core.ring import Word
 from edge_agent.core.signal import Look
 from edge_agent.inference import realtime
@@ -79,6 +79,7 @@ class Capture:
         self._calibration: Calibration | None = None
         self._sizes = Sizes(stream, told)
         self._look = Look(stream.config.source.black_below)
+        self._media = MediaTime()
         self._was_open = False
         self._backoff = Backoff(max_s=stream.config.source.reopen_max_s)
 
@@ -165,7 +166,8 @@ class Capture:
             for index in range(len(stream.runs)):
                 if not self._wait_free(run_index=index):
                     return  # stopped while waiting: this frame was never counted
-        frame = msgspec.structs.replace(frame, number=stream.number + 1)
+        media_us = self._media.at(frame.pts_us, stream.period_us)
+        frame = msgspec.structs.replace(frame, number=stream.number + 1, media_us=media_us)
         if frame.calibration != self._calibration:
             self._calibration = frame.calibration
             self._told.calibration(stream.name, frame.calibration)

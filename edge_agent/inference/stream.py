@@ -96,8 +96,12 @@ class Stream:
         """The time that tracks and judgements live in: of a recording that waits, its own."""
         if self.config.queue != "wait":
             return frame.captured_us
-        millifps = self.header[Word.EXPECTED_MILLIFPS] or UNKNOWN_MILLIFPS
-        return frame.number * 1_000_000_000 // millifps
+        return frame.media_us
+
+    @property
+    def period_us(self) -> int:
+        """From one frame to the next, as the source says; of one that does not, a guess."""
+        return 1_000_000_000 // (self.header[Word.EXPECTED_MILLIFPS] or UNKNOWN_MILLIFPS)
 
     def deadline_us(self) -> int:
         """From capture to result."""

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.core.pacing import Backoff, FpsMeter, GapPace, Pace
+from edge_agent.core.pacing import Backoff, FpsMeter, GapPace, MediaTime, Pace
 
 RATES = st.floats(0.1, 1000.0)
 
@@ -86,6 +86,20 @@ def test_stamps_are_waited_for_and_fast_is_always_due() -> None:
     pace = GapPace(1_000_000)
     assert pace.wait(900_000, 0.05) == (50_000, False)
     assert GapPace(1_000_000, "fast").wait(0, 0.0) == (0, True)
+
+
+def test_the_time_of_a_recording_goes_on_over_clips_and_where_stamps_lack() -> None:
+    media = MediaTime()
+    stamps = [(0, 40), (20, 40), (220, 40), (0, 50), (50, 50), (None, 50), (7, 50), (7, 10)]
+    times = [media.at(pts, period) for pts, period in stamps]
+    assert times == [0, 20, 220, 270, 320, 370, 420, 430]
+
+
+@given(st.lists(st.tuples(st.none() | st.integers(-(10**9), 10**9), st.integers(0, 10**6))))
+def test_the_time_of_a_recording_never_goes_back(stamps: list[tuple[int | None, int]]) -> None:
+    media = MediaTime()
+    times = [media.at(pts, period) for pts, period in stamps]
+    assert times == sorted(times)
 
 
 @pytest.mark.parametrize("fps", [0.0, -1.0, float("inf"), float("nan")])

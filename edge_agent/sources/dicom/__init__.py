@@ -44,6 +44,14 @@ class _Shot(msgspec.Struct, frozen=True, kw_only=True):
     exam: str = ""
 
 
+class _Card(msgspec.Struct, frozen=True, kw_only=True):
+    """What is said of the clip that was shown last."""
+
+    words: dict[str, str]
+    fps: float | None
+    size: tuple[int, int] | None
+
+
 class _Single:
     """One file, once or for ever."""
 
@@ -74,6 +82,7 @@ class DicomFrames:
         self._key = exam_key
         self._reel: _Single | Folder | None = None
         self._clip: Clip | None = None
+        self._last: _Card | None = None
         self._index = 0
         self._pace: GapPace | None = None
         self._gap_us = 0  # to the first frame of another clip
@@ -165,7 +174,7 @@ class DicomFrames:
     def close(self) -> None:
         if self._clip is not None:
             self._clip.close()
-        self._reel = self._clip = self._shot = self._pace = None
+        self._reel = self._clip = self._last = self._shot = self._pace = None
         self._bad.clear()
 
     def _aim_at_next(self) -> bool:
@@ -231,6 +240,8 @@ class DicomFrames:
             self._clip.close()
         if clip is None:
             self._pace = None
+        if clip is not None and clip is not self._clip:
+            self._last = _Card(words=_words(clip), fps=clip.times.fps, size=clip.size)
         self._changes += clip is not self._clip
         self._clip = clip
         self._index = self._reel.begin_at if isinstance(self._reel, Folder) else 0
@@ -241,23 +252,24 @@ class DicomFrames:
         return self._pace
 
     def _facts(self) -> SourceFacts:
-        details, clip = {}, self._clip
+        """What is there, and of the clip that is shown or was shown last."""
         folder = self._reel if isinstance(self._reel, Folder) else None
-        if folder is not None:
-            details = folder.words()
-        if clip is None:
-            state = "waiting for a first file" if not self._number else "all files were shown"
-            details["state"] = state
+        details, clip = folder.words() if folder else {}, self._clip
+        if clip is None and self._last is not None:
+            details["state"] = "all files were shown, the last one is this"
+        elif clip is None:
+            details["state"] = "waiting for a first file"
             details["rate"] = "of each file, as its header says"
             if self._config.fps is not None:
                 details["rate"] = f"{self._config.fps:g} fps from config"
+        last = self._last or _Card(words={}, fps=self._config.fps, size=None)
         return SourceFacts(
             where=self._where,
-            expected_fps=clip.times.fps if clip else self._config.fps,
-            size=clip.size if clip else None,
+            expected_fps=last.fps,
+            size=last.size,
             live=False,
             watched=folder is not None,
-            details={**details, **(_words(clip) if clip else {})},
+            details={**details, **last.words},
             troubles=_troubles(clip, folder),
         )
 
