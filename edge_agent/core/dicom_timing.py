@@ -7,8 +7,10 @@ the next element that says something plausible is, and what was passed over stay
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate
+from datetime import datetime
+from itertools import accumulate, pairwise
 
 import msgspec
 
@@ -18,16 +20,19 @@ ROUNDED = 1.001  # 240 fps are written as 4.166 ms
 LONGEST_GAP_MS = 100_000.0  # of a vector: a triggered clip pauses
 MICROSECONDS = 1_000_000
 MAX_TOLD = 4  # elements that were passed over, in words
+MOMENT = re.compile(r"(\d{14})(?:\.(\d{1,6}))?(?:[+-]\d{4})?")  # one offset for all frames
 
 FRAME_TIME, VECTOR = "FrameTime", "FrameTimeVector"
+MOMENTS = "FrameAcquisitionDateTime"  # of each frame, in functional groups (enhanced multi-frame)
 CINE_RATE, DISPLAY_RATE = "CineRate", "RecommendedDisplayFrameRate"
 TAGS = {
     0x0018_1063: FRAME_TIME,
     0x0018_1065: VECTOR,
     0x0018_0040: CINE_RATE,
     0x0008_2144: DISPLAY_RATE,
+    0x0018_9074: MOMENTS,
 }
-ORDER = (FRAME_TIME, VECTOR, CINE_RATE, DISPLAY_RATE)  # where no pointer decides
+ORDER = (FRAME_TIME, VECTOR, MOMENTS, CINE_RATE, DISPLAY_RATE)  # where no pointer decides
 RATES = (FRAME_TIME, CINE_RATE, DISPLAY_RATE)  # of one value, for all frames
 
 
@@ -36,13 +41,21 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
 
     pointers: the tags of FrameIncrementPointer. rates: of RATES, by name, ms (FrameTime) or 1/s.
     frame_times_ms: FrameTimeVector, the gap before each frame, the first one 0. unread: elements
-    that are there, and whose value is no number.
+    that are there, and whose value is no number. moments: when each frame was acquired, as texts
+    (DT); empty where no functional groups say so.
     """
 
     pointers: tuple[int, ...] = ()
     rates: Mapping[str, float] = {}
     frame_times_ms: tuple[float, ...] = ()
+    moments: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
+
+    @property
+    def gaps_ms(self) -> tuple[float, ...]:
+        """From one moment to the next, before each frame, the first one 0; nan: not legible."""
+        moments_us = [_moment_us(text) for text in self.moments]
+        return (0.0, *((b - a) / 1000 for a, b in pairwise(moments_us))) if moments_us else ()
 
 
 class Times(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +104,7 @@ def times(timing: Timing, frames: int, configured_fps: float | None = None) -> T
         return Times(fps=configured_fps, origin="config")
     refused: list[str] = []
     for name in _candidates(timing, refused):
-        found = _vector(timing, frames) if name == VECTOR else _rate(timing, name)
+        found = _rate(timing, name) if name in RATES else _stamps(timing, name, frames)
         if isinstance(found, Times):
             return msgspec.structs.replace(found, refused=tuple(refused))
         if found:
@@ -111,6 +124,8 @@ def _candidates(timing: Timing, refused: list[str]) -> Iterator[str]:
 
 
 def _is_there(timing: Timing, name: str) -> bool:
+    if name == MOMENTS:
+        return bool(timing.moments)
     is_vector = name == VECTOR and bool(timing.frame_times_ms)
     return is_vector or name in timing.unread or name in timing.rates
 
@@ -132,25 +147,24 @@ def _rate(timing: Timing, name: str) -> Times | str:
     return f"{said}{also}, expected {LOWEST_FPS:g} to {HIGHEST_FPS:g} fps"
 
 
-def _vector(timing: Timing, frames: int) -> Times | str:
-    """A stamp for each frame; else why not, "" when there is no vector."""
-    if VECTOR in timing.unread:
-        return f"{VECTOR}, which is not all numbers"
-    gaps_ms = timing.frame_times_ms[1:]
-    if not timing.frame_times_ms or (not gaps_ms and frames == 1):
+def _stamps(timing: Timing, name: str, frames: int) -> Times | str:
+    """A stamp for each frame; else why not, "" when nothing gives any."""
+    if name in timing.unread:
+        return f"{name}, which is not all numbers"
+    increments_ms = timing.frame_times_ms if name == VECTOR else timing.gaps_ms
+    gaps_ms = increments_ms[1:]
+    if not increments_ms or (not gaps_ms and frames == 1):
         return ""
-    wrong = _wrong_gap(timing.frame_times_ms)
+    wrong = _wrong_gap(increments_ms)
     if wrong:
-        return wrong
-    is_whole = len(timing.frame_times_ms) == frames
+        return f"{name} {wrong}"
+    is_whole = len(increments_ms) == frames
     if not is_whole and (not gaps_ms or min(gaps_ms) != max(gaps_ms)):
-        return f"{VECTOR} of {len(timing.frame_times_ms)} values for {frames} frames"
+        return f"{name} of {len(increments_ms)} values for {frames} frames"
     if min(gaps_ms) == max(gaps_ms):  # even: then its rate holds for any number of frames
-        return Times(fps=1000.0 / gaps_ms[0], origin=VECTOR)
+        return Times(fps=1000.0 / gaps_ms[0], origin=name)
     stamps_us = tuple(round(ms * 1000) for ms in accumulate(gaps_ms, initial=0.0))
-    return Times(
-        fps=MICROSECONDS * len(gaps_ms) / stamps_us[-1], origin=VECTOR, stamps_us=stamps_us
-    )
+    return Times(fps=MICROSECONDS * len(gaps_ms) / stamps_us[-1], origin=name, stamps_us=stamps_us)
 
 
 def _wrong_gap(increments_ms: Sequence[float]) -> str:
@@ -158,10 +172,22 @@ def _wrong_gap(increments_ms: Sequence[float]) -> str:
     shortest_ms = 1000.0 / (HIGHEST_FPS * ROUNDED)
     for number, gap_ms in enumerate(increments_ms, 1):
         if not math.isfinite(gap_ms) or gap_ms < 0:
-            return f"{VECTOR} with {gap_ms:.6g} ms at value {number}"
+            return f"with {gap_ms:.6g} ms at value {number}"
         if number > 1 and not shortest_ms <= gap_ms <= LONGEST_GAP_MS:
             return (
-                f"{VECTOR} with {gap_ms:.6g} ms at value {number}, expected "
+                f"with {gap_ms:.6g} ms at value {number}, expected "
                 f"{1000 / HIGHEST_FPS:.3g} to {LONGEST_GAP_MS:.0f} ms"
             )
     return ""
+
+
+def _moment_us(text: str) -> float:
+    """Of a DT (PS3.5 6.2): YYYYMMDDHHMMSS, a fraction, an offset; nan for anything less."""
+    parts = MOMENT.fullmatch(text.strip(" \0"))
+    if parts is None:
+        return math.nan
+    try:
+        moment = datetime.strptime(f"{parts[1]}+0000", "%Y%m%d%H%M%S%z")
+    except ValueError:
+        return math.nan
+    return moment.timestamp() * 1e6 + int((parts[2] or "").ljust(6, "0"))

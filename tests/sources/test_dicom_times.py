@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import uid
+from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
 from tests.sources import dicoms
@@ -128,3 +130,41 @@ def test_a_time_of_any_text_is_told_or_passed_over(
     assert facts.expected_fps == 30.0
     assert facts.details["rate"].startswith("30 fps from default; not played: FrameTime")
     assert [frame.pts_us for frame in taken(source, 3)] == [0, 33_333, 66_667]
+
+
+def groups(*moments: str) -> list[Dataset]:
+    items = []
+    for moment in moments:
+        content, item = Dataset(), Dataset()
+        content.FrameAcquisitionDateTime = moment
+        item.FrameContentSequence = [content]
+        items.append(item)
+    return items
+
+
+@pytest.mark.parametrize(
+    ("seconds", "stamps_ms", "words"),
+    [
+        (
+            ["00.9", "00.94", "01.1"],
+            [0, 40, 200],
+            "10 fps on average from FrameAcquisitionDateTime",
+        ),
+        (["58.95+0100", "59.0+0100", "59.05+0100"], [0, 50, 100], "20 fps from FrameAcq"),
+        (["00", "00", "00"], [0, 100 / 3, 200 / 3], "30 fps from default; not played: FrameAcq"),
+        (["00", "", "01"], [0, 100 / 3, 200 / 3], "30 fps from default; not played: FrameAcq"),
+        (["", "", ""], [0, 100 / 3, 200 / 3], "30 fps from default"),
+        (["99", "98", "x"], [0, 100 / 3, 200 / 3], "30 fps from default; not played: FrameAcq"),
+    ],
+)
+def test_the_moments_of_an_enhanced_clip_are_its_times(
+    dicom: Opened, tmp_path: Path, seconds: list[str], stamps_ms: list[float], words: str
+) -> None:
+    moments = [text and f"202401022359{text}" for text in seconds]
+    made = dicoms.dataset(dicoms.moving(3), dicoms.EXPLICIT, FrameTime=None)
+    made.SOPClassUID = made.file_meta.MediaStorageSOPClassUID = uid.EnhancedUSVolumeStorage
+    made.PerFrameFunctionalGroupsSequence = groups(*moments)
+    made.save_as(tmp_path / "c.dcm", enforce_file_format=True)
+    source, facts = dicom(tmp_path / "c.dcm")
+    assert facts.details["rate"].startswith(words)
+    assert [frame.pts_us for frame in taken(source, 3)] == [round(1000 * ms) for ms in stamps_ms]

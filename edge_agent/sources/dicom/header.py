@@ -24,6 +24,7 @@ import pydicom.multival
 from numpy.typing import NDArray
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels.processing import apply_color_lut
+from pydicom.uid import UID
 
 from edge_agent.core import dicom_rules, dicom_timing
 from edge_agent.core.calibration import MAX_REGIONS, Region
@@ -33,6 +34,8 @@ from edge_agent.sources.dicom import syntax
 MAX_SIDE_PX = 16_384
 MAX_FRAME_BYTES = 256 << 20  # decoded
 MAX_FRAMES = 1_000_000
+MAX_TIMED_FRAMES = 20_000  # whose moments of acquisition are read
+FRAME_GROUPS = "PerFrameFunctionalGroupsSequence"
 
 MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 PALETTE = "PALETTE COLOR"
@@ -149,6 +152,13 @@ def read(path: Path, file: BinaryIO, *, where: str, key: bytes) -> Header:
         header = _header(dataset, uid, key=key, pixels_at=file.tell())
     _check_kind(kind, where, sized=header.size != (0, 0))
     _check(header, where)
+    if (
+        not header.timing.rates
+        and not header.timing.frame_times_ms
+        and "Enhanced" in UID(kind).name
+    ):
+        with translated(where):
+            header = msgspec.structs.replace(header, timing=_timed(file, header.timing))
     if header.photometric == PALETTE:
         with translated(where):
             header = msgspec.structs.replace(header, palette=_palette(dataset, header))
@@ -246,6 +256,18 @@ def _timing(dataset: Any) -> dicom_timing.Timing:
         frame_times_ms=vector or (),
         unread=tuple(unread),
     )
+
+
+def _timed(file: BinaryIO, timing: dicom_timing.Timing) -> dicom_timing.Timing:
+    """With when each frame was acquired, as the functional groups have it."""
+    file.seek(0)
+    dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[FRAME_GROUPS])
+    moments = []
+    for item in list(dataset.get(FRAME_GROUPS) or [])[:MAX_TIMED_FRAMES]:
+        content = (item.get("FrameContentSequence") or [{}])[0]
+        moments.append(str(content.get(dicom_timing.MOMENTS) or ""))
+    is_said = any(moments)
+    return msgspec.structs.replace(timing, moments=tuple(moments) if is_said else ())
 
 
 def _is_said(dataset: Any, keyword: str) -> bool:
