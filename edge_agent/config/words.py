@@ -61,7 +61,7 @@ WORDS: Final = {
     "makes another frame: a still picture with a running clock or a bit of noise is not seen.",
     "SourceBase.black_below": "A picture whose mean level (0 to 255) is below this is black. 0: "
     "never.",
-    "DicomSource.path": "A DICOM file, or a folder that is watched for new ones. "
+    "DicomSource.path": "A DICOM file, or a folder that is watched for new ones, with those below. "
     "`sample:ultrasound` is the clip that comes with pydicom.",
     "DicomSource.loop": "Start again at the end.",
     "DicomSource.pattern": "Which files of the folder, as in `*.dcm`.",

@@ -23,7 +23,7 @@ SETTLED_US = 2_000_000  # at the first look: one whose last change is so long ag
 PATIENCE_US = 10_000_000  # one that does not look whole and has not changed for so long stays so
 YOUNG_US = 60_000_000  # since its last change; so long a file is looked at each time
 MAX_FILES = 50_000  # remembered
-MAX_GONE = 10_000  # that are no more there, and may come back
+MAX_GONE = MAX_FILES  # that are no more there, and may come back
 MAX_TOLD = 16  # words of bad files
 
 Signature = tuple[int, int, int, int]  # device, inode, bytes, mtime in ns
@@ -71,6 +71,9 @@ class Arrivals:
 
     def __contains__(self, path: str) -> bool:
         return path in self._seen
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._seen)
 
     def count(self, state: State) -> int:
         return sum(seen.state == state for seen in self._seen.values())

@@ -20,7 +20,7 @@ from pydicom import dcmread, uid
 from pydicom.encaps import encapsulate
 
 from edge_agent.config.structs import DicomSource
-from edge_agent.core.errors import BadFrame
+from edge_agent.core.errors import BadFrame, SourceLost
 from edge_agent.core.frames import Frame
 from edge_agent.host import SystemClock
 from edge_agent.sources.dicom import DicomFrames
@@ -248,6 +248,7 @@ def test_a_black_end_is_shown_when_nothing_was_written_for_long(
     assert shown(source, 8) == []
     assert (source.news() or source._facts()).details["waiting files"].startswith("1, ")
     assert shown(source, 8) == [50, 60, 0, 0]
+    assert source._facts().details["doubt"].startswith("its last frame ends in zeros; shown, ")
 
 
 def test_a_black_end_that_is_old_is_shown_at_first_sight(dicom: Opened, tmp_path: Path) -> None:
@@ -347,6 +348,28 @@ def test_a_stick_that_is_pulled_and_put_back_is_not_shown_again(
         (tmp_path / name).rename(folder / name)
     (folder / "c").write_bytes(clip_of([30]))
     assert shown(source, 20) == [30]
+
+
+def test_a_source_that_is_lost_and_opened_again_goes_on_after_what_it_has_shown(
+    dicom: Opened, tmp_path: Path
+) -> None:
+    """Any error of reading opened the whole folder again, from its first file."""
+    folder = tmp_path / "usb"
+    folder.mkdir()
+    for name, level in (("a", 10), ("b", 20), ("c", 30)):
+        (folder / name).write_bytes(clip_of([level, level + 1]))
+    source, _ = dicom(folder, pace="real", fps=1.0)
+    first = shown(source, 2.0)
+    folder.rename(tmp_path / "unplugged")
+    (tmp_path / "unplugged" / "b").unlink()
+    with pytest.raises(SourceLost):
+        shown(source, 10)
+    source.close()
+    (tmp_path / "unplugged").rename(folder)
+    source.open()
+    later = shown(source, 20)
+    assert [*first, *later][-2:] == [30, 31]
+    assert len({*first, *later}) == len([*first, *later]), "nothing twice"
 
 
 # ── any order of events ───────────────────────────────────────────────────────────────────────

@@ -113,9 +113,10 @@ def test_a_folder_that_is_taken_away_is_lost_and_found_again(dicom: Opened, tmp_
     assert str(folder) not in str(lost.value), "a folder may be named after a patient"
     with pytest.raises(SourceLost):
         source.open()
+    put(tmp_path / "unplugged", "b.dcm", 20)
     (tmp_path / "unplugged").rename(folder)
     source.open()
-    assert levels(list(told(source, reads=20))) == [10]
+    assert levels(list(told(source, reads=20))) == [20], "what was shown is not shown again"
 
 
 def test_a_file_that_vanishes_before_its_turn_is_passed_over(dicom: Opened, tmp_path: Path) -> None:

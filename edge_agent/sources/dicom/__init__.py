@@ -81,6 +81,7 @@ class DicomFrames:
         self._clock = clock
         self._key = exam_key
         self._reel: _Single | Folder | None = None
+        self._folder: Folder | None = None  # what was shown of it is known as long as we are
         self._clip: Clip | None = None
         self._last: _Card | None = None
         self._index = 0
@@ -107,13 +108,15 @@ class DicomFrames:
         self.close()
         path = _resolve(self._config.path)
         if _is_folder(path):
-            self._reel = Folder(
+            self._folder = self._folder or Folder(
                 path,
                 pattern=self._config.pattern,
                 loop=self._config.loop,
                 clock=self._clock,
                 open_clip=lambda name: Clip(name, self._config, self._key),
             )
+            self._folder.begin()
+            self._reel = self._folder
         else:
             name = Name(path=path, where=self._where)
             self._reel = _Single(name, self._config, self._key)
@@ -220,6 +223,10 @@ class DicomFrames:
             pixels: Pixels | BadFrame = clip.pixels(index)
         except BadFrame as bad:
             pixels = bad
+        except SourceLost as lost:
+            if not isinstance(self._reel, Folder):
+                raise
+            pixels = BadFrame(lost.what, hint=lost.hint)  # the other files may be sound
         if isinstance(self._reel, Folder):
             if self._reel.has_changed(clip, index):
                 clip.close()

@@ -43,14 +43,20 @@ class Folder:
         self._loop = loop
         self._clock = clock
         self._open_clip = open_clip
-        self._tree = Tree(path, pattern)
+        self._pattern = pattern
         self.files = Arrivals(loop=loop, max_files=MAX_FILES)
-        self._next_us: int | None = None  # of the next look
         self._next_full_us = 0
         self._current = ""
         self._digest = 0  # of what is shown
+        self._doubt = ""  # why it does not look finished, though it has been quiet for long
         self.begin_at = 0  # frame of the clip that was given last
         self.changes = 0  # goes up with whatever may change the words
+        self.begin()
+
+    def begin(self) -> None:
+        """The folder is opened, or is there again: what was shown of it stays known."""
+        self._tree = Tree(self._path, self._pattern)
+        self._next_us: int | None = None  # of the next look
 
     def next_clip(self) -> Clip | None:
         """The next file that opens; None when there is nothing to show now.
@@ -85,6 +91,8 @@ class Folder:
             said["other files"] = f"{other}, without a picture or not finished by their name"
         if waiting := files.count("waiting"):
             said["waiting files"] = f"{waiting}, to be shown or still being written"
+        if self._doubt:
+            said["doubt"] = f"{self._doubt}; shown, as nothing more was written to it for long"
         if bad:
             said["bad files"] = f"{bad}, the last: {files.bad_words[-1]}"
         return said
@@ -140,7 +148,7 @@ class Folder:
     def _begin(self, path: str, clip: Clip, now_us: int) -> Clip | None:
         if clip.signature != self.files[path].signature:  # it changed since it was looked at
             self._note(path, clip.signature)
-        elif clip.doubt() and not self.files.is_judged(path, now_us):
+        elif (doubt := clip.doubt()) and not self.files.is_judged(path, now_us):
             self.files.doubt(path)
         else:
             digest = clip.digest()
@@ -148,6 +156,7 @@ class Folder:
             self.files.settle(path, "shown", digest=digest)
             if begin_at is not None:
                 self._current, self._digest, self.begin_at = path, digest, begin_at
+                self._doubt = doubt
                 return clip
         clip.close()
         return None
@@ -202,8 +211,9 @@ class Folder:
         look = self._tree.look(now_us, self.files.young(now_us), is_full=is_full)
         offset_us, _ = self._clock.utc_offset_us() if is_first else (None, None)
         wall_us = None if offset_us is None else now_us + offset_us
-        self.files.observe(look.found, look.gone, now_us, wall_us)
-        self.changes += bool(look.gone) or any(path not in self.files for path in look.found)
+        gone = [path for path in self.files if path not in look.found] if is_first else look.gone
+        self.files.observe(look.found, gone, now_us, wall_us)
+        self.changes += bool(gone) or any(path not in self.files for path in look.found)
         cost_us = self._clock.boot_us() - now_us
         self._next_us = now_us + min(max(SCAN_US, REST * cost_us), LONGEST_US)
         if is_full:
