@@ -37,17 +37,20 @@ ZERO_RUN = b"\0" * HOLE_BYTES
 MAX_WALKED_BYTES = 1 << 19  # of progressive code that nothing else speaks against: some 2 s
 
 
-def damage(data: bytes, picture: NDArray[Any] | None = None) -> str:
+def damage(
+    data: bytes, picture: NDArray[Any] | None = None, *, max_walked_bytes: int = MAX_WALKED_BYTES
+) -> str:
     """What is wrong with a JPEG, in words of numbers only; "" when nothing is.
 
     picture: uint8 HxW or HxWx3 BGR, as decoded and not turned; finds a scan that ends early too.
+    max_walked_bytes: progressive code longer than that is walked only where something is suspect.
     """
     try:
         facts, parts = scans(data)
         _check_complete(facts, parts)
         if facts.process != PROGRESSIVE and facts.process not in SEQUENTIAL:
             return ""
-        if _has_hole(data, parts) or _may_end_early(facts, parts, picture):
+        if _has_hole(data, parts) or _may_end_early(facts, parts, picture, max_walked_bytes):
             jpeg_walk.check(data, facts, parts)
     except Damaged as damaged:
         return str(damaged)
@@ -92,10 +95,12 @@ def _is_flat(code: Code | None) -> bool:
     return size == 0 and run != 15
 
 
-def _may_end_early(facts: Facts, parts: list[Scan], picture: NDArray[Any] | None) -> bool:
+def _may_end_early(
+    facts: Facts, parts: list[Scan], picture: NDArray[Any] | None, max_walked_bytes: int
+) -> bool:
     """Whether a last unit before a restart, or before the end, may be what is filled in."""
     if facts.process == PROGRESSIVE:
-        return sum(end - begin for scan in parts for begin, end in scan.parts) <= MAX_WALKED_BYTES
+        return sum(end - begin for scan in parts for begin, end in scan.parts) <= max_walked_bytes
     if picture is None or len(parts) > 1:
         return picture is not None
     height, width = picture.shape[:2]

@@ -290,6 +290,16 @@ def test_a_file_that_is_cut_is_never_a_picture(tmp_path: Path, kind: str) -> Non
     assert np.array_equal(only(tmp_path, data + b"behind"), only(tmp_path, data))
 
 
+@pytest.mark.parametrize("place", [0.3, 0.5, 0.8])
+def test_a_jpeg_with_a_hole_is_refused(tmp_path: Path, place: float) -> None:
+    """Found with a copy that was broken off and carried on: libjpeg fills the hole with noise."""
+    hole = bytearray(FILES["jpeg"])
+    begin = int(len(hole) * place)
+    hole[begin : begin + 256] = bytes(256)
+    (told_of,) = shown(tmp_path, bytes(hole))
+    assert "damaged or foreign bytes (a " in str(told_of)
+
+
 @given(st.sampled_from(["png"]), st.integers(0, 10**6), st.integers(1, 255))
 def test_a_png_with_one_wrong_byte_is_refused(kind: str, place: int, flip: int) -> None:
     from edge_agent.sources.images.decoding import Picture  # noqa: PLC0415

@@ -26,9 +26,12 @@ from PIL import (
 
 from edge_agent.core.errors import BadFrame
 from edge_agent.core.frames import Pixels
+from edge_agent.core.jpeg import Damaged
+from edge_agent.core.jpeg_damage import damage
 
 MAX_PIXELS = 64 << 20  # of one picture, looked up before it is decoded
 MAX_PAGES = 10_000  # of one file
+MAX_WALKED_BYTES = 64 << 10  # of a progressive JPEG: 0.2 s at most
 
 # Imported, so that Pillow knows them; it looks for no other kind.
 _PLUGINS = (GifImagePlugin, Jpeg2KImagePlugin, TiffImagePlugin, WebPImagePlugin)
@@ -110,6 +113,8 @@ class Picture:
             values = self._decoded(self._numbers[page])
         except Image.DecompressionBombError:
             raise self._too_large("far more") from None
+        except Damaged as damaged:
+            raise self._damaged(page, f" ({damaged})") from None
         except BROKEN:
             raise self._damaged(page) from None
         return np.ascontiguousarray(_turned(values, self._orientation()))
@@ -168,8 +173,11 @@ class Picture:
         image = self._image
         if image.format == "TIFF":
             _check_layout(image)
-        if image.format in {"JPEG", "MPO"} and image.mode in {"L", "RGB"}:
-            return _jpeg(self._stored, gray=image.mode == "L")
+        if image.format in {"JPEG", "MPO"}:
+            if image.mode in {"L", "RGB"}:
+                return _jpeg(self._stored, gray=image.mode == "L")
+            if words := damage(self._stored, max_walked_bytes=MAX_WALKED_BYTES):
+                raise Damaged(words)
         is_deep_colour = self._has_deep_colour()
         image.load()
         if is_deep_colour:
@@ -211,7 +219,7 @@ class Picture:
             hint="scale it down",
         )
 
-    def _damaged(self, page: int | None = None) -> BadFrame:
+    def _damaged(self, page: int | None = None, words: str = "") -> BadFrame:
         if self._stored[128:132] == b"DICM":
             return BadFrame(
                 f"decode {self._where}: expected an image, got a DICOM file",
@@ -220,7 +228,7 @@ class Picture:
         many = page is not None and len(self._numbers) > 1
         place = f"page {(page or 0) + 1} of {self.pages} of " if many else ""
         return BadFrame(
-            f"decode {place}{self._where}: expected an image, got damaged or foreign bytes",
+            f"decode {place}{self._where}: expected an image, got damaged or foreign bytes{words}",
             hint="remove it, or export it again as PNG",
         )
 
@@ -228,26 +236,16 @@ class Picture:
 def _jpeg(stored: bytes, *, gray: bool) -> Pixels:
     """By OpenCV, in a third of the time; which shows half a picture for a whole one if it may.
 
-    Raises: ValueError.
+    Raises: Damaged.
     """
-    if not _is_whole_jpeg(stored):
-        raise ValueError("cut off")
     flags = cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR
     pixels = cv2.imdecode(np.frombuffer(stored, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     if pixels is None:
-        raise ValueError("damaged")
-    return np.asarray(pixels, np.uint8)
-
-
-def _is_whole_jpeg(stored: bytes) -> bool:
-    """Whether an end follows its first scan: the end of a preview stands before that."""
-    at = 2
-    while at + 4 <= len(stored):
-        marker, length = struct.unpack_from(">HH", stored, at)
-        if marker == 0xFFDA:
-            return stored.find(b"\xff\xd9", at + 2 + length) >= 0
-        at += 1 if marker == 0xFFFF else 2 + length
-    return False
+        raise Damaged(damage(stored, max_walked_bytes=0) or "no decoder reads it")
+    found = np.asarray(pixels, np.uint8)
+    if words := damage(stored, found, max_walked_bytes=MAX_WALKED_BYTES):
+        raise Damaged(words)
+    return found
 
 
 def _bgr(rgb: NDArray[np.uint8]) -> Pixels:
