@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +114,38 @@ def write(
         made["PixelData"].is_undefined_length = True
     made.save_as(path, enforce_file_format=True)
     return path
+
+
+def write_raw(
+    path: Path,
+    pixels: bytes | list[bytes],
+    *,
+    size: tuple[int, int],
+    syntax: str = EXPLICIT,
+    table: list[int] | None = None,
+    **elements: Any,
+) -> Path:
+    """pixels: an uncompressed element, or the fragments of a compressed one.
+
+    size: width x height. table: the fragments that the basic offset table says images begin with.
+    """
+    made = dataset(np.zeros((1, size[1], size[0]), np.uint8), EXPLICIT, NumberOfFrames=None)
+    made.file_meta.TransferSyntaxUID = uid.UID(syntax)
+    for keyword, value in elements.items():
+        setattr(made, keyword, value)
+    if isinstance(pixels, bytes):
+        made["PixelData"].VR = "OW" if made.BitsAllocated > 8 else "OB"
+        made.PixelData = pixels
+    else:
+        made.PixelData = encapsulated(pixels, table or [])
+        made["PixelData"].is_undefined_length = True
+    made.save_as(path, enforce_file_format=True)
+    return path
+
+
+def encapsulated(fragments: list[bytes], table: list[int]) -> bytes:
+    """The value of a compressed PixelData, without its delimiter."""
+    places = np.cumsum([0, *(8 + len(fragment) for fragment in fragments)]).tolist()
+    offsets = b"".join(struct.pack("<L", places[number]) for number in table)
+    items = [struct.pack("<HHL", 0xFFFE, 0xE000, len(one)) + one for one in (offsets, *fragments)]
+    return b"".join(items)

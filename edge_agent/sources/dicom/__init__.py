@@ -306,7 +306,7 @@ def _troubles(clip: Clip | None, folder: Folder | None) -> tuple[Trouble, ...]:
 
 def _words(clip: Clip) -> dict[str, str]:
     return {
-        "frames": str(clip.frames),
+        "frames": "; ".join((str(clip.frames), *clip.notes)),
         "rate": clip.times.words(),
         "transfer syntax": clip.syntax,
         "levels": clip.levels,

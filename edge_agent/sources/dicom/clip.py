@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import msgspec
 from numpy.typing import NDArray
 
 from edge_agent.config.structs import DicomSource
-from edge_agent.core import calibration, dicom_timing
+from edge_agent.core import calibration, dicom_rules, dicom_timing
 from edge_agent.core.arrivals import Signature
 from edge_agent.core.errors import BadFrame, Rejected, SourceLost
 from edge_agent.core.frames import Pixels
@@ -19,6 +20,7 @@ from edge_agent.sources.dicom import header as head
 from edge_agent.sources.dicom import layout, syntax, whole
 from edge_agent.sources.dicom.pixels import Decode, Show
 
+MAX_TRIED = 16  # frames, spread over a clip: when none of them decodes, it is refused
 MAX_KEPT_BYTES = 256 << 20  # a looped clip that decodes to no more is decoded once
 
 
@@ -51,18 +53,19 @@ class Clip:
         except BaseException:
             self._file.close()
             raise
-        kept_bytes = self.frames * self._first.nbytes
+        number, pixels = self._sample
         self._kept: dict[int, Pixels] | None = None
-        if keep and kept_bytes <= MAX_KEPT_BYTES:
-            self._kept = {0: self._first}
+        if keep and self.frames * pixels.nbytes <= MAX_KEPT_BYTES:
+            self._kept = {number: pixels}
 
     def _open(self, config: DicomSource, key: bytes, size_bytes: int) -> None:
         where = self.name.where
         header = head.read(self.name.path, self._file, where=where, key=key)
         with head.translated(where):
             self._layout = layout.find(self._file, header, where=where, file_bytes=size_bytes)
-        self._header = header
+        self._header = header = msgspec.structs.replace(header, frames=self._layout.frames)
         self.size, self.frames, self.exam = header.size, header.frames, header.exam
+        self.notes = self._layout.notes  # what the file has otherwise than its header says
         self.times = dicom_timing.times(header.timing, self.frames, config.fps)
         self.calibration = calibration.override(
             calibration.from_regions(header.regions, header.size),
@@ -71,25 +74,45 @@ class Clip:
             spacing_mm=config.spacing_mm,
         )
         self._decode = Decode(header, self._layout.pixel_vr)
-        try:
-            self._show = Show(header, self._stored)
-            self._first = self._show(self._stored(0))
-        except head.BAD_BYTES:
-            raise Rejected(
-                f"open {where}: expected pixels that decode, got a frame of "
-                f"{syntax.name(header.syntax)}, {header.bits_stored} bits, that does not",
-                hint=syntax.hint_for_damaged(header.syntax),
-            ) from None
+        tried = dicom_rules.spread(self.frames, MAX_TRIED)
+        good, stored = self._first_good(tried, header)
+        self._show = Show(header, lambda index: self._stored_or(index, stored))
+        self._sample = (good, self._show(stored))
         self.syntax = syntax.name(header.syntax)
         self.levels = self._show.words
+
+    def _first_good(self, tried: Sequence[int], header: head.Header) -> tuple[int, NDArray[Any]]:
+        """One damaged frame costs that frame; a clip of which none decodes is refused."""
+        wrong: BadFrame | None = None
+        for index in tried:
+            try:
+                return index, self._stored(index)
+            except BadFrame as bad:
+                wrong = bad
+            except head.BAD_BYTES:
+                continue
+        if wrong is not None:
+            raise Rejected(wrong.what, hint=wrong.hint)
+        raise Rejected(
+            f"open {self.name.where}: expected pixels that decode, got a frame of "
+            f"{syntax.name(header.syntax)}, {header.bits_stored} bits, that does not",
+            hint=syntax.hint_for_damaged(header.syntax),
+        )
+
+    def _stored_or(self, index: int, other: NDArray[Any]) -> NDArray[Any]:
+        """`other` for a frame that does not decode. Raises: SourceLost."""
+        try:
+            return self._stored(index)
+        except (BadFrame, *head.BAD_BYTES):
+            return other
 
     def pixels(self, index: int) -> Pixels:
         """Frame `index` from 0: uint8, HxW gray or HxWx3 BGR, read-only.
 
         Raises: BadFrame, SourceLost.
         """
-        if index == 0:
-            return self._first
+        if index == self._sample[0]:
+            return self._sample[1]
         if self._kept is not None and (known := self._kept.get(index)) is not None:
             return known
         try:
@@ -132,15 +155,19 @@ class Clip:
         self._kept = None
 
     def _stored(self, index: int) -> NDArray[Any]:
-        """As decoded. Raises: SourceLost, and what wrong bytes raise."""
+        """As decoded. Raises: SourceLost, BadFrame, and what wrong bytes raise."""
         try:
-            pieces = []
-            for at, length in self._layout.pieces(index):
-                self._file.seek(at)
-                pieces.append(self._file.read(length))
+            read = self._layout.read(self._file, index)
         except OSError as error:
             raise SourceLost(f"read {self.name.where}: {error.strerror}") from None
-        return self._decode(b"".join(pieces))
+        is_coded = isinstance(self._layout, layout.Encapsulated)
+        if is_coded and layout.is_run_together(read):
+            raise BadFrame(
+                f"decode frame {index + 1} of {self.frames} of {self.name.where}: expected one "
+                "image, got several behind each other in one fragment",
+                hint="export the clip again; each image begins a fragment of its own",
+            )
+        return self._decode(read)
 
 
 def _size(name: Name, max_file_bytes: int) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import re
 import struct
 import warnings
 from collections.abc import Iterator
@@ -22,11 +23,11 @@ import pydicom.config
 import pydicom.filereader
 import pydicom.multival
 from numpy.typing import NDArray
+from pydicom import uid
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels.processing import apply_color_lut
-from pydicom.uid import UID
 
-from edge_agent.core import dicom_rules, dicom_timing
+from edge_agent.core import dicom_counts, dicom_rules, dicom_timing
 from edge_agent.core.calibration import MAX_REGIONS, Region
 from edge_agent.core.errors import Rejected, SourceLost
 from edge_agent.sources.dicom import syntax
@@ -39,7 +40,10 @@ FRAME_GROUPS = "PerFrameFunctionalGroupsSequence"
 
 MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 PALETTE = "PALETTE COLOR"
-COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+SUBSAMPLED = "YBR_FULL_422"
+JPEG_2000_ONLY = ("YBR_ICT", "YBR_RCT")
+COLOUR = ("RGB", "YBR_FULL", SUBSAMPLED, *JPEG_2000_ONLY)
+CODE_STRING = re.compile(r"[A-Z0-9_ ]{1,16}")  # of the standard's value representation CS
 
 PALETTES = [f"{colour}PaletteColorLookupTable" for colour in ("Red", "Green", "Blue")]
 TAGS = [
@@ -85,7 +89,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
 
     syntax: str
     size: tuple[int, int]
-    frames: int
+    claimed: int | None  # NumberOfFrames; None where it is absent, empty or no number
     samples: int
     photometric: str
     planar: int
@@ -99,12 +103,18 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     palette: NDArray[np.uint8] | None = None
     offsets: tuple[bytes, bytes] | None = None  # ExtendedOffsetTable and its lengths, raw
     pixels_at: int = 0  # of the element's tag in the file
+    frames: int = 1  # counted in the file's bytes
 
     @property
-    def frame_bytes(self) -> int:
+    def shape(self) -> dicom_counts.Shape:
         """Of one frame as stored without compression."""
-        whole = self.size[0] * self.size[1] * self.samples * (self.bits_allocated // 8)
-        return whole // 3 * 2 if self.photometric == "YBR_FULL_422" else whole
+        return dicom_counts.Shape(
+            pixels=self.size[0] * self.size[1],
+            samples=self.samples,
+            depth_bytes=self.bits_allocated // 8,
+            is_subsampled=self.photometric == SUBSAMPLED,
+            is_clip=bool(self.timing.pointers or self.timing.rates or self.timing.frame_times_ms),
+        )
 
 
 @contextlib.contextmanager
@@ -143,19 +153,19 @@ def read(path: Path, file: BinaryIO, *, where: str, key: bytes) -> Header:
     with translated(where):
         # of the file meta alone: a deflated rest must not be inflated
         meta = pydicom.filereader.read_file_meta_info(path)
-        uid = str(meta.get("TransferSyntaxUID", ""))
+        transfer = str(meta.get("TransferSyntaxUID", ""))
         kind = str(meta.get("MediaStorageSOPClassUID", ""))
     _check_kind(kind, where)
-    syntax.check(uid, where)
+    syntax.check(transfer, where)
     with translated(where):
         dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(TAGS))
-        header = _header(dataset, uid, key=key, pixels_at=file.tell())
+        header = _header(dataset, transfer, key=key, pixels_at=file.tell())
     _check_kind(kind, where, sized=header.size != (0, 0))
     _check(header, where)
     if (
         not header.timing.rates
         and not header.timing.frame_times_ms
-        and "Enhanced" in UID(kind).name
+        and "Enhanced" in uid.UID(kind).name
     ):
         with translated(where):
             header = msgspec.structs.replace(header, timing=_timed(file, header.timing))
@@ -165,16 +175,15 @@ def read(path: Path, file: BinaryIO, *, where: str, key: bytes) -> Header:
     return header
 
 
-def _header(dataset: Any, uid: str, *, key: bytes, pixels_at: int) -> Header:
-    frames = _whole(dataset, "NumberOfFrames") if "NumberOfFrames" in dataset else 1
+def _header(dataset: Any, transfer: str, *, key: bytes, pixels_at: int) -> Header:
     stored = _whole(dataset, "BitsStored") or _whole(dataset, "BitsAllocated") or 0
     offsets = (dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths"))
     return Header(
-        syntax=uid,
+        syntax=transfer,
         size=(_whole(dataset, "Columns") or 0, _whole(dataset, "Rows") or 0),
-        frames=frames or 0,
+        claimed=_whole(dataset, "NumberOfFrames"),
         samples=_whole(dataset, "SamplesPerPixel") or 1,
-        photometric=str(dataset.get("PhotometricInterpretation", "")),
+        photometric=_label(dataset),
         planar=_whole(dataset, "PlanarConfiguration") or 0,
         bits_allocated=_whole(dataset, "BitsAllocated") or 0,
         bits_stored=stored,
@@ -206,22 +215,49 @@ def _check(header: Header, where: str) -> None:
         wrong = "an image or a clip, got a DICOM file that is neither"
     elif not (1 <= width <= MAX_SIDE_PX and 1 <= height <= MAX_SIDE_PX):
         wrong = f"1 to {MAX_SIDE_PX} px a side, got {width} x {height}"
-    elif not 1 <= header.frames <= MAX_FRAMES:
-        wrong = f"1 to {MAX_FRAMES} frames, got {header.frames}"
     elif depth[0] not in (8, 16) or not 1 <= depth[1] <= depth[0]:
         wrong = f"8 or 16 bits allocated, got {depth[0]} with {depth[1]} stored"
     elif not is_mono and header.photometric not in COLOUR:
-        wrong = f"a photometric interpretation of {', '.join((*MONOCHROME, PALETTE, *COLOUR))}"
+        known = ", ".join((*MONOCHROME, PALETTE, *COLOUR))
+        wrong = f"a photometric interpretation of {known}, got {_named(header.photometric)}"
     elif header.samples != (1 if is_mono else 3):
         wrong = f"{1 if is_mono else 3} samples per pixel, got {header.samples}"
-    elif width * height * 3 > MAX_FRAME_BYTES or header.frame_bytes > MAX_FRAME_BYTES:
+    elif width * height * 3 > MAX_FRAME_BYTES or header.shape.image_bytes > MAX_FRAME_BYTES:
         wrong = f"at most {MAX_FRAME_BYTES} bytes a frame, got {width} x {height} px"
+    elif (misfit := _misfit(header)) is not None:
+        wrong = misfit
     else:
         return
     raise Rejected(
         f"open {where}: expected {wrong}",
         hint="export it as an ordinary image or clip, gray or colour with 8 bits",
     )
+
+
+def _misfit(header: Header) -> str | None:
+    """What of the label does not go with how the pixels are coded."""
+    is_rle = header.syntax == uid.RLELossless
+    if header.samples == 1 or (syntax.is_encapsulated(header.syntax) and not is_rle):
+        return None
+    coding = "pixels in RLE" if is_rle else "uncompressed pixels"
+    wrong = None
+    if header.photometric in JPEG_2000_ONLY:
+        wrong = f"RGB or YBR_FULL for {coding}, got {header.photometric}"
+    elif header.planar not in (0, 1):
+        wrong = f"a planar configuration of 0 or 1, got {header.planar}"
+    elif header.photometric == SUBSAMPLED and is_rle:
+        wrong = f"RGB or YBR_FULL for {coding}, got {SUBSAMPLED}"
+    elif header.photometric == SUBSAMPLED and (header.planar or header.size[0] % 2):
+        got = f"planar configuration {header.planar}, {header.size[0]} columns"
+        wrong = f"interleaved {SUBSAMPLED} of an even number of columns, got {got}"
+    return wrong
+
+
+def _named(photometric: str) -> str:
+    """What may be told of a label: one that is no code string may be anything, also a name."""
+    if not photometric:
+        return "none"
+    return photometric if CODE_STRING.fullmatch(photometric) else "an unregistered value"
 
 
 # ── values, one by one ────────────────────────────────────────────────────────────────────────
@@ -242,6 +278,10 @@ def _number(dataset: Any, keyword: str) -> float | None:
 def _whole(dataset: Any, keyword: str) -> int | None:
     number = _number(dataset, keyword)
     return int(number) if number is not None and number == int(number) else None
+
+
+def _label(dataset: Any) -> str:
+    return str(dataset.get("PhotometricInterpretation") or "").strip(" \0")
 
 
 def _timing(dataset: Any) -> dicom_timing.Timing:

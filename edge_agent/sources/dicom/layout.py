@@ -1,14 +1,17 @@
-"""Where in the file each frame's bytes are, found without reading them.
+"""Where in the file each frame's bytes are, and how many frames there are.
 
-A file that was cut off is found out here, before anything of it is shown.
+A file that was cut off is found out here, before anything of it is shown. Of compressed pixels only
+the ends of each fragment are read.
 
     native          encapsulated (PS3.5 A.4)
     | tag vr len |  | tag vr FFFFFFFF | item: offset table | item: fragment | ... | delimiter |
-    | frame ...  |  a frame is one fragment, or the fragments from its offset to the next
+    | frame ...  |  a frame is one fragment, or the fragments up to the next that begins an image
 """
 
 from __future__ import annotations
 
+import os
+import re
 import struct
 from collections.abc import Sequence
 from itertools import pairwise
@@ -16,6 +19,7 @@ from typing import BinaryIO
 
 from pydicom import uid
 
+from edge_agent.core import dicom_counts
 from edge_agent.core.errors import Rejected
 from edge_agent.sources.dicom import syntax
 from edge_agent.sources.dicom.header import MAX_FRAME_BYTES, MAX_FRAMES, Header
@@ -24,19 +28,52 @@ PIXEL_DATA = (0x7FE0, 0x0010)
 ITEM, DELIMITER = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
 UNDEFINED = 0xFFFFFFFF
 MAX_FRAGMENTS = 4 * MAX_FRAMES
+RLE_HEADER = struct.Struct("<16L")  # PS3.5 G.5: the number of segments, their offsets
+MAX_RLE_SEGMENTS = 15
+BEGINS = (  # of an image, by how its coding begins
+    b"\xff\xd8\xff",  # JPEG, JPEG-LS: SOI and the next marker
+    b"\xff\x4f\xff\x51",  # JPEG 2000: SOC, SIZ
+    b"\0\0\0\x0cjP  \r\n\x87\n",  # JPEG 2000 in a JP2 file
+)
 END_OF_IMAGE = b"\xff\xd9"  # of JPEG and JPEG 2000
+NEXT_IMAGE = re.compile(rb"\xff\xd9\0?(?:\xff\xd8\xff|\xff\x4f\xff\x51)")
+PADDING = b"\0\xff "
+TAIL_BYTES = 64  # of a fragment, in which an end of image is looked for
+SAMPLE_BYTES = 1 << 20  # of uncompressed pixels, in which neighbours are compared
 
 Piece = tuple[int, int]  # offset in the file, bytes
 
 
 class Native:
-    """Frames of equal size, one behind the other. pixel_vr: OB or OW."""
+    """Frames of equal size, one behind the other.
 
-    def __init__(self, start: int, frame_bytes: int, pixel_vr: str) -> None:
-        self._start, self._frame_bytes, self.pixel_vr = start, frame_bytes, pixel_vr
+    is_swapped: samples of 8 bits in words of 16 bits, big-endian: each pair of bytes is swapped,
+    and a frame of an odd number of bytes begins or ends in the middle of a pair.
+    """
 
-    def pieces(self, index: int) -> Sequence[Piece]:
-        return ((self._start + index * self._frame_bytes, self._frame_bytes),)
+    def __init__(
+        self,
+        start: int,
+        frame_bytes: int,
+        images: dicom_counts.Images,
+        *,
+        pixel_vr: str,
+        is_swapped: bool,
+    ) -> None:
+        self._start, self._frame_bytes, self._is_swapped = start, frame_bytes, is_swapped
+        self.frames, self.notes, self.pixel_vr = images.count, images.notes, pixel_vr
+
+    def read(self, file: BinaryIO, index: int) -> bytes:
+        """The bytes of frame `index` from 0; those of 8 bits one by one. Raises: OSError."""
+        at = index * self._frame_bytes
+        if not self._is_swapped:
+            file.seek(self._start + at)
+            return file.read(self._frame_bytes)
+        before = at % 2
+        file.seek(self._start + at - before)
+        words = bytearray(file.read(before + self._frame_bytes + (before + self._frame_bytes) % 2))
+        words[::2], words[1::2] = words[1::2], words[::2]
+        return bytes(words[before : before + self._frame_bytes])
 
 
 class Encapsulated:
@@ -44,35 +81,107 @@ class Encapsulated:
 
     pixel_vr = "OB"
 
-    def __init__(self, frames: Sequence[Sequence[Piece]]) -> None:
-        self._frames = frames
+    def __init__(self, frames: Sequence[Sequence[Piece]], notes: tuple[str, ...]) -> None:
+        self._frames, self.frames, self.notes = frames, len(frames), notes
 
-    def pieces(self, index: int) -> Sequence[Piece]:
-        return self._frames[index]
+    def read(self, file: BinaryIO, index: int) -> bytes:
+        """As `Native.read`."""
+        read = []
+        for at, length in self._frames[index]:
+            file.seek(at)
+            read.append(file.read(length))
+        return b"".join(read)
+
+
+def is_run_together(read: bytes) -> bool:
+    """Whether compressed bytes are several images, of which a decoder would show the first.
+
+    A thumbnail inside of an image ends there too, but no image begins behind it.
+    """
+    return NEXT_IMAGE.search(read) is not None
 
 
 def find(file: BinaryIO, header: Header, *, where: str, file_bytes: int) -> Native | Encapsulated:
-    """Raises: Rejected when there are no pixels, or fewer than the header says."""
+    """Raises: Rejected when there are no pixels, when they end too early, when in doubt."""
     file.seek(header.pixels_at)
     length, pixel_vr = _element(file, header.syntax, where)
-    start = file.tell()
-    if not syntax.is_encapsulated(header.syntax):
-        wanted = header.frames * header.frame_bytes
-        there = min(file_bytes - start, length)
-        if there < wanted:
-            raise _cut_off(where, f"{wanted} bytes of pixels", f"{there}")
-        return Native(start, header.frame_bytes, pixel_vr)
-    if length != UNDEFINED:
-        raise _cut_off(where, "encapsulated pixels", "an element of fixed length")
+    if syntax.is_encapsulated(header.syntax):
+        if length != UNDEFINED:
+            raise _cut_off(where, "encapsulated pixels", "an element of fixed length")
+        return _encapsulated(file, header, where=where, file_bytes=file_bytes)
+    if length == UNDEFINED:
+        raise Rejected(
+            f"open {where}: expected uncompressed pixels of a stated length, as the transfer "
+            "syntax says, got compressed ones or none",
+            hint="export it again with the transfer syntax that its pixels have",
+        )
+    return _native(
+        file, header, where=where, there=file_bytes - file.tell(), element=(length, pixel_vr)
+    )
+
+
+def _native(
+    file: BinaryIO, header: Header, *, where: str, there: int, element: tuple[int, str]
+) -> Native:
+    length, pixel_vr = element
+    start, shape = file.tell(), header.shape
+    if there < length:
+        raise _cut_off(where, f"{length} bytes of pixels", f"{there}")
+
+    def is_blank(last: int) -> bool:
+        file.seek(start + length - last)
+        return not any(file.read(last))
+
+    def sample() -> bytes:
+        file.seek(start + max(length - SAMPLE_BYTES, 0) // 2)
+        return file.read(min(length, SAMPLE_BYTES))
+
+    looks = dicom_counts.Looks(is_blank=is_blank, sample=sample)
+    images = dicom_counts.native(length, shape, header.claimed, looks)
+    if isinstance(images, dicom_counts.Doubt):
+        if length < shape.image_bytes:
+            raise _cut_off(where, images.expected, images.got)
+        raise Rejected(
+            f"open {where}: expected {images.expected}, got {images.got}: its header and its "
+            "pixels are not of one kind",
+            hint="export it again, as RGB or with JPEG baseline frames",
+        )
+    _check_count(images.count, where)
+    is_narrow = header.bits_allocated == 8
+    is_big = header.syntax == uid.ExplicitVRBigEndian
+    return Native(
+        start,
+        shape.image_bytes,
+        images,
+        pixel_vr="OB" if is_narrow else pixel_vr,  # of what `read` gives
+        is_swapped=is_big and is_narrow and pixel_vr == "OW",
+    )
+
+
+def _encapsulated(file: BinaryIO, header: Header, *, where: str, file_bytes: int) -> Encapsulated:
     table = _table(file, where)
     first = file.tell()
-    fragments = _fragments(file, where, file_bytes)
-    frames = _group(file, header, table=table, fragments=fragments, first=first)
-    if len(frames) < header.frames:
-        raise _cut_off(where, f"{header.frames} frames", f"{len(frames)}")
+    found, is_whole = _fragments(file, where, file_bytes)
+    places = {at - 8 - first: number for number, (at, _) in enumerate(found)}
+    kept = [number for number, (_, length) in enumerate(found) if length]
+    tables = [_numbers(offsets, places, kept) for offsets in (_extended(header), table)]
+    pieces = [found[number] for number in kept]
+    starts = _starts(file, header, pieces, [numbers for numbers in tables if numbers])
+    frames = [pieces[here:there] for here, there in pairwise([*starts, len(pieces)])]
+    wanted = 1 if header.claimed is None else header.claimed
+    if not is_whole and (header.claimed is None or len(frames) != wanted):
+        raise _cut_off(where, f"{wanted} frames", f"{len(frames)}")
+    if not frames:
+        raise _cut_off(where, "a fragment of pixels", "none")
+    _check_count(len(frames), where)
     if any(sum(size for _, size in frame) > MAX_FRAME_BYTES for frame in frames):
         raise _cut_off(where, f"at most {MAX_FRAME_BYTES} bytes a frame", "more")
-    return Encapsulated(frames)
+    return Encapsulated(frames, dicom_counts.notes(len(frames), header.claimed))
+
+
+def _check_count(count: int, where: str) -> None:
+    if count > MAX_FRAMES:
+        raise Rejected(f"open {where}: expected 1 to {MAX_FRAMES} frames, got {count}")
 
 
 def _element(file: BinaryIO, transfer: str, where: str) -> tuple[int, str]:
@@ -88,6 +197,9 @@ def _element(file: BinaryIO, transfer: str, where: str) -> tuple[int, str]:
             f"open {where}: expected an image or a clip, got a file without whole pixel data",
             hint="point the source at images; reports and cut-off files have none",
         )
+    if not is_implicit and not head[4:6].isalpha():  # implicit all the same, as pydicom reads it
+        file.seek(-4, os.SEEK_CUR)
+        head, is_implicit = head[:8], True
     length = int(struct.unpack_from(f"{order}L", head, len(head) - 4)[0])
     return length, "OW" if is_implicit or head[4:6] == b"OW" else "OB"
 
@@ -101,40 +213,38 @@ def _item(file: BinaryIO) -> tuple[tuple[int, int], int] | None:
 
 
 def _table(file: BinaryIO, where: str) -> list[int]:
-    """The basic offset table, often empty: offsets from the first fragment's item."""
+    """The basic offset table, often empty: offsets from the first fragment's item.
+
+    Some writers leave it out: an item that begins an image is no table.
+    """
+    start = file.tell()
     item = _item(file)
-    if item is None or item[0] != ITEM or item[1] > 4 * MAX_FRAMES:
+    if item is None or item[0] != ITEM:
         raise _cut_off(where, "a basic offset table", "something else")
+    if file.read(len(max(BEGINS, key=len))).startswith(BEGINS):
+        file.seek(start)
+        return []
+    if item[1] > 4 * MAX_FRAMES:
+        raise _cut_off(where, "a basic offset table", "something else")
+    file.seek(start + 8)
     entries = file.read(item[1])
     return list(struct.unpack(f"<{len(entries) // 4}L", entries[: len(entries) // 4 * 4]))
 
 
-def _fragments(file: BinaryIO, where: str, file_bytes: int) -> list[Piece]:
-    """Every whole fragment up to the delimiter, or up to where the file was cut off."""
+def _fragments(file: BinaryIO, where: str, file_bytes: int) -> tuple[list[Piece], bool]:
+    """Every whole fragment up to the delimiter, and whether the delimiter is there."""
     found: list[Piece] = []
-    while (item := _item(file)) is not None and item[0] != DELIMITER:
+    while (item := _item(file)) is not None:
         at, length = file.tell(), item[1]
+        if item[0] == DELIMITER:
+            return found, True
         if item[0] != ITEM or length == UNDEFINED or len(found) == MAX_FRAGMENTS:
             raise _cut_off(where, "a fragment of pixels", "something else")
         if at + length > file_bytes:
             break
         found.append((at, length))
         file.seek(at + length)
-    return found
-
-
-def _group(
-    file: BinaryIO, header: Header, *, table: list[int], fragments: list[Piece], first: int
-) -> Sequence[Sequence[Piece]]:
-    """The fragments of each frame: by an offset table, one by one, or by where images end."""
-    for offsets in (_extended(header), table):
-        if frames := _by_offsets(offsets, fragments, first=first, frames=header.frames):
-            return frames
-    if len(fragments) <= header.frames:
-        return [(fragment,) for fragment in fragments]
-    if header.frames == 1:
-        return [fragments]
-    return _by_ends(file, fragments)
+    return found, False
 
 
 def _extended(header: Header) -> list[int]:
@@ -144,28 +254,60 @@ def _extended(header: Header) -> list[int]:
     return list(struct.unpack(f"<{len(raw) // 8}Q", raw[: len(raw) // 8 * 8]))
 
 
-def _by_offsets(
-    offsets: list[int], fragments: list[Piece], *, first: int, frames: int
-) -> Sequence[Sequence[Piece]]:
-    """Empty when the offsets don't fit the fragments: then they are wrong."""
-    places = {at - 8 - first: number for number, (at, _) in enumerate(fragments)}
-    if len(offsets) != frames or not all(offset in places for offset in offsets):
-        return ()
-    starts = [places[offset] for offset in offsets] + [len(fragments)]
-    if any(here >= there for here, there in pairwise(starts)):
-        return ()
-    return [fragments[here:there] for here, there in pairwise(starts)]
+def _numbers(offsets: list[int], places: dict[int, int], kept: list[int]) -> list[int]:
+    """The fragments that offsets lead to, by their place in `kept`; none when one leads nowhere."""
+    behind = {number: place for place, number in enumerate(kept)}
+    numbers = [behind.get(places.get(offset, -1), -1) for offset in offsets]
+    rises = all(here < there for here, there in pairwise(numbers))
+    return numbers if numbers[:1] == [0] and rises else []
 
 
-def _by_ends(file: BinaryIO, fragments: list[Piece]) -> Sequence[Sequence[Piece]]:
-    frames: list[list[Piece]] = [[]]
-    for at, length in fragments:
-        frames[-1].append((at, length))
-        tail = min(length, 10)
-        file.seek(at + length - tail)
-        if END_OF_IMAGE in file.read(tail):
-            frames.append([])
-    return frames if frames[-1] else frames[:-1]
+def _starts(
+    file: BinaryIO, header: Header, pieces: list[Piece], tables: list[list[int]]
+) -> list[int]:
+    """The first fragment of each image."""
+    begins = [_begins(file, piece) for piece in pieces]
+    is_rle = (
+        header.syntax == uid.RLELossless
+    )  # an image is one fragment, be it damaged: PS3.5 A.4.2
+    if all(begins) or (is_rle and header.claimed == len(pieces)):
+        return list(range(len(pieces)))
+    marks, tail = [], b""
+    for piece, mark in zip(pieces, begins, strict=True):
+        before, tail = tail, _tail(file, piece)
+        stripped = tail.rstrip(PADDING)
+        marks.append(
+            dicom_counts.Marks(
+                begins=mark,
+                ends=(before[-1:] + stripped).endswith(END_OF_IMAGE),
+                # an image of nothing but padding, that is: a damaged one, is longer
+                is_padding=not stripped and piece[1] <= TAIL_BYTES,
+            )
+        )
+    return dicom_counts.fragments(marks, tables, header.claimed)
+
+
+def _begins(file: BinaryIO, piece: Piece) -> bool:
+    file.seek(piece[0])
+    head = file.read(min(piece[1], RLE_HEADER.size))
+    return head.startswith(BEGINS) or _is_rle(head)
+
+
+def _is_rle(head: bytes) -> bool:
+    """Whether it can be the header of an image in RLE: each segment lies behind the one before."""
+    if len(head) < RLE_HEADER.size:
+        return False
+    segments, *offsets = RLE_HEADER.unpack_from(head)
+    if not 1 <= segments <= MAX_RLE_SEGMENTS or offsets[0] != RLE_HEADER.size:
+        return False
+    used, unused = offsets[:segments], offsets[segments:]
+    return all(here < there for here, there in pairwise(used)) and not any(unused)
+
+
+def _tail(file: BinaryIO, piece: Piece) -> bytes:
+    tail = min(piece[1], TAIL_BYTES)
+    file.seek(piece[0] + piece[1] - tail)
+    return file.read(tail)
 
 
 def _cut_off(where: str, expected: str, got: str) -> Rejected:
