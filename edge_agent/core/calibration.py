@@ -246,8 +246,8 @@ def _meets(area: Roi | None, box: Sequence[float]) -> bool:
     """Whether they share more than a border; what has no place meets everything."""
     if area is None:
         return True
-    x, y, w, h = area
-    return w > 0 and h > 0 and _shares(x, x + w, box[0], box[2]) and _shares(y, y + h, *box[1::2])
+    (x, y, w, h), (x0, y0, x1, y1) = area, box
+    return w > 0 and h > 0 and _shares(x, x + w, x0, x1) and _shares(y, y + h, y0, y1)
 
 
 def _shares(low: float, high: float, start: float, end: float) -> bool:

@@ -101,7 +101,6 @@ def only(folder: Path, data: bytes, name: str = "a.png") -> Pixels:
         ("RGB", "JPEG", {"quality": 95, "progressive": True}),
         ("CMYK", "JPEG", {"quality": 95}),
         ("CMYK", "TIFF", {}),
-        ("YCbCr", "TIFF", {}),
         ("P", "PNG", {}),
         ("P", "TIFF", {}),
         ("P", "GIF", {}),
