@@ -309,6 +309,22 @@ def test_a_png_with_one_wrong_byte_is_refused(kind: str, place: int, flip: int) 
         Picture(bytes(data), "image 1").values(0)
 
 
+def png(size: tuple[int, int], raw: bytes, *, depth: int = 8, colour: int = 0) -> bytes:
+    head = struct.pack(">LLBBBBB", *size, depth, colour, 0, 0, 0)
+    chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(raw)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">L", len(data)) + kind + data + struct.pack(">L", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+
+
+@pytest.mark.parametrize("lack", [1, 9, 30])
+def test_a_png_whose_rows_end_early_is_refused(tmp_path: Path, lack: int) -> None:
+    assert only(tmp_path, png((8, 8), b"\0" * 72)).shape == (8, 8)
+    (told_of,) = shown(tmp_path, png((8, 8), b"\0" * (72 - lack)))
+    assert "damaged" in str(told_of)
+
+
 def test_a_cut_file_of_pages_shows_those_before_and_says_where_it_ends(tmp_path: Path) -> None:
     pages = [noise("P") for _ in range(3)]
     for number, page in enumerate(pages):
@@ -349,11 +365,5 @@ def test_files_beside_the_images_are_counted(tmp_path: Path) -> None:
 
 
 def test_a_page_of_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
-    size = struct.pack(">LLBBBBB", 9000, 9000, 16, 2, 0, 0, 0)
-    chunks = [(b"IHDR", size), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
-    body = b"".join(
-        struct.pack(">L", len(data)) + kind + data + struct.pack(">L", zlib.crc32(kind + data))
-        for kind, data in chunks
-    )
-    (told_of,) = shown(tmp_path, b"\x89PNG\r\n\x1a\n" + body)
+    (told_of,) = shown(tmp_path, png((9000, 9000), b"", depth=16, colour=2))
     assert "got 9000 x 9000" in str(told_of)
