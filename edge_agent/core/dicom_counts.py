@@ -13,6 +13,8 @@ import numpy as np
 
 MAX_PADDING_SHARE = 4  # blank bytes behind the images, at most this part of one image
 
+MAX_SEGMENTS = 1000  # of a JPEG before its scan
+START_OF_SCAN = 0xDA  # JPEG: the marker before the entropy-coded data
 SAMPLES = {
     1: "1 sample a pixel",
     2: "sub-sampled colour, YBR_FULL_422",
@@ -51,10 +53,11 @@ class Images(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Doubt(msgspec.Struct, frozen=True, kw_only=True):
-    """What was expected, and what came."""
+    """What was expected, and what came. is_short: not one image, in any reading."""
 
     expected: str
     got: str
+    is_short: bool
 
 
 def notes(count: int, claimed: int | None) -> tuple[str, ...]:
@@ -132,7 +135,11 @@ def _other_rhythm(length: int, shape: Shape, looks: Looks) -> str | None:
 def _doubt(length: int, shape: Shape, claim: int, other: str | None) -> Doubt:
     kind = f"{shape.bytes_a_pixel} bytes a pixel" if shape.bytes_a_pixel > 1 else "1 byte a pixel"
     expected = f"{claim * shape.image_bytes} bytes of pixels for {_images(claim)} of {kind}"
-    return Doubt(expected=expected, got=f"{length}" + (f", which fits {other}" if other else ""))
+    return Doubt(
+        expected=expected,
+        got=f"{length}" if other is None else f"{length}, which fits {other}",
+        is_short=other is None and length < shape.image_bytes,
+    )
 
 
 def _is_exactly(length: int, wanted: int) -> bool:
@@ -156,7 +163,9 @@ def fragments(
 ) -> list[int]:
     """The fragment that each image begins with, ascending, the first is 0.
 
-    tables: what offset tables say, as numbers of fragments. It counts only where marks disagree.
+    tables: what offset tables say, as numbers of fragments. With the header's number they decide
+    what a fragment is that begins nothing, behind an end: a damaged image, or none. Where an image
+    is marked, one begins.
     """
     marked = {0, *(number for number, mark in enumerate(marks) if mark.begins)}
     after_an_end, has_ended = set(), False
@@ -164,19 +173,30 @@ def fragments(
         if has_ended and not mark.is_padding:
             after_an_end.add(number)
         has_ended = has_ended if mark.is_padding else mark.ends
-    sure, possible = marked & after_an_end | {0}, marked | after_an_end
-    if sure == possible:
-        return sorted(sure)
-    claim = _positive(claimed)
-    for table in map(set, tables):
-        is_marked = 2 * len(table & marked) > len(table)
-        if sure <= table and is_marked and (table <= possible or len(table) == claim):
-            return sorted(table)
-    for some in (marked, sure, possible):
-        if len(some) == claim:
+    possible = marked | after_an_end
+    ends_are_known = any(mark.ends for mark in marks)  # not in RLE
+    for some in (marked, *map(set, tables)):
+        is_marked = some <= possible or (not ends_are_known and 2 * len(marked) > len(some))
+        if len(some) == claimed and marked <= some and is_marked:
             return sorted(some)
     # Without a begin behind an end: a damaged image. Joined to the one before it would vanish.
     return sorted(possible)
+
+
+def jpeg_header_bytes(read: Callable[[int, int], bytes]) -> int:
+    """From the begin of a JPEG to its scan; 0 when it is none, or its header is not whole.
+
+    Up to there begins and ends of images are those of thumbnails. read: so many bytes from there.
+    """
+    at = 2
+    for _ in range(MAX_SEGMENTS):
+        segment = read(at, 4)
+        if len(segment) < 4 or segment[0] != 0xFF:
+            break
+        if segment[1] == START_OF_SCAN:
+            return at
+        at += 2 + int.from_bytes(segment[2:], "big")
+    return 0
 
 
 def _positive(claimed: int | None) -> int:

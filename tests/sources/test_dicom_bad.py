@@ -110,6 +110,18 @@ def test_what_is_no_dicom_file_is_refused(dicom: Opened, tmp_path: Path, content
         ({"PhotometricInterpretation": "HSV"}, r"YBR_RCT, got HSV"),
         ({"PhotometricInterpretation": "CMYK", "SamplesPerPixel": 4}, r"got CMYK"),
         ({"PhotometricInterpretation": "YBR_ICT"}, r"RGB or YBR_FULL for uncom.*got YBR_ICT"),
+        (
+            {"PhotometricInterpretation": "YBR_FULL_422", "Columns": 31},
+            r"even number.*, 31 columns",
+        ),
+        (
+            {"PhotometricInterpretation": "YBR_FULL_422", "PlanarConfiguration": 1},
+            r"interleaved YBR_FULL_422 .*planar configuration 1",
+        ),
+        (
+            {"PhotometricInterpretation": "YBR_FULL", "BitsAllocated": 16},
+            r"RGB for uncompressed pixels of 16 bits, got YBR_FULL",
+        ),
         ({"PlanarConfiguration": 2}, r"a planar configuration of 0 or 1, got 2"),
         ({"SamplesPerPixel": 2}, r"3 samples per pixel, got 2"),
         ({"PhotometricInterpretation": "MONOCHROME2"}, r"1 samples per pixel, got 3"),

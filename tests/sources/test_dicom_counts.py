@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,16 @@ def test_a_single_image_needs_no_number_of_frames(
     assert levels(dicom, path) == ([80], "1")
 
 
+def test_a_number_that_is_none_does_not_keep_the_images_from_being_shown(
+    dicom: Opened, tmp_path: Path
+) -> None:
+    images = [gray(number) for number in range(6)]
+    path = dicoms.write_raw(tmp_path / "c.dcm", images, size=SIZE, syntax=JPEG, NumberOfFrames=12)
+    number = b"\x28\x00\x08\x00IS\x02\x00"
+    path.write_bytes(path.read_bytes().replace(number + b"12", number + b"1A"))
+    assert levels(dicom, path) == (SIX, "6; 6 images, the header does not say how many")
+
+
 # ── bytes of another sub-sampling ─────────────────────────────────────────────────────────────
 
 
@@ -161,7 +172,7 @@ def test_a_label_of_half_the_colour_over_all_of_it_is_refused_and_no_wrong_colou
     ("label", "bytes_a_pixel", "words"),
     [
         ("RGB", 2, r"768 bytes .* 2 images of 3 bytes a pixel, got 512, .*sub-sampled colour"),
-        ("YBR_FULL", 1, r"got 256"),
+        ("YBR_FULL", 1, r"got 256, which fits 2 images with 1 sample a pixel: its header"),
         ("MONOCHROME2", 3, r"256 bytes .* 1 byte a pixel, got 768, .*with 3 samples a pixel"),
         ("YBR_FULL_422", 4, r"got 1024, which fits 2 images with 4 samples a pixel"),
     ],
@@ -279,16 +290,38 @@ def test_without_a_delimiter_only_a_number_that_is_reached_is_believed(
             dicom(path)
 
 
-def test_an_end_of_image_inside_an_image_does_not_split_it(dicom: Opened, tmp_path: Path) -> None:
-    thumbnail = gray(1)
-    image = gray(10)
-    comment = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail.rstrip(b"\0")
-    comment += b"\0" * (len(thumbnail) - len(thumbnail.rstrip(b"\0")))
-    whole = image[:2] + comment + image[2:]
-    cut = 2 + len(comment)
-    for fragments in ([whole], [whole[:cut], whole[cut:]]):
-        path = dicoms.write_raw(tmp_path / "c.dcm", fragments, size=SIZE, syntax=JPEG)
-        assert levels(dicom, path) == ([80], "1")
+@pytest.mark.parametrize("claim", [None, 0, 1, 4])
+def test_a_thumbnail_inside_an_image_does_not_split_it(
+    dicom: Opened, tmp_path: Path, claim: int | None
+) -> None:
+    thumbnail, image = gray(1), gray(10)
+    thumbnail += b"\0" * (len(thumbnail) % 2)
+    head = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big")
+    whole = image[:2] + head + thumbnail.rstrip(b"\0")
+    begin, end = 2 + len(head), len(whole)
+    whole += b"\0" * (2 + len(head) + len(thumbnail) - len(whole)) + image[2:]
+    for cuts in ((), (end,), (begin,), (begin, end)):
+        edges = [0, *cuts, len(whole)]
+        fragments = [whole[here:there] for here, there in pairwise(edges)]
+        path = tmp_path / "c.dcm"
+        dicoms.write_raw(path, fragments, size=SIZE, syntax=JPEG, NumberOfFrames=claim)
+        words = "1" if claim in (None, 1) else f"1; 1 image, the header says {claim}"
+        assert levels(dicom, path) == ([80], words)
+
+
+@pytest.mark.parametrize("cut", [40, 200, 300])
+def test_an_image_that_was_cut_short_does_not_swallow_the_next_one(
+    dicom: Opened, tmp_path: Path, cut: int
+) -> None:
+    images = [gray(3)[:cut], gray(4), b"none at all!"]
+    path = dicoms.write_raw(tmp_path / "c.dcm", images, size=SIZE, syntax=JPEG)
+    source, facts = dicom(path)
+    assert facts.details["frames"] == "3; 3 images, the header does not say how many"
+    first, second, third = told(source)
+    assert "frame 1 of 3" in str(first)
+    assert not isinstance(second, str)
+    assert int(second.pixels[0, 0]) == level(4)
+    assert "frame 3 of 3" in str(third)
 
 
 @pytest.mark.parametrize("claim", [None, 1, 3])

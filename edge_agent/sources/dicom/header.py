@@ -245,6 +245,8 @@ def _misfit(header: Header) -> str | None:
         wrong = f"RGB or YBR_FULL for {coding}, got {header.photometric}"
     elif header.planar not in (0, 1):
         wrong = f"a planar configuration of 0 or 1, got {header.planar}"
+    elif header.photometric != "RGB" and header.bits_allocated != 8:
+        wrong = f"RGB for {coding} of 16 bits, got {header.photometric}"
     elif header.photometric == SUBSAMPLED and is_rle:
         wrong = f"RGB or YBR_FULL for {coding}, got {SUBSAMPLED}"
     elif header.photometric == SUBSAMPLED and (header.planar or header.size[0] % 2):

@@ -14,6 +14,7 @@ import os
 import re
 import struct
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import BinaryIO
 
@@ -38,10 +39,11 @@ BEGINS = (  # of an image, by how its coding begins
 END_OF_IMAGE = b"\xff\xd9"  # of JPEG and JPEG 2000
 NEXT_IMAGE = re.compile(rb"\xff\xd9\0?(?:\xff\xd8\xff|\xff\x4f\xff\x51)")
 PADDING = b"\0\xff "
+HEAD_BYTES = RLE_HEADER.size  # the longest of what an image begins with
 TAIL_BYTES = 64  # of a fragment, in which an end of image is looked for
 SAMPLE_BYTES = 1 << 20  # of uncompressed pixels, in which neighbours are compared
 
-Piece = tuple[int, int]  # offset in the file, bytes
+Piece = tuple[int, int, bool]  # offset in the file, bytes, whether an image begins there
 
 
 class Native:
@@ -87,7 +89,7 @@ class Encapsulated:
     def read(self, file: BinaryIO, index: int) -> bytes:
         """As `Native.read`."""
         read = []
-        for at, length in self._frames[index]:
+        for at, length, _ in self._frames[index]:
             file.seek(at)
             read.append(file.read(length))
         return b"".join(read)
@@ -139,7 +141,7 @@ def _native(
     looks = dicom_counts.Looks(is_blank=is_blank, sample=sample)
     images = dicom_counts.native(length, shape, header.claimed, looks)
     if isinstance(images, dicom_counts.Doubt):
-        if length < shape.image_bytes:
+        if images.is_short:
             raise _cut_off(where, images.expected, images.got)
         raise Rejected(
             f"open {where}: expected {images.expected}, got {images.got}: its header and its "
@@ -162,8 +164,8 @@ def _encapsulated(file: BinaryIO, header: Header, *, where: str, file_bytes: int
     table = _table(file, where)
     first = file.tell()
     found, is_whole = _fragments(file, where, file_bytes)
-    places = {at - 8 - first: number for number, (at, _) in enumerate(found)}
-    kept = [number for number, (_, length) in enumerate(found) if length]
+    places = {at - 8 - first: number for number, (at, _, _) in enumerate(found)}
+    kept = [number for number, (_, length, _) in enumerate(found) if length]
     tables = [_numbers(offsets, places, kept) for offsets in (_extended(header), table)]
     pieces = [found[number] for number in kept]
     starts = _starts(file, header, pieces, [numbers for numbers in tables if numbers])
@@ -174,7 +176,7 @@ def _encapsulated(file: BinaryIO, header: Header, *, where: str, file_bytes: int
     if not frames:
         raise _cut_off(where, "a fragment of pixels", "none")
     _check_count(len(frames), where)
-    if any(sum(size for _, size in frame) > MAX_FRAME_BYTES for frame in frames):
+    if any(sum(size for _, size, _ in frame) > MAX_FRAME_BYTES for frame in frames):
         raise _cut_off(where, f"at most {MAX_FRAME_BYTES} bytes a frame", "more")
     return Encapsulated(frames, dicom_counts.notes(len(frames), header.claimed))
 
@@ -221,7 +223,7 @@ def _table(file: BinaryIO, where: str) -> list[int]:
     item = _item(file)
     if item is None or item[0] != ITEM:
         raise _cut_off(where, "a basic offset table", "something else")
-    if file.read(len(max(BEGINS, key=len))).startswith(BEGINS):
+    if _begins(file.read(min(item[1], HEAD_BYTES))):
         file.seek(start)
         return []
     if item[1] > 4 * MAX_FRAMES:
@@ -242,7 +244,7 @@ def _fragments(file: BinaryIO, where: str, file_bytes: int) -> tuple[list[Piece]
             raise _cut_off(where, "a fragment of pixels", "something else")
         if at + length > file_bytes:
             break
-        found.append((at, length))
+        found.append((at, length, _begins(file.read(min(length, HEAD_BYTES)))))
         file.seek(at + length)
     return found, False
 
@@ -266,30 +268,31 @@ def _starts(
     file: BinaryIO, header: Header, pieces: list[Piece], tables: list[list[int]]
 ) -> list[int]:
     """The first fragment of each image."""
-    begins = [_begins(file, piece) for piece in pieces]
-    is_rle = (
-        header.syntax == uid.RLELossless
-    )  # an image is one fragment, be it damaged: PS3.5 A.4.2
-    if all(begins) or (is_rle and header.claimed == len(pieces)):
+    is_rle = header.syntax == uid.RLELossless
+    # PS3.5 A.4.2: in RLE an image is one fragment, be it damaged.
+    is_each = is_rle or all(begins for _, _, begins in pieces)
+    if is_each and header.claimed == len(pieces):
         return list(range(len(pieces)))
-    marks, tail = [], b""
-    for piece, mark in zip(pieces, begins, strict=True):
-        before, tail = tail, _tail(file, piece)
+    marks, tail, header_left = [], b"", 0  # bytes of the image's header that are still to come
+    for number, (at, length, looks_so) in enumerate(pieces):
+        begins = looks_so and header_left <= 0
+        if begins:
+            header_left = dicom_counts.jpeg_header_bytes(partial(_read, file, pieces, number))
+        header_left -= length
+        before, tail = tail, _tail(file, at, length)
         stripped = tail.rstrip(PADDING)
         marks.append(
             dicom_counts.Marks(
-                begins=mark,
-                ends=(before[-1:] + stripped).endswith(END_OF_IMAGE),
+                begins=begins,
+                ends=header_left < 0 and (before[-1:] + stripped).endswith(END_OF_IMAGE),
                 # an image of nothing but padding, that is: a damaged one, is longer
-                is_padding=not stripped and piece[1] <= TAIL_BYTES,
+                is_padding=not stripped and length <= TAIL_BYTES,
             )
         )
     return dicom_counts.fragments(marks, tables, header.claimed)
 
 
-def _begins(file: BinaryIO, piece: Piece) -> bool:
-    file.seek(piece[0])
-    head = file.read(min(piece[1], RLE_HEADER.size))
+def _begins(head: bytes) -> bool:
     return head.startswith(BEGINS) or _is_rle(head)
 
 
@@ -304,9 +307,23 @@ def _is_rle(head: bytes) -> bool:
     return all(here < there for here, there in pairwise(used)) and not any(unused)
 
 
-def _tail(file: BinaryIO, piece: Piece) -> bytes:
-    tail = min(piece[1], TAIL_BYTES)
-    file.seek(piece[0] + piece[1] - tail)
+def _read(file: BinaryIO, pieces: list[Piece], number: int, at: int, count: int) -> bytes:
+    """`count` bytes from `at` on, counted from the begin of piece `number`; fewer at the end."""
+    read = b""
+    while len(read) < count and number < len(pieces):
+        start, length, _ = pieces[number]
+        if at < length:
+            file.seek(start + at)
+            part = file.read(min(count - len(read), length - at))
+            read, at = read + part, at + len(part)
+        if at >= length:
+            number, at = number + 1, at - length
+    return read
+
+
+def _tail(file: BinaryIO, at: int, length: int) -> bytes:
+    tail = min(length, TAIL_BYTES)
+    file.seek(at + length - tail)
     return file.read(tail)
 
 
