@@ -1,9 +1,10 @@
 """Which file of a watched folder is shown next, and which is left alone for now.
 
-What was there first comes in name order, what turns up later after it. A file is opened when it has
-not changed for a while; one that does not look whole then (being copied, made full-size first and
-filled later) waits until it changes, or until it has been quiet for long. Nothing is shown twice: a
-file that was touched, moved, or is back with its old content counts as shown.
+What was there first comes in name order, what turns up later after it, or before it when that would
+take long. A file is opened when it has not changed for a while; one that does not look whole then
+(being copied, made full-size first and filled later) waits until it changes, or until it has been
+quiet for long. Nothing is shown twice: a file that was touched, moved, or is back with its old
+content counts as shown.
 
 Pure: what is on the disk, and the time, are arguments. Names never leave through a message.
 """
@@ -11,8 +12,8 @@ Pure: what is on the disk, and the time, are arguments. Names never leave throug
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
-from typing import Literal
+from itertools import chain, islice
+from typing import Any, Literal
 
 import msgspec
 
@@ -24,6 +25,7 @@ PATIENCE_US = 10_000_000  # one that does not look whole and has not changed for
 YOUNG_US = 60_000_000  # since its last change; so long a file is looked at each time
 MAX_FILES = 50_000  # remembered
 MAX_GONE = MAX_FILES  # that are no more there, and may come back
+BACKLOG = 64  # so many old files keep new ones waiting, and no more
 MAX_TOLD = 16  # words of bad files
 
 Signature = tuple[int, int, int, int]  # device, inode, bytes, mtime in ns
@@ -54,7 +56,8 @@ class Arrivals:
         self._max_files = max_files
         self._seen: dict[str, Seen] = {}
         self._gone: dict[str, Seen] = {}
-        self._line: dict[str, None] = {}  # to be opened, in order
+        self._line: dict[str, None] = {}  # to be opened, in order: what was there first
+        self._new: dict[str, None] = {}  # and what came or changed since
         self._doubted: dict[str, None] = {}
         self._young: dict[str, None] = {}
         self._bad: dict[str, str] = {}  # in words, the latest last
@@ -77,6 +80,15 @@ class Arrivals:
 
     def count(self, state: State) -> int:
         return sum(seen.state == state for seen in self._seen.values())
+
+    @property
+    def _lists(self) -> tuple[dict[str, Any], ...]:
+        return self._line, self._new, self._doubted, self._young, self._bad
+
+    @property
+    def _queue(self) -> dict[str, None]:
+        """Where a file waits that is seen now. A loop has its own order."""
+        return self._line if self._loop or self._is_first else self._new
 
     @property
     def bad_words(self) -> list[str]:
@@ -124,7 +136,7 @@ class Arrivals:
         for path in gone:
             if (seen := self._seen.pop(path, None)) is None:
                 continue
-            for names in (self._line, self._doubted, self._young, self._bad):
+            for names in self._lists:
                 names.pop(path, None)
             self._gone[path] = seen
             yield seen
@@ -159,16 +171,16 @@ class Arrivals:
         if seen.state == "bad":  # told under its old name
             seen.state = "waiting"
         if seen.state == "waiting":
-            (self._doubted if seen.doubted else self._line)[path] = None
+            (self._doubted if seen.doubted else self._queue)[path] = None
         if now_us - seen.since_us < YOUNG_US:
             self._young[path] = None
 
     def _change(self, path: str, seen: Seen, signature: Signature, now_us: int) -> None:
         seen.signature, seen.since_us = signature, now_us
         seen.state, seen.doubted = "waiting", False
-        for names in (self._line, self._doubted, self._bad):
+        for names in self._lists:
             names.pop(path, None)
-        self._line[path] = self._young[path] = None
+        self._queue[path] = self._young[path] = None
 
     def _cut(self) -> None:
         """Keeps the newest; what is older than those is left out from now on."""
@@ -179,7 +191,7 @@ class Arrivals:
         self._floor_ns = self._seen[oldest[-1]].signature[3]
         self.left_out += surplus
         for path in oldest:
-            for names in (self._line, self._doubted, self._young, self._bad):
+            for names in self._lists:
                 names.pop(path, None)
             del self._seen[path]
 
@@ -187,7 +199,10 @@ class Arrivals:
 
     def due(self, now_us: int) -> str | None:
         """The file to be opened next; None: nothing now."""
-        for path in self._line:
+        lines = [self._line, self._new]
+        if len(self._line) > BACKLOG:
+            lines.reverse()
+        for path in chain(*lines):
             if now_us - self._seen[path].since_us >= STABLE_US:
                 return path
         for path in self._doubted:
@@ -209,6 +224,7 @@ class Arrivals:
     def doubt(self, path: str) -> None:
         """It does not look whole: again when it has changed, or has been quiet for long."""
         self._line.pop(path, None)
+        self._new.pop(path, None)
         self._seen[path].doubted = True
         self._doubted[path] = None
 
@@ -227,9 +243,8 @@ class Arrivals:
     def settle(self, path: str, state: State, *, digest: int = 0, words: str = "") -> None:
         """What became of it. words: why it is bad."""
         seen = self._seen[path]
-        self._line.pop(path, None)
-        self._doubted.pop(path, None)
-        self._bad.pop(path, None)
+        for names in (self._line, self._new, self._doubted, self._bad):
+            names.pop(path, None)
         seen.state = state
         if digest:
             seen.digest, seen.begun = digest, None

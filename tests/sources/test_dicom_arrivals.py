@@ -164,6 +164,40 @@ def test_new_files_come_in_the_order_in_which_they_came(dicom: Opened, tmp_path:
     assert shown(source, 10) == [20, 30, 40], "those that were there first go on in their order"
 
 
+def test_what_comes_does_not_wait_for_a_long_row_of_old_files(
+    dicom: Opened, tmp_path: Path
+) -> None:
+    for number in range(200):
+        (tmp_path / f"old{number:03}").write_bytes(clip_of([number % 50 + 1]))
+    source, _ = dicom(tmp_path, pace="real", fps=10.0)
+    assert shown(source, 1.5)[:3] == [1, 2, 3]
+    (tmp_path / "z new").write_bytes(clip_of([99]))
+    assert 99 in shown(source, 1.5)
+    rest = shown(source, 30)
+    assert len(rest) > 150
+    assert rest == [(49 - number) % 50 + 1 for number in range(len(rest))][::-1], "in their order"
+
+
+def test_a_file_that_is_old_is_seen_to_change_and_costs_nothing_until_then(
+    dicom: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "old.dcm"
+    path.write_bytes(clip_of([10]))
+    source, _ = dicom(tmp_path)
+    assert shown(source, 70) == [10]
+    listed, real = [], os.scandir
+
+    def scandir(at: Path) -> Any:
+        listed.append(at)
+        return real(at)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert shown(source, 25) == []
+    assert len(listed) <= 1, "its folder has not changed"
+    path.write_bytes(clip_of([20]))
+    assert shown(source, 40) == [20]
+
+
 @pytest.mark.timeout(60)
 def test_of_too_many_files_the_newest_are_shown_and_a_trouble_names_the_bound(
     dicom: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -208,6 +242,20 @@ def filled_up_to(at: int) -> Step:
     return step
 
 
+def filled_from_its_end(path: Path, content: bytes) -> None:
+    """As parts of a file that come over several connections do."""
+    pixels_at = len(content) - 10 * 768
+    empty = b"\0" * 3 * 768
+    path.write_bytes(content[:pixels_at] + empty + content[pixels_at + len(empty) :])
+
+
+def with_a_hole(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content[:1000])
+        file.seek(len(content) - 300)
+        file.write(content[-300:])
+
+
 def cut_at(at: int) -> Step:
     def step(path: Path, content: bytes) -> None:
         path.write_bytes(content[:at])
@@ -219,7 +267,15 @@ def cut_at(at: int) -> Step:
 @pytest.mark.parametrize(
     "begin",
     [
-        *(whole, full_size, full_size_with_a_start, cut_at(0), cut_at(60), cut_at(140)),
+        *(
+            whole,
+            full_size,
+            full_size_with_a_start,
+            filled_from_its_end,
+            cut_at(0),
+            cut_at(60),
+            cut_at(140),
+        ),
         *(cut_at(600), cut_at(1500), cut_at(-1), cut_at(-9), cut_at(-800)),
         *(filled_up_to(20), filled_up_to(140), filled_up_to(700), filled_up_to(2000)),
     ],
@@ -248,7 +304,7 @@ def test_a_black_end_is_shown_when_nothing_was_written_for_long(
     assert shown(source, 8) == []
     assert (source.news() or source._facts()).details["waiting files"].startswith("1, ")
     assert shown(source, 8) == [50, 60, 0, 0]
-    assert source._facts().details["doubt"].startswith("its last frame ends in zeros; shown, ")
+    assert source._facts().details["doubt"].startswith("some of its frames are empty; shown, ")
 
 
 def test_a_black_end_that_is_old_is_shown_at_first_sight(dicom: Opened, tmp_path: Path) -> None:

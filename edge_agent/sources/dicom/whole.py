@@ -13,6 +13,7 @@ from typing import BinaryIO, Final
 import xxhash
 from pydicom import uid
 
+from edge_agent.core.dicom_rules import spread
 from edge_agent.sources.dicom.header import Header
 
 TAIL_BYTES: Final = 64 << 10  # in which the end of encapsulated pixels is looked for
@@ -20,6 +21,9 @@ DELIMITER: Final = b"\xfe\xff\xdd\xe0\0\0\0\0"
 UNDEFINED: Final = 0xFFFFFFFF
 MARGIN_BYTES: Final = 4096  # so many zeros more may end one frame than another
 MAX_FRAME_READ: Final = 64 << 20
+MAX_SAMPLED: Final = 256  # frames, at so many parts of each
+PARTS: Final = (0.0, 0.25, 0.5, 0.7)
+SAMPLE_BYTES: Final = 4096
 DIGEST_BYTES: Final = 16 << 20  # of a larger file, blocks spread over it are digested
 BLOCK_BYTES: Final = 256 << 10
 
@@ -37,7 +41,10 @@ def doubt(file: BinaryIO, header: Header, file_bytes: int) -> str:
         return "" if DELIMITER in file.read(TAIL_BYTES) else "its pixels have no end"
     if start + length > file_bytes:
         return "the file is cut off"
-    return _empty_end(file, start, length, header.frames)
+    frames = max(1, header.frames)
+    if _is_patchy(file, start, length // frames, frames):
+        return "some of its frames are empty"
+    return _empty_end(file, start, length, frames)
 
 
 def digest(file: BinaryIO, file_bytes: int) -> int:
@@ -74,12 +81,24 @@ def _pixels(file: BinaryIO, header: Header) -> tuple[int, int] | None:
     return header.pixels_at + size, int(struct.unpack_from(f"{order}L", head, size - 4)[0])
 
 
+def _is_patchy(file: BinaryIO, start: int, frame_bytes: int, frames: int) -> bool:
+    """Whether samples of some frames are all zeros, and of others not."""
+    found = set()
+    for index in spread(frames, MAX_SAMPLED):
+        samples = []
+        for part in PARTS:
+            file.seek(start + index * frame_bytes + int(part * frame_bytes))
+            samples.append(file.read(min(SAMPLE_BYTES, frame_bytes // 4)))
+        found.add(any(sample.strip(b"\0") for sample in samples))
+    return len(found) > 1
+
+
 def _empty_end(file: BinaryIO, start: int, length: int, frames: int) -> str:
     """Zeros at the end where the first frame has none: of one frame, more than half of it."""
-    frame_bytes = length // max(1, frames)
+    frame_bytes = length // frames
     if not 0 < frame_bytes <= MAX_FRAME_READ:
         return ""
-    last = _zeros(file, start + frame_bytes * (max(1, frames) - 1), frame_bytes)
+    last = _zeros(file, start + frame_bytes * (frames - 1), frame_bytes)
     if frames > 1:
         margin = min(MARGIN_BYTES, frame_bytes // 8)
         usual = min(_zeros(file, start, frame_bytes) + margin, frame_bytes - 1)
