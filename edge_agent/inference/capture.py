@@ -70,6 +70,7 @@ class Capture:
     ) -> None:
         self._stream = stream
         self._source = source
+        self._teller = source if isinstance(source, NewsSource) else None
         self._desk = desk
         self._clock = clock
         self._told = told
@@ -153,7 +154,7 @@ class Capture:
 
     def _hear(self) -> None:
         """What the source has to say since it was opened."""
-        news = self._source.news() if isinstance(self._source, NewsSource) else None
+        news = self._teller.news() if self._teller is not None else None
         if news is not None:
             self._stream.facts = news
             self._expect(news)

@@ -34,14 +34,21 @@ async def test_a_folder_that_has_shown_all_is_idle_and_nothing_was_alarmed(tmp_p
     watched = tmp_path / "watched"
     put(watched / "P1" / "a.dcm")
     (watched / "README.TXT").write_text("beside the clips")
-    async with running(config_of(tmp_path, {"us": folder_stream(watched)})) as agent:
+    put(tmp_path / "odd.dcm", FrameTime="0.0333")
+    streams = {
+        "us": folder_stream(watched),
+        "odd": folder_stream(tmp_path / "odd.dcm", loop=True),
+    }
+    async with running(config_of(tmp_path, streams)) as agent:
         await until(lambda: sums(agent, "us")["captured"] == 20, "the clip is shown")
         await idle(agent, "us")
         put(watched / "P1" / "b.dcm", frames=30)
         await until(lambda: sums(agent, "us")["captured"] == 50, "a second one")
         await idle(agent, "us")
         status = agent.views.status()
-        assert status["problems"] == []
+        (told,) = status["problems"]
+        assert (told["code"], told["severity"], told["stream"]) == ("rate-guessed", "notice", "odd")
+        assert "FrameTime 0.0333 ms (30030 fps)" in told["what"]
         assert status["state"] == "ok"
         assert sums(agent, "us")["dropped"]["error"] == 0
         alarms = [one for one in agent.views.events() if one.get("state")]
