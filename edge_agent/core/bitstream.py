@@ -20,7 +20,7 @@ ARITHMETIC: Final = frozenset({"vp8", "vp9", "av1", "libdav1d", "wmv2", "wmv1", 
 MAX_NALS: Final = 4096
 MAX_TRAILING: Final = 3  # zeros that a muxer left of a start code
 _STREAM_HOLE: Final = re.compile(rb"\0\0\0+[^\0\x01]")
-_NAL_HOLE: Final = re.compile(rb"\0\0[\0\x01\x02]")
+_NAL_HOLES: Final = (b"\0\0\0", b"\0\0\x01", b"\0\0\x02")
 _JPEG_MARKER: Final = re.compile(rb"\xff+[^\0\xff\xd0-\xd7]")
 _SOF, _DHT, _SOS, _EOI = range(0xC0, 0xC2), 0xC4, 0xDA, 0xD9
 
@@ -48,7 +48,8 @@ def torn(codec: str, packet: bytes, lengths: int = 0) -> str:
     if codec in NAL_CODECS and lengths:
         return _torn_nals(packet, lengths)
     if codec in START_CODES:
-        return ZEROS if _STREAM_HOLE.search(packet) else ""
+        start = packet.find(b"\0\0\0")  # quick, and mostly enough
+        return ZEROS if start >= 0 and _STREAM_HOLE.search(packet, start) else ""
     if codec in ARITHMETIC:
         return ZEROS if RUN in packet.rstrip(b"\0") else ""
     return ""
@@ -65,7 +66,7 @@ def _torn_nals(packet: bytes, lengths: int) -> str:
             return LENGTHS
         part = packet[at : at + size]
         body = part.rstrip(b"\0")
-        if len(part) - len(body) > MAX_TRAILING or _NAL_HOLE.search(body):
+        if len(part) - len(body) > MAX_TRAILING or any(hole in body for hole in _NAL_HOLES):
             return ZEROS
         at += size
     return ""

@@ -16,7 +16,7 @@ from edge_agent.core.pacing import MICROSECONDS, Wait
 MAX_FPS: Final = 240.0
 DEFAULT_FPS: Final = 30.0
 MAX_GAP_US: Final = 60 * MICROSECONDS  # what is longer is a jump from one recording to another
-MAX_BACK_US: Final = 1 * MICROSECONDS
+MAX_BACK_US: Final = 100_000  # so far stamps may be out of order; further back is a jump too
 LATE_US: Final = 100_000  # so much is caught up, the rest moves the clock of the recording
 SET_FPS: Final = "set source.fps if it is another"
 
@@ -39,12 +39,14 @@ def rate(
     configured: float | None,
     said: float | None,
     average: float | None = None,
+    whole: bool = False,
     assumed: bool = False,
 ) -> Rate:
     """By what to play.
 
     stamps_us: of the first frames, in any order. said: the rate in the header. average: of all
-    frames, as the container has it. assumed: the header may say nothing, and the rate be a default.
+    frames, as the container has it. whole: the stamps are those of all frames. assumed: the header
+    may say nothing, and the rate be a default.
     """
     if configured is not None:
         return Rate(configured, by_stamps=False, words=f"{configured:g} fps (source.fps)")
@@ -54,7 +56,7 @@ def rate(
     if span_us > 0:
         seen = (len(stamps_us) - 1) * MICROSECONDS / span_us
         if is_plausible(seen):
-            fps = known or seen
+            fps = seen if whole or known is None else known
             return Rate(fps, by_stamps=True, words=f"its time stamps, about {fps:.4g} fps{claim}")
         why = f"its time stamps say {seen:.4g} fps, which is not plausible{claim}"
     else:

@@ -66,7 +66,7 @@ def test_a_frame_without_a_stamp_follows_a_period_on_and_one_that_steps_back_is_
     assert due(timeline, [0, None, 80_000, 79_000, 120_000]) == [0, 40_000, 80_000, 80_000, 120_000]
 
 
-@pytest.mark.parametrize("jump_us", [-95_443_717_688, 3_600_000_000, -2_000_000])
+@pytest.mark.parametrize("jump_us", [-95_443_717_688, 3_600_000_000, -2_000_000, -960_000])
 def test_a_jump_from_one_recording_to_another_is_a_period(jump_us: int) -> None:
     timeline = Timeline(BY_STAMPS, 0)
     assert due(timeline, [0, 40_000, 40_000 + jump_us, 90_000 + jump_us])[2:] == [80_000, 130_000]

@@ -50,8 +50,8 @@ NETWORK_SETTINGS: Final = {
     "protocol_whitelist": "rtsp,rtp,udp,tcp,tls,http,https,httpproxy,rtmp,rtmps,crypto,hls,data",
     "timeout": str(round(opening.READ_TIMEOUT_S * 1e6)),
     "rw_timeout": str(round(opening.READ_TIMEOUT_S * 1e6)),
-    "analyzeduration": "700000",
-    "fflags": "nobuffer",
+    "analyzeduration": "500000",
+    "fpsprobesize": "2",
 }
 NO_VIDEO: Final = "play it with another program, or encode it again as H.264 or MJPEG"
 AT_STREAM: Final = "check that it is on, its address, user and password, and the network"
@@ -124,6 +124,7 @@ def rate_of(opened: Opened, configured: float | None) -> Rate:
         configured=configured,
         said=next((fps for fps in reversed(seen) if fps), None),
         average=seen[0],
+        whole=opened.whole,
         assumed=opened.container in RAW,
     )
 
