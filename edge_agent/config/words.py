@@ -70,8 +70,8 @@ WORDS: Final = {
     "DicomSource.exam_key_file": "File with the secret key from which the pseudonym of an exam is "
     "made. Unset: made once and kept in `state_dir`.",
     "DicomSource.max_file_bytes": "Larger files are refused.",
-    "VideoSource.where": "A capture device (`/dev/video0`), a network stream (`rtsp://…`), a file, "
-    "or a GStreamer pipeline.",
+    "VideoSource.where": "A capture device (`/dev/v4l/by-id/…`, which stays the same, or "
+    "`/dev/video0`), a network stream (`rtsp://…`), a file, or a GStreamer pipeline.",
     "VideoSource.pipeline": "`where` is a GStreamer pipeline.",
     "VideoSource.loop": "Start again at the end of a file.",
     "VideoSource.width": "Width to ask the device for, in pixels; together with `height`.",

@@ -45,6 +45,9 @@ class Notes:
         """Returns whether it is news: nobody said just that of late."""
         old = self.standing().get((stream, code))
         self._notes.pop((stream, code), None)
+        if code in OF_SOURCE:  # what else kept the picture away is no longer so
+            for other in OF_SOURCE:
+                self._notes.pop((stream, other), None)
         if code == ENDED:  # so it was there, if only for a moment
             self.is_back(stream)
         while len(self._notes) >= MAX_NOTES:

@@ -286,7 +286,7 @@ class DecodedStream:
             if got is None and self._lost is not None:
                 raise SourceLost(
                     f"{self._where} gives no more frames ({self._lost.what})",
-                    hint="check the device and its cable",
+                    hint="check that the camera is on, and the network",
                 )
         if got is None:
             return None
