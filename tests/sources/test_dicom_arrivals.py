@@ -307,6 +307,20 @@ def test_a_black_end_is_shown_when_nothing_was_written_for_long(
     assert source._facts().details["doubt"].startswith("some of its frames are empty; shown, ")
 
 
+def test_what_stood_still_for_too_long_goes_on_behind_the_frames_that_were_there(
+    dicom: Opened, tmp_path: Path
+) -> None:
+    path, content = tmp_path / "clip.dcm", clip_of(LEVELS)
+    source, _ = dicom(tmp_path)
+    filled_up_to(len(content) - 6 * 768)(path, content)
+    assert shown(source, 9) == []
+    assert shown(source, 9) == [*LEVELS[:4], *[0] * 6], "black, and said so"
+    path.write_bytes(content)
+    assert shown(source, 20) == LEVELS[4:]
+    path.write_bytes(clip_of([1, 2, 3]))
+    assert shown(source, 20) == [1, 2, 3]
+
+
 def test_a_black_end_that_is_old_is_shown_at_first_sight(dicom: Opened, tmp_path: Path) -> None:
     path = tmp_path / "clip.dcm"
     path.write_bytes(clip_of([50, 60, 0, 0]))

@@ -237,6 +237,8 @@ class DicomFrames:
         if isinstance(pixels, BadFrame):
             self._index = index + 1
             raise pixels
+        if isinstance(self._reel, Folder):
+            self._reel.saw(pixels)
         return pixels
 
     def _turn(self) -> None:

@@ -10,8 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+import xxhash
+
 from edge_agent.core.arrivals import MAX_FILES, Arrivals, Signature
 from edge_agent.core.errors import BadFrame, ConfigError, Rejected, SourceLost
+from edge_agent.core.frames import Pixels
 from edge_agent.ports import Clock
 from edge_agent.sources.dicom.clip import Clip, Name
 from edge_agent.sources.dicom.header import NoPicture, NotDicom
@@ -23,6 +26,7 @@ REST = 20  # a look may take one part in so many of the time, all at every file 
 LONGEST_US = 10_000_000  # between two looks
 MAX_OPENS = 64  # before a reader gets an answer
 CLIP_SUFFIXES = (".dcm", ".dicom", ".ima")
+MAX_DOUBTED, MAX_DOUBTED_FRAMES = 8, 10_000  # files shown in doubt whose frames are known again
 HEAD_BYTES = 512  # that tell a text from a damaged clip
 
 
@@ -49,6 +53,7 @@ class Folder:
         self._current = ""
         self._digest = 0  # of what is shown
         self._doubt = ""  # why it does not look finished, though it has been quiet for long
+        self._frames: dict[str, list[int]] = {}  # digests of what was shown of files in doubt
         self.begin_at = 0  # frame of the clip that was given last
         self.changes = 0  # goes up with whatever may change the words
         self.begin()
@@ -153,13 +158,28 @@ class Folder:
         else:
             digest = clip.digest()
             begin_at = self.files.begin_at(path, digest)
+            if begin_at == 0 and (shown := self._frames.pop(path, None)):
+                begin_at = _equal(clip, shown)
             self.files.settle(path, "shown", digest=digest)
             if begin_at is not None:
                 self._current, self._digest, self.begin_at = path, digest, begin_at
-                self._doubt = doubt
+                self._note_doubt(path, doubt)
                 return clip
         clip.close()
         return None
+
+    def _note_doubt(self, path: str, doubt: str) -> None:
+        self._doubt = doubt
+        if doubt and not self._loop and self.begin_at == 0:
+            self._frames[path] = []
+            while len(self._frames) > MAX_DOUBTED:
+                del self._frames[next(iter(self._frames))]
+
+    def saw(self, pixels: Pixels) -> None:
+        """A frame of the current clip is shown: of one in doubt it is known again."""
+        frames = self._frames.get(self._current) if self._doubt else None
+        if frames is not None and len(frames) < MAX_DOUBTED_FRAMES:
+            frames.append(_frame_digest(pixels))
 
     def _note(self, path: str, signature: Signature) -> None:
         if path in self.files:
@@ -218,6 +238,21 @@ class Folder:
         self._next_us = now_us + min(max(SCAN_US, REST * cost_us), LONGEST_US)
         if is_full:
             self._next_full_us = now_us + max(FULL_US, 5 * REST * cost_us)
+
+
+def _equal(clip: Clip, shown: list[int]) -> int | None:
+    """How many frames the clip begins with that were shown; None: it has no others."""
+    for index, digest in enumerate(shown[: clip.frames]):
+        try:
+            if _frame_digest(clip.pixels(index)) != digest:
+                return index
+        except BadFrame:
+            return index
+    return len(shown) if clip.frames > len(shown) else None
+
+
+def _frame_digest(pixels: Pixels) -> int:
+    return xxhash.xxh3_64_intdigest(pixels.data)
 
 
 def _is_nameless(path: str, start: bytes) -> bool:
