@@ -160,16 +160,17 @@ def test_a_size_that_changes_arrives_as_it_is(tmp_path: Path, changing: bytes, n
         assert np.abs(np.subtract(found, (16, 16, 47, 47))).max() <= 1
 
 
-def test_a_roi_that_no_longer_fits_costs_those_frames_and_not_the_stream(
+def test_a_roi_that_no_longer_fits_is_said_of_those_frames_and_costs_the_stream_nothing(
     tmp_path: Path, changing: bytes
 ) -> None:
     path = tmp_path / "all.ts"
     path.write_bytes(changing)
     played = Played(path, roi=(0, 0, 160, 96))
-    assert [size[0] for size in played.sizes] == [160] * 5 + [320] * 5 + [160] * 5
-    assert len(played.bad) == 5
-    assert "[0, 0, 160, 96]" in played.bad[0]
-    assert "96 x 64 px" in played.bad[0]
+    assert [size[0] for size in played.sizes] == [160] * 5 + [320] * 5 + [96] * 5 + [160] * 5
+    assert not played.bad
+    said = [frame.calibration.reason for frame in played.frames]
+    assert ["does not fit" in one for one in said] == [size == (96, 64) for size in played.sizes]
+    assert said[10] == "roi [0, 0, 160, 96] does not fit frames of 96x64 px"
 
 
 @pytest.mark.parametrize(
