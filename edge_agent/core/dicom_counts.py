@@ -19,7 +19,6 @@ SAMPLES = {
     1: "1 sample a pixel",
     2: "sub-sampled colour, YBR_FULL_422",
     3: "3 samples a pixel",
-    4: "4 samples a pixel",
 }
 
 
@@ -106,10 +105,12 @@ def _other_reading(length: int, shape: Shape, claim: int) -> str | None:
     full = shape.pixels * shape.depth_bytes * 3
     if shape.is_subsampled and (count := length // full) and _is_exactly(length, count * full):
         return f"{_images(count)} without sub-sampling, RGB or YBR_FULL"
+    if shape.is_subsampled:
+        return None
     if shape.samples == 1:
         samples: tuple[int, ...] = () if claim == 1 and shape.is_clip else (3,)
     else:
-        samples = (1, 4) if shape.is_subsampled else (1, 2, 4)
+        samples = (1, 2)
     for number in samples:
         if _is_exactly(length, claim * number * shape.pixels * shape.depth_bytes):
             return f"{_images(claim)} with {SAMPLES[number]}"
@@ -135,9 +136,12 @@ def _other_rhythm(length: int, shape: Shape, looks: Looks) -> str | None:
 def _doubt(length: int, shape: Shape, claim: int, other: str | None) -> Doubt:
     kind = f"{shape.bytes_a_pixel} bytes a pixel" if shape.bytes_a_pixel > 1 else "1 byte a pixel"
     expected = f"{claim * shape.image_bytes} bytes of pixels for {_images(claim)} of {kind}"
+    count = length // shape.image_bytes
+    fits = [_images(count)] if count and _is_exactly(length, count * shape.image_bytes) else []
+    fits += [other] if other is not None else []
     return Doubt(
         expected=expected,
-        got=f"{length}" if other is None else f"{length}, which fits {other}",
+        got=f"{length}, which fits {' or '.join(fits)}" if fits else f"{length}",
         is_short=other is None and length < shape.image_bytes,
     )
 

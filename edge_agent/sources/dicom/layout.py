@@ -107,16 +107,17 @@ def find(file: BinaryIO, header: Header, *, where: str, file_bytes: int) -> Nati
     """Raises: Rejected when there are no pixels, when they end too early, when in doubt."""
     file.seek(header.pixels_at)
     length, pixel_vr = _element(file, header.syntax, where)
-    if syntax.is_encapsulated(header.syntax):
-        if length != UNDEFINED:
-            raise _cut_off(where, "encapsulated pixels", "an element of fixed length")
-        return _encapsulated(file, header, where=where, file_bytes=file_bytes)
-    if length == UNDEFINED:
+    is_encapsulated = syntax.is_encapsulated(header.syntax)
+    if is_encapsulated != (length == UNDEFINED):
+        expected, got = "uncompressed pixels, of a stated length", "compressed ones, in fragments"
+        if is_encapsulated:
+            expected, got = "compressed pixels, in fragments", f"{length} bytes without any"
         raise Rejected(
-            f"open {where}: expected uncompressed pixels of a stated length, as the transfer "
-            "syntax says, got compressed ones or none",
-            hint="export it again with the transfer syntax that its pixels have",
+            f"open {where}: expected {expected}, as the transfer syntax says, got {got}",
+            hint="export it again; its transfer syntax is not the one of its pixels",
         )
+    if is_encapsulated:
+        return _encapsulated(file, header, where=where, file_bytes=file_bytes)
     return _native(
         file, header, where=where, there=file_bytes - file.tell(), element=(length, pixel_vr)
     )
@@ -144,8 +145,8 @@ def _native(
         if images.is_short:
             raise _cut_off(where, images.expected, images.got)
         raise Rejected(
-            f"open {where}: expected {images.expected}, got {images.got}: its header and its "
-            "pixels are not of one kind",
+            f"open {where}: expected {images.expected} ({header.photometric}), got {images.got}: "
+            "its header and its pixels are not of one kind",
             hint="export it again, as RGB or with JPEG baseline frames",
         )
     _check_count(images.count, where)
