@@ -287,6 +287,17 @@ def test_empty_and_padded_fragments_are_no_images(dicom: Opened, tmp_path: Path)
     assert levels(dicom, path) == (SIX, "6; 6 images, the header does not say how many")
 
 
+@pytest.mark.parametrize("claim", [None, 0, 1, 2])
+@pytest.mark.parametrize("fragments", [[], [b""], [b"", b""]])
+def test_fragments_of_nothing_are_no_image(
+    dicom: Opened, tmp_path: Path, fragments: list[bytes], claim: int | None
+) -> None:
+    path = tmp_path / "c.dcm"
+    dicoms.write_raw(path, fragments, size=SIZE, syntax=JPEG, NumberOfFrames=claim)
+    with pytest.raises(Rejected, match="expected a fragment of pixels, got none"):
+        dicom(path)
+
+
 def test_a_clip_without_its_empty_offset_table_keeps_its_first_image(
     dicom: Opened, tmp_path: Path
 ) -> None:

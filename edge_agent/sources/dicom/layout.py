@@ -169,13 +169,13 @@ def _encapsulated(file: BinaryIO, header: Header, *, where: str, file_bytes: int
     kept = [number for number, (_, length, _) in enumerate(found) if length]
     tables = [_numbers(offsets, places, kept) for offsets in (_extended(header), table)]
     pieces = [found[number] for number in kept]
+    if not pieces:
+        raise _cut_off(where, "a fragment of pixels", "none")
     starts = _starts(file, header, pieces, [numbers for numbers in tables if numbers])
     frames = [pieces[here:there] for here, there in pairwise([*starts, len(pieces)])]
     wanted = 1 if header.claimed is None else header.claimed
     if not is_whole and (header.claimed is None or len(frames) != wanted):
         raise _cut_off(where, f"{wanted} frames", f"{len(frames)}")
-    if not frames:
-        raise _cut_off(where, "a fragment of pixels", "none")
     _check_count(len(frames), where)
     if any(sum(size for _, size, _ in frame) > MAX_FRAME_BYTES for frame in frames):
         raise _cut_off(where, f"at most {MAX_FRAME_BYTES} bytes a frame", "more")
