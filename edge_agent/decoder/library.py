@@ -20,7 +20,6 @@ END: Final = -541478725  # AVERROR_EOF
 INVALID: Final = -1094995529  # AVERROR_INVALIDDATA
 ERROR_BYTES: Final = 256
 
-Pointer = int | None
 _POINTER, _INT, _TEXT = ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p
 _BOXED = ctypes.POINTER(ctypes.c_void_p)
 _LOG: Final = ctypes.CFUNCTYPE(None, _POINTER, _INT, _TEXT, _POINTER)

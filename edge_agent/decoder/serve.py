@@ -18,7 +18,7 @@ from edge_agent.core.errors import EdgeAgentError, Rejected, SourceLost, fault_o
 from edge_agent.decoder import messages
 from edge_agent.decoder.library import Library
 from edge_agent.decoder.picture import Painter, Shape
-from edge_agent.decoder.reading import Facts, Picture, Reading, Spoilt
+from edge_agent.decoder.reading import MAX_DARK_FRAMES, Facts, Picture, Reading, Spoilt
 
 SLOTS: Final = 4  # one is written, one waits, one is copied, and one to spare
 F_ADD_SEALS: Final = 1033
@@ -117,14 +117,19 @@ class Child:
 
     def _play(self, ffmpeg: Library, reading: Reading, facts: Facts, *, live: bool) -> None:
         painter = Painter(ffmpeg, codec=facts.codec, field_order=facts.field_order)
+        # Who tunes in between two key frames has nothing to lean on: that is no damage yet.
+        untold = MAX_DARK_FRAMES if live else 0
         while True:
             asked_s = time.monotonic()
             found = reading.next()
             if found is None:
                 return
             if isinstance(found, Spoilt) or not found.shown:
-                self._say({"kind": "bad", "pts_us": found.pts_us, "why": found.why})
+                untold -= 1
+                if untold < 0:
+                    self._say({"kind": "bad", "pts_us": found.pts_us, "why": found.why})
                 continue
+            untold = 0
             got_s = time.monotonic() if live else asked_s
             shape = painter.shape(found.at, facts.aspect)
             place = self._place(shape, live=live)

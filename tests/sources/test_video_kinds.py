@@ -421,6 +421,26 @@ class Sender:
         self._thread.join()
 
 
+def test_who_tunes_in_between_two_key_frames_is_told_of_no_damage(
+    tmp_path: Path, sources: list[VideoFrames]
+) -> None:
+    graph = f"{PLAIN}:s=160x96:r=25:d=8,noise=alls=4"
+    clip = clips.make(
+        tmp_path / "live.ts", graph, *x264("-g", "40", "-b:v", "400k", "-f", "mpegts")
+    )
+    content = clip.read_bytes()
+    sender = Sender(content[len(content) // 5 // 188 * 188 :])
+    try:
+        live = VideoFrames(VideoSource(where=f"tcp://127.0.0.1:{sender.port}"), SystemClock())
+        sources.append(live)
+        live.open()
+        frames = [frame for _ in range(8) if (frame := live.read(2.0)) is not None]
+        assert frames
+        assert all(np.abs(f.pixels.mean((0, 1)) - COLOUR[::-1]).max() < 12 for f in frames)
+    finally:
+        sender.close()
+
+
 def test_a_camera_opens_at_once_beside_four_that_are_silent(
     tmp_path: Path, sources: list[VideoFrames]
 ) -> None:

@@ -187,6 +187,7 @@ class DecodedFile:
         self._ahead: Shown | Bad | None = None
         self._frames = 0  # of this round
         self._is_over = False
+        self._waited_s = 0.0  # for the frame that is next
         self.first = self._await_first()
 
     def _await_first(self) -> Shown | None:
@@ -226,7 +227,14 @@ class DecodedFile:
             if isinstance(got, Ended):
                 raise self._empty()
         if got is None:
+            self._waited_s += timeout_s
+            if self._waited_s > FRAME_TIMEOUT_S:
+                raise SourceLost(
+                    f"{self._where}: the decoder gave nothing for {FRAME_TIMEOUT_S:g} s",
+                    hint="play it with another program; check the disk it lies on",
+                )
             return False
+        self._waited_s = 0.0
         self._frames += 1
         self._time.frame(got.pts_us)
         self._ahead = got

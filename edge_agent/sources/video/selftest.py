@@ -44,14 +44,14 @@ def _tried() -> str:
     try:
         if not capture.isOpened():
             return "a sound H.264 clip can not be opened with it"
-        return _judged([capture.read()[1] for _ in range(FRAMES)])
+        return judged([capture.read()[1] for _ in range(FRAMES)])
     except cv2.error:
         return "a sound H.264 clip makes it fail"
     finally:
         capture.release()
 
 
-def _judged(frames: list[object]) -> str:
+def judged(frames: list[object]) -> str:
     for frame in frames:
         if not isinstance(frame, np.ndarray) or frame.shape != (SIZE[1], SIZE[0], 3):
             got = "x".join(map(str, getattr(frame, "shape", ()))) or "nothing"
