@@ -37,7 +37,7 @@ def length_bytes(codec: str, head: bytes) -> int:
 
 
 def begins_in_a_hole(packet: bytes) -> bool:
-    """Whether the end of the packet before may be in it as well."""
+    """Of one that is torn: whether the end of the packet before may be in the hole as well."""
     return packet.startswith(bytes(4))
 
 

@@ -64,7 +64,9 @@ class _Band:
         np.minimum(above, below, out=low)
         np.maximum(above, below, out=high)
         own = slice(len(halo), len(halo) + end - start)
-        between = low[own] + ((high[own] - low[own]) >> 1)
+        between = np.subtract(high[own], low[own])
+        between >>= 1
+        between += low[own]
         np.minimum(high, 255 - COMB, out=high)
         np.add(high, COMB, out=high)
         np.maximum(low, COMB, out=low)
@@ -72,11 +74,17 @@ class _Band:
         over, under = self._over[:count], self._under[:count]
         np.greater(rows, high, out=over)
         np.less(rows, low, out=under)
+        if not (over.any() or under.any()):
+            return
         comb = self._comb[:count]
         _two_in_a_row(over, comb)
         _two_in_a_row(under, over)
         np.logical_or(comb, over, out=comb)
-        np.copyto(other[start:end], between, where=comb[own])
+        # Chosen by bits, at a fraction of what a masked copy takes: 255 where there is a comb.
+        chosen = np.negative(comb[own].view(np.uint8))
+        np.bitwise_xor(between, rows[own], out=between)
+        np.bitwise_and(between, chosen, out=between)
+        np.bitwise_xor(other[start:end], between, out=other[start:end])
 
     def _around(self, kept: Pixels, first: int, count: int) -> tuple[Pixels, Pixels]:
         """The kept rows above and below; at an edge of the picture the same one twice."""

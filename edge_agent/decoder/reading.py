@@ -322,8 +322,8 @@ class Reading:
         torn = self._torn(packet)
         if torn or (marked and not self._is_spliced(packet)):
             self._chain.damage(self._fed)
-            if flags & AFTER_A_BREAK:
-                self._chain.damage(self._fed - 1)
+        if self._breaks_off(packet):
+            self._chain.damage(self._fed)
         code = ffmpeg.avcodec_send_packet(self._codec, packet)
         held = ctypes.c_void_p(packet)
         if packet == self._packet:
@@ -340,14 +340,7 @@ class Reading:
 
     def _torn(self, packet: int) -> str:
         """What can be seen in its bytes."""
-        ffmpeg = self._ffmpeg
-        size = ffmpeg.int32("AVPacket", packet, "size")
-        data = ffmpeg.pointer("AVPacket", packet, "data")
-        content = ctypes.string_at(data, size) if data and size > 0 else b""
-        found = bitstream.torn(self.codec_name, content, self._lengths)
-        if found and bitstream.begins_in_a_hole(content):
-            self._chain.damage(self._fed - 1)
-        return found
+        return bitstream.torn(self.codec_name, self._content(packet), self._lengths)
 
     def _next_packet(self) -> tuple[int | None, str]:
         """A packet of our stream; None at the end, with words when it ended before its time.
@@ -384,9 +377,11 @@ class Reading:
         ffmpeg = self._ffmpeg
         while (code := ffmpeg.av_read_frame(self._format, self._packet)) >= 0:
             if ffmpeg.int32("AVPacket", self._packet, "stream_index") == self._index:
-                if self._said():
-                    where = self._packet + ffmpeg.fields["AVPacket"]["flags"]
-                    ctypes.c_int32.from_address(where).value |= CORRUPT_PACKET | AFTER_A_BREAK
+                marks = ctypes.c_int32.from_address(
+                    self._packet + ffmpeg.fields["AVPacket"]["flags"]
+                )
+                if self._said() and not marks.value & CORRUPT_PACKET:
+                    marks.value |= CORRUPT_PACKET | AFTER_A_BREAK
                 return 0
             ffmpeg.av_packet_unref(self._packet)
         return int(code)
@@ -406,6 +401,23 @@ class Reading:
             if after == self._ahead[min(SPLICE_PACKETS, len(self._ahead)) - 1]:
                 break
         return False
+
+    def _breaks_off(self, packet: int) -> bool:
+        """Whether what follows was found behind a break or a hole, whose beginning may lie in this
+        packet. Known of files alone: they are looked ahead in.
+        """
+        if not self._ahead or not self._trusts_marks:
+            return False
+        after = self._ahead[0]
+        flags = self._ffmpeg.int32("AVPacket", after, "flags")
+        is_broken = flags & AFTER_A_BREAK and not self._is_spliced(packet)
+        content = self._content(after)
+        return bool(is_broken) or (bitstream.begins_in_a_hole(content) and bool(self._torn(after)))
+
+    def _content(self, packet: int) -> bytes:
+        size = self._ffmpeg.int32("AVPacket", packet, "size")
+        data = self._ffmpeg.pointer("AVPacket", packet, "data")
+        return ctypes.string_at(data, size) if data and size > 0 else b""
 
     def _hear(self, level: int, words: bytes) -> None:
 

@@ -72,7 +72,8 @@ class Played:
 
     def off(self, rgb: tuple[int, int, int] = COLOUR) -> int:
         """The largest distance from one colour, over every pixel of every frame."""
-        return max(int(np.abs(f.pixels.astype(int) - rgb[::-1]).max()) for f in self.frames)
+        pictures = [f.pixels if f.pixels.ndim == 3 else f.pixels[..., None] for f in self.frames]
+        return max(int(np.abs(picture.astype(int) - rgb[::-1]).max()) for picture in pictures)
 
 
 # ── interlaced ────────────────────────────────────────────────────────────────────────────────
@@ -332,6 +333,26 @@ def test_packets_that_are_lost_cost_frames_up_to_the_next_key_frame(tmp_path: Pa
     played = Played(clip)
     assert played.bad
     assert all(np.abs(f.pixels.astype(int) - right[f.pts_us]).mean() < 1 for f in played.frames)
+
+
+def test_black_pictures_are_no_holes(tmp_path: Path) -> None:
+    """They begin with zeros, raw or coded without loss."""
+    black = "color=black:s=160x96:r=25:d=0.4"
+    raw = ("-c:v", "rawvideo", "-pix_fmt", "bgr24")
+    gray = ("-c:v", "rawvideo", "-pix_fmt", "gray")
+    for name, words in {
+        "raw.avi": raw,
+        "raw.nut": gray,
+        "ffv1.mkv": ("-c:v", "ffv1"),
+        "h264.mp4": x264(),
+        "vp8.webm": ("-c:v", "libvpx"),
+        "mpeg2.ts": ("-c:v", "mpeg2video"),
+        "mjpeg.avi": ("-c:v", "mjpeg"),
+    }.items():
+        played = Played(clips.make(tmp_path / name, black, *words))
+        assert len(played.frames) == 10, name
+        assert not played.bad, name
+        assert played.off((0, 0, 0)) <= 3, name
 
 
 # ── what is no video ──────────────────────────────────────────────────────────────────────────
