@@ -24,7 +24,7 @@ SETTLED_US = 2_000_000  # at the first look: one whose last change is so long ag
 PATIENCE_US = 10_000_000  # one that does not look whole and has not changed for so long stays so
 YOUNG_US = 60_000_000  # since its last change; so long a file is looked at each time
 MAX_FILES = 50_000  # remembered
-MAX_GONE = MAX_FILES  # that are no more there, and may come back
+MAX_GONE = MAX_FILES  # that are no more there or were replaced, and may come back
 BACKLOG = 64  # so many old files keep new ones waiting, and no more
 MAX_TOLD = 16  # words of bad files
 
@@ -56,6 +56,7 @@ class Arrivals:
         self._max_files = max_files
         self._seen: dict[str, Seen] = {}
         self._gone: dict[str, Seen] = {}
+        self._replaced: dict[int, Seen] = {}  # by digest: another file has its name now
         self._line: dict[str, None] = {}  # to be opened, in order: what was there first
         self._new: dict[str, None] = {}  # and what came or changed since
         self._doubted: dict[str, None] = {}
@@ -122,6 +123,7 @@ class Arrivals:
             if (seen := self._seen.get(path)) is None:
                 new[path] = signature
             elif _is_other(seen.signature, signature):
+                moved[seen.signature] = self._replace(seen)
                 self._change(path, seen, signature, now_us)
             else:
                 seen.signature = signature
@@ -131,6 +133,15 @@ class Arrivals:
             self._line = dict.fromkeys(sorted(self._line, key=natural))
         self._is_first = False
         self._cut()
+
+    def _replace(self, seen: Seen) -> Seen:
+        """Another file stands at its path; what was shown of it may be back under another name."""
+        before = msgspec.structs.replace(seen)
+        if before.digest:
+            self._replaced[before.digest] = before
+        for digest in list(islice(self._replaced, max(0, len(self._replaced) - MAX_GONE))):
+            del self._replaced[digest]
+        return before
 
     def _leave(self, gone: Iterable[str]) -> Iterator[Seen]:
         for path in gone:
@@ -231,14 +242,14 @@ class Arrivals:
     def begin_at(self, path: str, digest: int) -> int | None:
         """The first frame of that content that was not shown before; None: all of it was.
 
-        It may have been shown under this name, or under one that is gone.
+        It may have been shown under this name, or under one that is gone or another file's now.
         """
         if self._loop:
             return 0
         for seen in (self._seen[path], *self._gone.values()):
             if digest == seen.digest:
                 return seen.begun
-        return 0
+        return self._replaced[digest].begun if digest in self._replaced else 0
 
     def settle(self, path: str, state: State, *, digest: int = 0, words: str = "") -> None:
         """What became of it. words: why it is bad."""

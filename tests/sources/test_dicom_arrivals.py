@@ -442,6 +442,20 @@ def test_a_source_that_is_lost_and_opened_again_goes_on_after_what_it_has_shown(
     assert len({*first, *later}) == len([*first, *later]), "nothing twice"
 
 
+@pytest.mark.parametrize("is_touched", [False, True])
+def test_a_file_that_was_renamed_and_another_put_under_its_name_shows_nothing_twice(
+    dicom: Opened, tmp_path: Path, is_touched: bool
+) -> None:
+    source, _ = dicom(tmp_path)
+    (tmp_path / "a.dcm").write_bytes(clip_of([5]))
+    assert shown(source, 5) == [5]
+    (tmp_path / "a.dcm").rename(tmp_path / "b.dcm")
+    (tmp_path / "a.dcm").write_bytes(clip_of([9, 10]))
+    if is_touched:
+        (tmp_path / "b.dcm").touch()
+    assert shown(source, 20) == [9, 10]
+
+
 # ── any order of events ───────────────────────────────────────────────────────────────────────
 
 
