@@ -1,17 +1,23 @@
 """The agent's end of a decoder process: starts it, gives it files, takes its pictures.
 
-    decoder = Decoder(library_folder())
-    facts = decoder.open(Order(address=..., live=False, settings=..., descriptor=fd), timeout_s=10)
-    while (got := decoder.next(timeout_s=1)) is not Ended: ...
+    with killed_on_failure(usable().start()) as decoder:
+        order = Order(address=WHOLE, live=False, settings=FILE_SETTINGS, descriptor=fd)
+        facts = decoder.open(order, timeout_s=20)
+        while not isinstance(got := decoder.next(timeout_s=1), Ended):
+            if isinstance(got, Shown):
+                pixels = decoder.pixels(got, upright.turn(got.matrix))
+                decoder.release(got)
 
-A part of a file that is open (a video inside DICOM) is an address as well: `within` makes it. All
-calls come from one thread, but `kill`, which may come from any.
+A part of a file that is open (a video inside DICOM) is an address as well: `within(start, length)`
+in place of WHOLE, and `settings` with `format` ("h264", "hevc", "mpegvideo", "mpegts", "mov") where
+the kind is known. All calls come from one thread, but `kill`, which may come from any.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import importlib.util
 import mmap
 import os
@@ -20,6 +26,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
@@ -30,6 +37,7 @@ from numpy.typing import NDArray
 from edge_agent.core import fields, upright
 from edge_agent.core.errors import EdgeAgentError, Rejected, SourceLost, of_system, raised_again
 from edge_agent.decoder import messages
+from edge_agent.decoder.reading import FILE_FORMATS
 
 START_TIMEOUT_S: Final = 20.0
 END_TIMEOUT_S: Final = 5.0
@@ -65,7 +73,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
     address: str
     live: bool
-    settings: dict[str, str]
+    settings: Mapping[str, str]
     descriptor: int | None = None
 
 
@@ -138,6 +146,11 @@ def within(start: int, length: int) -> str:
 
 
 WHOLE: Final = "file:/proc/self/fd/{fd}"
+# Of any file: it may name no other file and no address, as playlists do.
+FILE_SETTINGS: Final[Mapping[str, str]] = {
+    "protocol_whitelist": "file,subfile",
+    "format_whitelist": FILE_FORMATS,
+}
 
 
 class Decoder:
@@ -171,7 +184,7 @@ class Decoder:
         Raises: Unusable; SourceLost when nothing came in time; Rejected when it is no video.
         """
         words = {"kind": "open", "address": order.address, "live": order.live}
-        self._tell({**words, "settings": order.settings}, order.descriptor)
+        self._tell({**words, "settings": dict(order.settings)}, order.descriptor)
         if not self._is_ready:
             self._greet()
         message = self._receive(timeout_s)
@@ -302,6 +315,36 @@ class Decoder:
             os.close(descriptor)
         for old in sorted(self._maps)[:-2]:  # a frame of the last but one may still be held
             del self._maps[old]  # not closed: another thread may be copying out of it
+
+
+class Usable:
+    """Whether there is an FFmpeg that may be used here, as far as it was tried."""
+
+    def __init__(self) -> None:
+        self.why = ""
+        self._folder = library_folder()
+        if self._folder is None:
+            self.why = "OpenCV did not come as a wheel, with FFmpeg beside it"
+
+    def start(self) -> Decoder:
+        """Raises: Overloaded, Damaged."""
+        assert self._folder is not None
+        return Decoder(self._folder)
+
+
+@functools.cache
+def usable() -> Usable:
+    """Found once per process."""
+    return Usable()
+
+
+@contextlib.contextmanager
+def killed_on_failure(decoder: Decoder) -> Iterator[Decoder]:
+    try:
+        yield decoder
+    except BaseException:
+        decoder.close()
+        raise
 
 
 def _converted(message: dict[str, Any], kind: type[Message]) -> Message:

@@ -18,6 +18,7 @@ from edge_agent.decoder import library
 from edge_agent.decoder.library import Library
 
 VIDEO: Final = 0
+NOT_LISTED: Final = -22  # EINVAL: found, and not among those that were allowed
 NO_TIME: Final = -(1 << 63)
 MICROSECONDS: Final = 1_000_000
 ATTACHED_PICTURE: Final = 0x400
@@ -37,7 +38,7 @@ MAX_DARK_FRAMES: Final = 300
 MAX_DARK_STEPS: Final = 100_000  # packets without a picture or an error before the file is given up
 FILE_FORMATS: Final = (
     "mov,matroska,avi,mpegts,mpeg,mpegvideo,h264,hevc,m4v,mjpeg,asf,dv,flv,ivf,ogg,mxf,nut,av1,obu,"
-    "vc1,vc1test,yuv4mpegpipe,wtv,rm,swf,gxf,h263,h261,dirac,webm,mp4"
+    "gif,vc1,vc1test,yuv4mpegpipe,wtv,rm,swf,gxf,h263,h261,dirac,webm,mp4"
 )
 MARKS_EVERYTHING: Final = frozenset({"mpjpeg"})  # read in pieces, each of which it calls corrupt
 # Said at the level of an error, and no damage to a picture.
@@ -157,8 +158,10 @@ class Reading:
             raise self._lost(code)
 
     def _lost(self, code: int) -> EdgeAgentError:
-        words = self._ffmpeg.words(code)
-        return SourceLost(words) if self._live else Rejected(words)
+        if self._live:
+            return SourceLost(self._ffmpeg.words(code))
+        words = "a kind that is not played here" if code == NOT_LISTED else self._ffmpeg.words(code)
+        return Rejected(words)
 
     def _named(self) -> str:
         kind = self._ffmpeg.pointer("AVFormatContext", self._format.value or 0, "iformat")

@@ -10,18 +10,18 @@ import pytest
 
 from edge_agent.config.structs import VideoSource
 from edge_agent.core.errors import Rejected
-from edge_agent.decoder.process import CLIP
-from edge_agent.sources.video import VideoFrames, decoded, selftest
+from edge_agent.decoder.process import CLIP, usable
+from edge_agent.sources.video import VideoFrames, selftest
 from tests.sources.hand import HandClock, taken
 
 
 @pytest.fixture
 def without() -> Iterator[None]:
     """As on a machine whose OpenCV brought no FFmpeg of its own."""
-    usable = decoded.usable()
-    before, usable.why = usable.why, "OpenCV did not come as a wheel, with FFmpeg beside it"
+    found = usable()
+    before, found.why = found.why, "OpenCV did not come as a wheel, with FFmpeg beside it"
     yield
-    usable.why = before
+    found.why = before
 
 
 @pytest.mark.usefixtures("without")

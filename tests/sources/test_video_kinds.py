@@ -348,6 +348,7 @@ def test_black_pictures_are_no_holes(tmp_path: Path) -> None:
         "vp8.webm": ("-c:v", "libvpx"),
         "mpeg2.ts": ("-c:v", "mpeg2video"),
         "mjpeg.avi": ("-c:v", "mjpeg"),
+        "raw.mjpeg": ("-c:v", "mjpeg"),
     }.items():
         played = Played(clips.make(tmp_path / name, black, *words))
         assert len(played.frames) == 10, name

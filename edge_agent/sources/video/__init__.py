@@ -20,7 +20,7 @@ from edge_agent.core.errors import SourceLost
 from edge_agent.core.frames import Calibration, Frame
 from edge_agent.core.pacing import Pace
 from edge_agent.core.stamps import MAX_FPS, Rate
-from edge_agent.decoder.process import Opened, Unusable
+from edge_agent.decoder.process import Opened, Unusable, Usable, killed_on_failure, usable
 from edge_agent.ports import Clock, SourceFacts
 from edge_agent.sources.video import decoded, devices, selftest
 from edge_agent.sources.video.opening import (
@@ -64,7 +64,7 @@ class VideoFrames:
         self._number = 0
         if self._config.pipeline or is_device(self._config.where):
             return self._open_captured()
-        ffmpeg = decoded.usable()
+        ffmpeg = usable()
         if not ffmpeg.why:
             try:
                 return self._open_decoded(ffmpeg)
@@ -73,9 +73,9 @@ class VideoFrames:
         selftest.check_opencv(ffmpeg.why)
         return self._open_captured()
 
-    def _open_decoded(self, ffmpeg: decoded.Usable) -> SourceFacts:
+    def _open_decoded(self, ffmpeg: Usable) -> SourceFacts:
         reader: decoded.DecodedStream | decoded.DecodedFile
-        with decoded.killed_on_failure(ffmpeg.start()) as decoder:
+        with killed_on_failure(ffmpeg.start()) as decoder:
             if self._is_live:
                 found = decoded.open_stream(decoder, self._config)
                 rate = decoded.rate_of(found, None)

@@ -6,13 +6,10 @@ decoded on and on, and a reader gets the newest frame alone.
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import threading
 from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from edge_agent.config.structs import VideoSource
 from edge_agent.core import upright
@@ -20,6 +17,7 @@ from edge_agent.core.errors import BadFrame, EdgeAgentError, Rejected, SourceEnd
 from edge_agent.core.places import local_path
 from edge_agent.core.stamps import Rate, Timeline, is_plausible, rate
 from edge_agent.decoder.process import (
+    FILE_SETTINGS,
     WHOLE,
     Bad,
     Decoder,
@@ -27,9 +25,7 @@ from edge_agent.decoder.process import (
     Opened,
     Order,
     Shown,
-    library_folder,
 )
-from edge_agent.decoder.reading import FILE_FORMATS
 from edge_agent.held import open_plain
 from edge_agent.ports import Clock
 from edge_agent.sources.video import opening, preflight
@@ -42,10 +38,8 @@ SILENCE_S: Final = opening.READ_TIMEOUT_S + 1.0  # the library's own time-out co
 JOIN_TIMEOUT_S: Final = 1.0
 MAX_WAITING: Final = 64
 RAW: Final = frozenset({"h264", "hevc", "mpegvideo", "m4v", "mjpeg", "vc1", "h263", "av1", "obu"})
-FILE_SETTINGS: Final = {
-    "protocol_whitelist": "file,subfile",
-    "format_whitelist": FILE_FORMATS,
-}
+# What is not told by its content: the child does not know the name.
+BY_SUFFIX: Final = {".mjpeg": "mjpeg", ".mjpg": "mjpeg"}
 NETWORK_SETTINGS: Final = {
     "protocol_whitelist": "rtsp,rtp,udp,tcp,tls,http,https,httpproxy,rtmp,rtmps,crypto,hls,data",
     "timeout": str(round(opening.READ_TIMEOUT_S * 1e6)),
@@ -57,39 +51,33 @@ NO_VIDEO: Final = "play it with another program, or encode it again as H.264 or 
 AT_STREAM: Final = "check that it is on, its address, user and password, and the network"
 
 
-class Usable:
-    """Whether there is an FFmpeg that may be used here, as far as it was tried."""
-
-    def __init__(self) -> None:
-        self.why = ""
-        self._folder = library_folder()
-        if self._folder is None:
-            self.why = "OpenCV did not come as a wheel, with FFmpeg beside it"
-
-    def start(self) -> Decoder:
-        """Raises: Overloaded, Damaged."""
-        assert self._folder is not None
-        return Decoder(self._folder)
-
-
-@functools.cache
-def usable() -> Usable:
-    """Found once per process."""
-    return Usable()
-
-
 def open_file(decoder: Decoder, config: VideoSource) -> Opened:
     """Raises: Unusable, SourceLost, Rejected."""
     where, path = opening.place(config), local_path(config.where)
     opening.check_file(path, where)
+    settings = dict(FILE_SETTINGS)
+    if (forced := BY_SUFFIX.get(Path(path).suffix.lower())) is not None:
+        settings["format"] = forced
+    with _opened(path, where) as file:
+        order = Order(address=WHOLE, live=False, settings=settings, descriptor=file.fileno())
+        return _asked(decoder, order, where)
+
+
+def _opened(path: str, where: str) -> BinaryIO:
+    """Raises: SourceLost; it names no file."""
     try:
-        with open_plain(Path(path)) as file:
-            order = Order(
-                address=WHOLE, live=False, settings=FILE_SETTINGS, descriptor=file.fileno()
-            )
-            return decoder.open(order, FILE_TIMEOUT_S)
+        return open_plain(Path(path))
     except OSError as error:
-        raise SourceLost(f"open {where}: {error.strerror}", hint=opening.AT_FILE) from None
+        words = error.strerror or "it can't be read"
+    except Rejected:
+        words = "expected a file, got something else"
+    raise SourceLost(f"open {where}: {words}", hint=opening.AT_FILE)
+
+
+def _asked(decoder: Decoder, order: Order, where: str) -> Opened:
+    """Raises: Unusable, SourceLost, Rejected."""
+    try:
+        return decoder.open(order, FILE_TIMEOUT_S)
     except Rejected as wrong:
         raise Rejected(
             f"open {where}: expected a video file, got something that does not decode "
@@ -343,12 +331,3 @@ def damaged(where: str, number: int, bad: Bad) -> BadFrame:
         f"{where}: frame {number} is damaged, or is built on one that is{why}",
         hint="look for loss on the network, or on the disk of the recording",
     )
-
-
-@contextlib.contextmanager
-def killed_on_failure(decoder: Decoder) -> Iterator[Decoder]:
-    try:
-        yield decoder
-    except BaseException:
-        decoder.close()
-        raise
