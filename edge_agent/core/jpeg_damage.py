@@ -33,6 +33,7 @@ HOLE_BYTES = 16  # so many zeros in a row are looked into; whole pictures rarely
 MIDDLE = 128  # the level that is filled in; colour comes in from the neighbours, luma does not
 NEAR = 2.5  # levels, what a conversion of colours rounds
 LUMA_BGR = np.array([0.114, 0.587, 0.299])
+MAX_WALKED_UNITS = 1 << 20  # of all its scans: of a picture of some 4 Mpx
 ZERO_RUN = b"\0" * HOLE_BYTES
 MAX_WALKED_BYTES = 1 << 19  # of progressive code that nothing else speaks against: some 2 s
 
@@ -100,7 +101,9 @@ def _may_end_early(
 ) -> bool:
     """Whether a last unit before a restart, or before the end, may be what is filled in."""
     if facts.process == PROGRESSIVE:
-        return sum(end - begin for scan in parts for begin, end in scan.parts) <= max_walked_bytes
+        code_bytes = sum(end - begin for scan in parts for begin, end in scan.parts)
+        blocks = sum(jpeg_walk.units(facts, scan) for scan in parts)
+        return code_bytes <= max_walked_bytes and blocks <= MAX_WALKED_UNITS
     if picture is None or len(parts) > 1:
         return picture is not None
     height, width = picture.shape[:2]

@@ -16,13 +16,18 @@ from edge_agent.core.jpeg import BLOCK, PROGRESSIVE, Code, Damaged, Facts, Scan
 
 SPARE_BITS = 7 + 2 * 8  # the rest of the last byte, and a filling of the encoder's own
 WINDOW = 16  # bits, of the longest code
+RUN_BYTES = 16  # of zeros, worth passing over
+NEVER = 1 << 62
 PLACES = 64  # coefficients of a block
 ENDS = 128  # what the end of a block adds to the place in it; no run of zeros adds as much
 TAIL = b"\xff" * 512  # more than a block takes: what is read behind the end stays in bounds
 
 
 class Bits:
-    """The code of one restart interval. words: 32 bits from each byte on."""
+    """The code of one restart interval.
+
+    words: 32 bits from each byte on. runs: (begin, end) in bits of long runs of zeros.
+    """
 
     def __init__(self, stored: bytes) -> None:
         code = stored.replace(b"\xff\x00", b"\xff")
@@ -30,6 +35,10 @@ class Bits:
         each = np.frombuffer(code + TAIL, np.uint8).astype(np.uint32)
         words = each[:-3] << 24 | each[1:-2] << 16 | each[2:-1] << 8 | each[3:]
         self.words: list[int] = words.tolist()
+        is_zero = np.concatenate(([0], each[: len(code)] == 0, [0])).astype(np.int8)
+        edges = np.flatnonzero(np.diff(is_zero)).reshape(-1, 2)
+        long = edges[edges[:, 1] - edges[:, 0] >= RUN_BYTES]
+        self.runs: list[tuple[int, int]] = [(8 * begin, 8 * end) for begin, end in long.tolist()]
 
 
 class Grid(msgspec.Struct, frozen=True):
@@ -101,10 +110,22 @@ def _in_units(bits: Bits, facts: Facts, scan: Scan, count: int) -> int:
         pattern += [(_lengths(dc), _steps(ac) if scan.last else [])] * blocks
     if scan.before:  # one bit a block
         return count * len(pattern)
+    return _blocks(bits, pattern, count)
+
+
+def _blocks(bits: Bits, pattern: list[tuple[list[int], list[int]]], count: int) -> int:
+    """The bit behind so many times the blocks of the pattern; flat ones are passed over at once."""
+    flat = all(dc[0] and (not ac or ac[0] >> 8 == ENDS) for dc, ac in pattern)
+    flat_bits = sum(dc[0] + (ac[0] & 0xFF if ac else 0) for dc, ac in pattern)
     at = 0
-    for _ in range(count):
-        for dc_table, ac_table in pattern:
-            at = _block(bits, at, dc_table, ac_table)
+    for begin, end in (*(bits.runs if flat else ()), (NEVER, NEVER)):
+        while count and at < begin:
+            for dc, ac in pattern:
+                at = _block(bits, at, dc, ac)
+            count -= 1
+        if count and at < end:
+            many = min(count, (end - at) // flat_bits)
+            at, count = at + many * flat_bits, count - many
     return at
 
 
