@@ -14,7 +14,8 @@ from edge_agent.decoder.layouts import BY_AVCODEC
 MAX_LIBRARIES: Final = 64
 PARTS: Final = ("avutil", "swresample", "swscale", "avcodec", "avformat")
 NOT_OURS: Final = ("openblas", "gfortran", "quadmath", "Qt")  # large, and nothing here needs them
-LOG_FATAL, LOG_ERROR, LOG_WARNING = 8, 16, 24
+LOG_ERROR, LOG_WARNING = 16, 24
+GAP: Final = b"Frame num gap"  # H.264 says so in a whisper when a picture is missing
 AGAIN: Final = -11
 END: Final = -541478725  # AVERROR_EOF
 INVALID: Final = -1094995529  # AVERROR_INVALIDDATA
@@ -91,7 +92,7 @@ class Library:
         """
 
         def callback(_: int, level: int, words: bytes, __: int) -> None:
-            if level <= LOG_WARNING:
+            if level <= LOG_WARNING or words.startswith(GAP):
                 heard(level, words)
 
         self._log = _LOG(callback)  # kept: C holds it without a reference

@@ -58,7 +58,12 @@ WARNS_OF_DAMAGE: Final = (
     b"max delay reached",
     b"DPB",
     b"concealing",
+    library.GAP,
 )
+# What is missing may have been missed by pictures that were fed shortly before, and are not shown
+# yet: as many as lie between two that others lean on.
+MISSING: Final = (b"issing", b"Could not find ref", b"unref short failure", library.GAP)
+MISSED_PACKETS: Final = 3
 BY_ITSELF: Final = frozenset(
     {"mjpeg", "dvvideo", "prores", "ffv1", "rawvideo", "huffyuv", "utvideo"}
 )
@@ -115,7 +120,9 @@ class Reading:
         self._frame = ffmpeg.av_frame_alloc()
         self._packet = ffmpeg.av_packet_alloc()
         self._ahead: deque[int] = deque()
+        self._misses = False  # whether that was of a picture that is not there
         self._heard = ""  # what was said of damage since it was last asked
+        self._chain = Chain(intra=False)
         self._fed = 0
         self._is_over = False
         self._broke = ""  # why a file ended before its end
@@ -129,7 +136,6 @@ class Reading:
         self._trusts_marks = self._container not in MARKS_EVERYTHING
         self._stream, self._index, self._videos = self._best()
         self.codec_name = ""
-        self._chain = Chain(intra=False)
         self._lengths = 0
         self._torn_words = ""  # what the newest damage was
         self._start_decoder()
@@ -427,9 +433,13 @@ class Reading:
         is_error = level <= library.LOG_ERROR and not words.startswith(HARMLESS)
         if is_error or any(known in words for known in WARNS_OF_DAMAGE):
             self._heard = words.decode("ascii", "replace").strip()[:80]
+            self._misses = self._misses or any(known in words for known in MISSING)
 
     def _said(self) -> str:
         said, self._heard = self._heard, ""
+        if self._misses:
+            self._misses = False
+            self._chain.damage(max(1, self._fed - MISSED_PACKETS))
         return said
 
     def _since_start(self, stamp: int) -> int | None:

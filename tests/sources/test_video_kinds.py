@@ -335,6 +335,24 @@ def test_packets_that_are_lost_cost_frames_up_to_the_next_key_frame(tmp_path: Pa
     assert all(np.abs(f.pixels.astype(int) - right[f.pts_us]).mean() < 1 for f in played.frames)
 
 
+@pytest.mark.parametrize(("name", "lost"), [("h264.mp4", 10), ("hevc.mp4", 10)])
+def test_what_leans_on_a_packet_that_is_not_there_is_not_shown(
+    tmp_path: Path, name: str, lost: int
+) -> None:
+    """The decoders whisper of it, after the frames before it have come out."""
+    clip = clips.make(tmp_path / name, "testsrc2=s=160x96:r=25:d=2", *CODES[name])
+    right = {frame.pts_us: frame.pixels for frame in Played(clip).frames}
+    torn = tmp_path / f"torn-{name}"
+    drop = ["-c", "copy", "-bsf:v", f"noise=drop='eq(n,{lost})'"]
+    subprocess.run(["ffmpeg", "-loglevel", "quiet", "-i", str(clip), *drop, str(torn)], check=True)
+    played = Played(torn)
+    assert played.bad
+    assert played.frames
+    for frame in played.frames:
+        off = [np.abs(frame.pixels.astype(int) - pixels).mean() for pixels in right.values()]
+        assert min(off) < 1
+
+
 def test_black_pictures_are_no_holes(tmp_path: Path) -> None:
     """They begin with zeros, raw or coded without loss."""
     black = "color=black:s=160x96:r=25:d=0.4"
