@@ -1,7 +1,7 @@
 """What the decoder's two ends say to each other, one JSON object a message, over SOCK_SEQPACKET.
 
-To the child: `begin` {folder, clip}, `open` {address, live, settings} (a descriptor may come with
-it; `{fd}` in the address is its number there), `free` {ring, slot}.
+To the child: `begin` {folder, clip}, `open` {address, live, settings, as_coded} (a descriptor may
+come with it; `{fd}` in the address is its number there), `free` {ring, slot}.
 From it: `ready` {version} or `unusable` {why}; then for each `open` either `opened` {facts} or
 `failed` {fault, what}; then `ring` {id, slots, bytes} with a descriptor before the first frame of a
 larger size, `frame`, `bad` {pts_us, why}, and in the end `end` or `failed`.

@@ -38,7 +38,7 @@ _LINES = ctypes.c_int * 4
 class Shape(NamedTuple):
     """What a frame will be. stride: bytes from row to row. field: shown first; "" is progressive.
 
-    colours: matrix and range in words. source: [width, height] px as coded.
+    colours: matrix and range in words. source: [width, height] px as coded. aspect: of a sample.
     """
 
     width: int
@@ -48,6 +48,7 @@ class Shape(NamedTuple):
     field: str
     colours: str
     source: tuple[int, int]
+    aspect: tuple[int, int]
 
     @property
     def bytes(self) -> int:
@@ -55,10 +56,13 @@ class Shape(NamedTuple):
 
 
 class Painter:
-    """Keeps the converter of the last size and format."""
+    """Keeps the converter of the last size and format. as_coded: pixels are not made square."""
 
-    def __init__(self, ffmpeg: Library, *, codec: str, field_order: int) -> None:
+    def __init__(
+        self, ffmpeg: Library, *, codec: str, field_order: int, as_coded: bool = False
+    ) -> None:
         self._ffmpeg = ffmpeg
+        self._as_coded = as_coded
         self._codec = codec
         self._order = FIELD_ORDERS.get(field_order, "")
         self._context: int | None = None
@@ -74,7 +78,8 @@ class Painter:
         ffmpeg = self._ffmpeg
         width, height = (ffmpeg.int32("AVFrame", frame, side) for side in ("width", "height"))
         own = ffmpeg.ratio("AVFrame", frame, "sample_aspect_ratio")
-        shown = widened(width, own if own[0] > 0 and own[1] > 0 else aspect)
+        aspect = own if own[0] > 0 and own[1] > 0 else aspect
+        shown = width if self._as_coded else widened(width, aspect)
         field = self._field(frame)
         if field and self._codec == "hevc":  # its fields come one by one
             field, height = "", height * 2
@@ -93,6 +98,7 @@ class Painter:
             field=field,
             colours=words,
             source=(width, ffmpeg.int32("AVFrame", frame, "height")),
+            aspect=aspect,
         )
 
     def paint(self, frame: int, shape: Shape, target: int) -> None:

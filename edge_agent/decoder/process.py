@@ -68,13 +68,15 @@ class Unusable(EdgeAgentError):
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What to open. address: as FFmpeg has it; `{fd}` in it is `descriptor` as the child has it.
 
-    settings: options of the container or protocol; `format` forces the former.
+    settings: options of the container or protocol; `format` forces the former. as_coded: pixels
+    that are not square stay as they are, where regions and measures count them.
     """
 
     address: str
     live: bool
     settings: Mapping[str, str]
     descriptor: int | None = None
+    as_coded: bool = False
 
 
 class Opened(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +105,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     """A frame in shared memory; `Decoder.pixels` copies it out, `Decoder.release` gives it back.
 
     age_us: since its packet had come, when it was sent. field: shown first; "" is progressive.
+    aspect: of one of its samples, 0 where unknown.
     """
 
     ring: int
@@ -117,6 +120,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     field: Literal["", "top", "bottom"]
     colours: str
     source: tuple[int, int]
+    aspect: tuple[int, int] = (0, 0)
 
 
 class Bad(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,6 +188,7 @@ class Decoder:
         Raises: Unusable; SourceLost when nothing came in time; Rejected when it is no video.
         """
         words = {"kind": "open", "address": order.address, "live": order.live}
+        words["as_coded"] = order.as_coded
         self._tell({**words, "settings": dict(order.settings)}, order.descriptor)
         if not self._is_ready:
             self._greet()

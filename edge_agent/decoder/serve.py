@@ -54,6 +54,7 @@ class Child:
         self._ring: Ring | None = None
         self._rings = 0
         self._skipped = 0
+        self._as_coded = False
 
     def run(self) -> None:
         begun = messages.receive(self._line)
@@ -101,6 +102,7 @@ class Child:
     def _serve(self, ffmpeg: Library, order: dict[str, Any], descriptor: int | None) -> None:
         address = str(order["address"]).replace("{fd}", str(descriptor))
         live = bool(order["live"])
+        self._as_coded = bool(order.get("as_coded"))
         try:
             with contextlib.closing(
                 Reading(ffmpeg, address, live=live, settings=dict(order["settings"]))
@@ -116,7 +118,9 @@ class Child:
                 os.close(descriptor)
 
     def _play(self, ffmpeg: Library, reading: Reading, facts: Facts, *, live: bool) -> None:
-        painter = Painter(ffmpeg, codec=facts.codec, field_order=facts.field_order)
+        painter = Painter(
+            ffmpeg, codec=facts.codec, field_order=facts.field_order, as_coded=self._as_coded
+        )
         # Who tunes in between two key frames has nothing to lean on: that is no damage yet.
         untold = MAX_DARK_FRAMES if live else 0
         while True:

@@ -20,8 +20,9 @@ from edge_agent.core.errors import BadFrame, ConfigError, SourceEnded, SourceLos
 from edge_agent.core.frames import Calibration, Frame, Pixels
 from edge_agent.core.pacing import MICROSECONDS, GapPace
 from edge_agent.ports import Clock, SourceFacts, Trouble
-from edge_agent.sources.dicom.clip import Clip, Name
+from edge_agent.sources.dicom.clip import Name
 from edge_agent.sources.dicom.folder import Folder
+from edge_agent.sources.dicom.opening import AnyClip, open_clip
 
 SAMPLE = "sample:ultrasound"
 SAMPLE_FILE = "examples_ybr_color.dcm"  # in pydicom's wheel: 30 frames of an echocardiogram
@@ -57,12 +58,13 @@ class _Single:
 
     def __init__(self, name: Name, config: DicomSource, key: bytes) -> None:
         self._name, self._config, self._key = name, config, key
-        self._clip: Clip | None = None
+        self._clip: AnyClip | None = None
 
-    def next_clip(self) -> Clip:
+    def next_clip(self) -> AnyClip:
         """Raises: SourceEnded; SourceLost when the file was replaced; what opening it raises."""
         if self._clip is None:
-            self._clip = Clip(self._name, self._config, self._key, keep=self._config.loop)
+            keep = self._config.loop
+            self._clip = open_clip(self._name, self._config, self._key, keep=keep)
         elif not self._config.loop:
             raise SourceEnded(f"{self._name.where} has ended after {self._clip.frames} frames")
         elif not self._clip.is_unchanged():
@@ -82,8 +84,9 @@ class DicomFrames:
         self._key = exam_key
         self._reel: _Single | Folder | None = None
         self._folder: Folder | None = None  # what was shown of it is known as long as we are
-        self._clip: Clip | None = None
+        self._clip: AnyClip | None = None
         self._last: _Card | None = None
+        self._told_notes: tuple[str, ...] = ()
         self._index = 0
         self._pace: GapPace | None = None
         self._gap_us = 0  # to the first frame of another clip
@@ -113,7 +116,7 @@ class DicomFrames:
                 pattern=self._config.pattern,
                 loop=self._config.loop,
                 clock=self._clock,
-                open_clip=lambda name: Clip(name, self._config, self._key),
+                open_clip=lambda name: open_clip(name, self._config, self._key),
             )
             self._folder.begin()
             self._reel = self._folder
@@ -213,7 +216,7 @@ class DicomFrames:
             exam=clip.exam,
         )
 
-    def _read(self, clip: Clip) -> Pixels | None:
+    def _read(self, clip: AnyClip) -> Pixels | None:
         """The frame that is next; None when somebody wrote to the file meanwhile.
 
         Raises: BadFrame, SourceLost.
@@ -234,6 +237,9 @@ class DicomFrames:
                 return None
         elif clip.now() != clip.signature:
             raise SourceLost(f"{self._where} was written to while it was shown")
+        if self._last is not None and clip.notes != self._told_notes:
+            self._last, self._told_notes = _card(clip), clip.notes  # its frames were counted
+            self._changes += 1
         if isinstance(pixels, BadFrame):
             self._index = index + 1
             raise pixels
@@ -250,7 +256,7 @@ class DicomFrames:
         if clip is None:
             self._pace = None
         if clip is not None and clip is not self._clip:
-            self._last = _Card(words=_words(clip), fps=clip.times.fps, size=clip.size)
+            self._last, self._told_notes = _card(clip), clip.notes
         self._changes += clip is not self._clip
         self._clip = clip
         self._index = self._reel.begin_at if isinstance(self._reel, Folder) else 0
@@ -283,7 +289,7 @@ class DicomFrames:
         )
 
 
-def _troubles(clip: Clip | None, folder: Folder | None) -> tuple[Trouble, ...]:
+def _troubles(clip: AnyClip | None, folder: Folder | None) -> tuple[Trouble, ...]:
     found = []
     if folder is not None and (bounds := folder.bounds()):
         found.append(
@@ -306,8 +312,14 @@ def _troubles(clip: Clip | None, folder: Folder | None) -> tuple[Trouble, ...]:
     return tuple(found)
 
 
-def _words(clip: Clip) -> dict[str, str]:
+def _card(clip: AnyClip) -> _Card:
+    return _Card(words=_words(clip), fps=clip.times.fps, size=clip.size)
+
+
+def _words(clip: AnyClip) -> dict[str, str]:
+    said = {"decoder": clip.decoder} if clip.decoder else {}
     return {
+        **said,
         "frames": "; ".join((str(clip.frames), *clip.notes)),
         "rate": clip.times.words(),
         "transfer syntax": clip.syntax,

@@ -42,9 +42,11 @@ class Clip:
     keep: keeps decoded frames, if they fit in MAX_KEPT_BYTES.
     """
 
+    decoder = ""  # what decodes it, where that is a process of its own
+
     def __init__(self, name: Name, config: DicomSource, key: bytes, *, keep: bool = False) -> None:
         self.name = name
-        size_bytes = _size(name, config.max_file_bytes)
+        size_bytes = checked_bytes(name, config.max_file_bytes)
         with head.translated(name.where):
             self._file = name.path.open("rb")
             self.signature = signature(os.fstat(self._file.fileno()))
@@ -170,7 +172,7 @@ class Clip:
         return self._decode(read)
 
 
-def _size(name: Name, max_file_bytes: int) -> int:
+def checked_bytes(name: Name, max_file_bytes: int) -> int:
     """Bytes of a regular file. Raises: SourceLost, Rejected."""
     try:
         status = name.path.stat()

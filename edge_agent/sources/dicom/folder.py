@@ -16,8 +16,9 @@ from edge_agent.core.arrivals import MAX_FILES, Arrivals, Signature
 from edge_agent.core.errors import BadFrame, ConfigError, Rejected, SourceLost
 from edge_agent.core.frames import Pixels
 from edge_agent.ports import Clock
-from edge_agent.sources.dicom.clip import Clip, Name
+from edge_agent.sources.dicom.clip import Name
 from edge_agent.sources.dicom.header import NoPicture, NotDicom
+from edge_agent.sources.dicom.opening import AnyClip
 from edge_agent.sources.dicom.tree import Tree
 
 SCAN_US = 500_000
@@ -40,7 +41,7 @@ class Folder:
         pattern: str,
         loop: bool,
         clock: Clock,
-        open_clip: Callable[[Name], Clip],
+        open_clip: Callable[[Name], AnyClip],
     ) -> None:
         self._path = path
         self._takes_all = pattern == "*"
@@ -63,7 +64,7 @@ class Folder:
         self._tree = Tree(self._path, self._pattern)
         self._next_us: int | None = None  # of the next look
 
-    def next_clip(self) -> Clip | None:
+    def next_clip(self) -> AnyClip | None:
         """The next file that opens; None when there is nothing to show now.
 
         Raises: BadFrame for a bad file, once; SourceLost when the folder is gone.
@@ -111,7 +112,7 @@ class Folder:
             )
         return "; ".join(said)
 
-    def has_changed(self, clip: Clip, frames: int) -> bool:
+    def has_changed(self, clip: AnyClip, frames: int) -> bool:
         """Whether somebody wrote to the file of which so many frames were shown.
 
         What it becomes is shown when it is whole again, what was shown of it never twice. Raises:
@@ -129,7 +130,7 @@ class Folder:
 
     # ── one file ──────────────────────────────────────────────────────────────────────────────
 
-    def _open(self, path: str, now_us: int) -> Clip | None:
+    def _open(self, path: str, now_us: int) -> AnyClip | None:
         """None: not yet, or it is nothing to be shown. Raises: BadFrame."""
         seen = self.files[path]
         where = f"file {seen.number} of {self.files.total} in the watched folder"
@@ -150,7 +151,7 @@ class Folder:
             clip.close()
             raise
 
-    def _begin(self, path: str, clip: Clip, now_us: int) -> Clip | None:
+    def _begin(self, path: str, clip: AnyClip, now_us: int) -> AnyClip | None:
         if clip.signature != self.files[path].signature:  # it changed since it was looked at
             self._note(path, clip.signature)
         elif (doubt := clip.doubt()) and not self.files.is_judged(path, now_us):
@@ -240,7 +241,7 @@ class Folder:
             self._next_full_us = now_us + max(FULL_US, 5 * REST * cost_us)
 
 
-def _equal(clip: Clip, shown: list[int]) -> int | None:
+def _equal(clip: AnyClip, shown: list[int]) -> int | None:
     """How many frames the clip begins with that were shown; None: it has no others."""
     for index, digest in enumerate(shown[: clip.frames]):
         try:

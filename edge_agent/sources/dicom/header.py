@@ -43,6 +43,9 @@ PALETTE = "PALETTE COLOR"
 SUBSAMPLED = "YBR_FULL_422"
 JPEG_2000_ONLY = ("YBR_ICT", "YBR_RCT")
 COLOUR = ("RGB", "YBR_FULL", SUBSAMPLED, *JPEG_2000_ONLY)
+VIDEO_LABELS = (  # of a bit stream, which says itself what its colours are
+    *("YBR_PARTIAL_420", "YBR_PARTIAL_422", "YBR_FULL_422", "YBR_FULL", "RGB", "MONOCHROME2"),
+)
 CODE_STRING = re.compile(r"[A-Z0-9_ ]{1,16}")  # of the standard's value representation CS
 
 PALETTES = [f"{colour}PaletteColorLookupTable" for colour in ("Red", "Green", "Blue")]
@@ -144,8 +147,19 @@ def quieten() -> None:
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 
 
-def read(path: Path, file: BinaryIO, *, where: str, key: bytes) -> Header:
+def syntax_of(path: Path) -> str:
+    """The transfer syntax of a file; "" when it has none that can be read."""
+    quieten()
+    try:
+        return str(pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID", ""))
+    except (OSError, *BAD_BYTES):
+        return ""  # reading it says what is wrong
+
+
+def read(path: Path, file: BinaryIO, *, where: str, key: bytes, is_video: bool = False) -> Header:
     """path: of the open file. where: words that name it. key: of the study's pseudonym.
+
+    is_video: its pixels are one bit stream of MPEG-2, H.264 or HEVC; else they are images.
 
     Raises: Rejected, SourceLost.
     """
@@ -156,12 +170,15 @@ def read(path: Path, file: BinaryIO, *, where: str, key: bytes) -> Header:
         transfer = str(meta.get("TransferSyntaxUID", ""))
         kind = str(meta.get("MediaStorageSOPClassUID", ""))
     _check_kind(kind, where)
-    syntax.check(transfer, where)
+    syntax.check(transfer, where, is_video=is_video)
     with translated(where):
         dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(TAGS))
         header = _header(dataset, transfer, key=key, pixels_at=file.tell())
     _check_kind(kind, where, sized=header.size != (0, 0))
-    _check(header, where)
+    if is_video:
+        _check_video(header, where)
+    else:
+        _check(header, where)
     if (
         not header.timing.rates
         and not header.timing.frame_times_ms
@@ -232,6 +249,29 @@ def _check(header: Header, where: str) -> None:
         f"open {where}: expected {wrong}",
         hint="export it as an ordinary image or clip, gray or colour with 8 bits",
     )
+
+
+def _check_video(header: Header, where: str) -> None:
+    """Raises: Rejected."""
+    width, height = header.size
+    depths = (8, 16) if header.syntax in syntax.HEVC else (8,)
+    wanted = 1 if header.photometric in MONOCHROME else 3
+    if header.size == (0, 0):
+        wrong = "an image or a clip, got a DICOM file that is neither"
+    elif not (1 <= width <= MAX_SIDE_PX and 1 <= height <= MAX_SIDE_PX):
+        wrong = f"1 to {MAX_SIDE_PX} px a side, got {width} x {height}"
+    elif header.bits_allocated not in depths:
+        wrong = f"{' or '.join(map(str, depths))} bits allocated, got {header.bits_allocated}"
+    elif header.photometric not in VIDEO_LABELS:
+        known = ", ".join(VIDEO_LABELS)
+        wrong = f"a photometric interpretation of {known}, got {_named(header.photometric)}"
+    elif header.samples != wanted:
+        wrong = f"{wanted} samples per pixel, got {header.samples}"
+    elif width * height * 3 > MAX_FRAME_BYTES:
+        wrong = f"at most {MAX_FRAME_BYTES} bytes a frame, got {width} x {height} px"
+    else:
+        return
+    raise Rejected(f"open {where}: expected {wrong}", hint=syntax.VIDEO)
 
 
 def _misfit(header: Header) -> str | None:

@@ -9,7 +9,18 @@ from edge_agent.core.errors import Rejected
 
 DECODE = "decode it first (DCMTK: {tool} in.dcm out.dcm), or set the scanner to JPEG baseline"
 RAW = "decode it first (GDCM: gdcmconv --raw in.dcm out.dcm), or set the scanner to JPEG baseline"
-VIDEO = 'export the clip with JPEG baseline frames, or as a video file for a source of kind "video"'
+VIDEO = (
+    'export the clip as a video file (MP4, MPEG-TS) for a source of kind "video", or with JPEG '
+    "baseline frames"
+)
+MPEG2 = tuple(f"1.2.840.10008.1.2.4.{end}" for end in ("100", "100.1", "101", "101.1"))
+H264 = tuple(f"1.2.840.10008.1.2.4.{end}{part}" for end in range(102, 107) for part in ("", ".1"))
+HEVC = tuple(f"1.2.840.10008.1.2.4.{end}" for end in ("107", "108"))
+CODECS = {  # by the decoder of their bit stream
+    **dict.fromkeys(MPEG2, "mpeg2video"),
+    **dict.fromkeys(H264, "h264"),
+    **dict.fromkeys(HEVC, "hevc"),
+}
 HINTS = (
     ("1.2.840.10008.1.2.1.99", DECODE.format(tool="dcmconv +te")),
     ("1.2.840.10008.1.2.4.5", DECODE.format(tool="dcmdjpeg")),
@@ -48,9 +59,14 @@ def hint_for_damaged(syntax: str) -> str:
     return f"{again}; if that does not help, {hint(syntax)}" if is_encapsulated(syntax) else again
 
 
-def check(syntax: str, where: str) -> None:
-    """Raises: Rejected."""
-    if syntax and syntax != DEFLATED and _has_decoder(syntax):
+def is_video(syntax: str) -> bool:
+    """Whether all frames are one bit stream of MPEG-2, H.264 or HEVC."""
+    return syntax in CODECS
+
+
+def check(syntax: str, where: str, *, is_video: bool = False) -> None:
+    """is_video: where a bit stream is read, else images are. Raises: Rejected."""
+    if syntax in CODECS if is_video else syntax and syntax != DEFLATED and _has_decoder(syntax):
         return
     got = name(syntax) if syntax else "a file that names no transfer syntax"
     raise Rejected(
