@@ -50,13 +50,26 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
         return all(map(math.isfinite, numbers)) and self.width >= least and self.slope != 0
 
 
-def stored_values(bits_allocated: int, *, is_signed: bool) -> NDArray[np.float64]:
-    """What each bit pattern of a pixel stands for; float64, 2**bits_allocated entries."""
-    patterns = np.arange(1 << bits_allocated, dtype=np.uint32)
+def stored_values(
+    bits_allocated: int,
+    *,
+    is_signed: bool,
+    bits_stored: int | None = None,
+    high_bit: int | None = None,
+) -> NDArray[np.float64]:
+    """What each bit pattern of a pixel stands for; float64, 2**bits_allocated entries.
+
+    bits_stored, high_bit: all of them, and the topmost. The bits above and below the stored ones
+    are not its own: an old overlay may be in them.
+    """
+    bits_stored = bits_stored or bits_allocated
+    high_bit = bits_stored - 1 if high_bit is None else high_bit
+    patterns = np.arange(1 << bits_allocated, dtype=np.int64)
+    values = patterns >> (high_bit + 1 - bits_stored) & (1 << bits_stored) - 1
     if is_signed:
-        kind = np.int8 if bits_allocated == 8 else np.int16
-        return patterns.astype(f"u{bits_allocated // 8}").view(kind).astype(np.float64)
-    return patterns.astype(np.float64)
+        sign = 1 << bits_stored - 1
+        values = (values ^ sign) - sign
+    return values.astype(np.float64)
 
 
 def window_levels(values: NDArray[np.float64], window: Window) -> NDArray[np.uint8]:
