@@ -83,7 +83,7 @@ def dataset(pixels: NDArray[Any], syntax: str, **elements: Any) -> Dataset:
     if is_colour:
         made.PlanarConfiguration = 0
     made.BitsAllocated = made.BitsStored = bits
-    made.HighBit = bits - 1
+    made.HighBit = (elements.get("BitsStored") or bits) - 1
     made.PixelRepresentation = int(pixels.dtype.kind == "i")
     made.FrameTime = 40.0
     data = pixels.tobytes()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edge_agent.config.structs import DicomSource
 from edge_agent.core import calibration, dicom_rules, dicom_timing
 from edge_agent.core.arrivals import Signature
+from edge_agent.core.dicom_coding import Misfit
 from edge_agent.core.errors import BadFrame, Rejected, SourceLost
 from edge_agent.core.frames import Pixels
 from edge_agent.sources.dicom import header as head
@@ -81,14 +82,23 @@ class Clip:
         self._show = Show(header, lambda index: self._stored_or(index, stored))
         self._sample = (good, self._show(stored))
         self.syntax = syntax.name(header.syntax)
-        self.levels = self._show.words
+        self.levels = "; ".join(filter(None, (self._show.words, self._decode.words)))
 
     def _first_good(self, tried: Sequence[int], header: head.Header) -> tuple[int, NDArray[Any]]:
-        """One damaged frame costs that frame; a clip of which none decodes is refused."""
+        """One damaged frame costs that frame; a clip of which none decodes is refused.
+
+        So is one whose first whole frame is of another image than its header tells of.
+        """
         wrong: BadFrame | None = None
         for index in tried:
             try:
                 return index, self._stored(index)
+            except Misfit as misfit:
+                raise Rejected(
+                    f"open {self.name.where}: expected frames of the image that the header tells "
+                    f"of, {misfit}",
+                    hint="export it again; its header and its frames are not of one image",
+                ) from None
             except BadFrame as bad:
                 wrong = bad
             except head.BAD_BYTES:
@@ -105,7 +115,7 @@ class Clip:
         """`other` for a frame that does not decode. Raises: SourceLost."""
         try:
             return self._stored(index)
-        except (BadFrame, *head.BAD_BYTES):
+        except (BadFrame, Misfit, *head.BAD_BYTES):
             return other
 
     def pixels(self, index: int) -> Pixels:
@@ -119,6 +129,10 @@ class Clip:
             return known
         try:
             pixels = self._show(self._stored(index))
+        except Misfit as misfit:
+            raise BadFrame(
+                f"decode frame {index + 1} of {self.frames} of {self.name.where}: {misfit}"
+            ) from None
         except head.BAD_BYTES:
             raise BadFrame(
                 f"decode frame {index + 1} of {self.frames} of {self.name.where}: damaged bytes"

@@ -25,12 +25,11 @@ import pydicom.multival
 from numpy.typing import NDArray
 from pydicom import uid
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.pixels.processing import apply_color_lut
 
 from edge_agent.core import dicom_counts, dicom_rules, dicom_timing
 from edge_agent.core.calibration import MAX_REGIONS, Region
 from edge_agent.core.errors import Rejected, SourceLost
-from edge_agent.sources.dicom import syntax
+from edge_agent.sources.dicom import palette, syntax
 
 MAX_SIDE_PX = 16_384
 MAX_FRAME_BYTES = 256 << 20  # decoded
@@ -41,24 +40,22 @@ FRAME_GROUPS = "PerFrameFunctionalGroupsSequence"
 MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 PALETTE = "PALETTE COLOR"
 SUBSAMPLED = "YBR_FULL_422"
+YBR = ("YBR_FULL", SUBSAMPLED)
 JPEG_2000_ONLY = ("YBR_ICT", "YBR_RCT")
-COLOUR = ("RGB", "YBR_FULL", SUBSAMPLED, *JPEG_2000_ONLY)
+COLOUR = ("RGB", *YBR, *JPEG_2000_ONLY)
 VIDEO_LABELS = (  # of a bit stream, which says itself what its colours are
-    *("YBR_PARTIAL_420", "YBR_PARTIAL_422", "YBR_FULL_422", "YBR_FULL", "RGB", "MONOCHROME2"),
+    *("YBR_PARTIAL_420", "YBR_PARTIAL_422", *YBR, "RGB", "MONOCHROME2"),
 )
 CODE_STRING = re.compile(r"[A-Z0-9_ ]{1,16}")  # of the standard's value representation CS
 
-PALETTES = [f"{colour}PaletteColorLookupTable" for colour in ("Red", "Green", "Blue")]
 TAGS = [
     *("StudyInstanceUID", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel"),
     *("PhotometricInterpretation", "PlanarConfiguration", "PixelRepresentation"),
-    *("BitsAllocated", "BitsStored", "FrameTime", "FrameTimeVector", "CineRate"),
+    *("BitsAllocated", "BitsStored", "HighBit", "FrameTime", "FrameTimeVector", "CineRate"),
     *("RecommendedDisplayFrameRate", "WindowCenter", "WindowWidth", "VOILUTFunction"),
     *("RescaleSlope", "RescaleIntercept", "VOILUTSequence", "ModalityLUTSequence"),
     *("SequenceOfUltrasoundRegions", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
-    *(f"{palette}Descriptor" for palette in PALETTES),
-    *(f"{palette}Data" for palette in PALETTES),
-    *(f"Segmented{palette}Data" for palette in PALETTES),
+    *palette.TAGS,
     "FrameIncrementPointer",
 ]
 
@@ -98,15 +95,26 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     planar: int
     bits_allocated: int
     bits_stored: int
+    high_bit: int
     is_signed: bool
     timing: dicom_timing.Timing
     regions: tuple[Region, ...]
     exam: str
     window: dicom_rules.Window | None = None
     palette: NDArray[np.uint8] | None = None
+    palette_words: str = ""
     offsets: tuple[bytes, bytes] | None = None  # ExtendedOffsetTable and its lengths, raw
     pixels_at: int = 0  # of the element's tag in the file
     frames: int = 1  # counted in the file's bytes
+
+    def stored_values(self) -> NDArray[np.float64]:
+        """What each bit pattern of a pixel stands for."""
+        return dicom_rules.stored_values(
+            self.bits_allocated,
+            is_signed=self.is_signed,
+            bits_stored=self.bits_stored,
+            high_bit=self.high_bit,
+        )
 
     @property
     def shape(self) -> dicom_counts.Shape:
@@ -188,7 +196,10 @@ def read(path: Path, file: BinaryIO, *, where: str, key: bytes, is_video: bool =
             header = msgspec.structs.replace(header, timing=_timed(file, header.timing))
     if header.photometric == PALETTE:
         with translated(where):
-            header = msgspec.structs.replace(header, palette=_palette(dataset, header))
+            colours, words = palette.read(
+                dataset, header.stored_values(), is_signed=header.is_signed, where=where
+            )
+        header = msgspec.structs.replace(header, palette=colours, palette_words=words)
     return header
 
 
@@ -204,6 +215,7 @@ def _header(dataset: Any, transfer: str, *, key: bytes, pixels_at: int) -> Heade
         planar=_whole(dataset, "PlanarConfiguration") or 0,
         bits_allocated=_whole(dataset, "BitsAllocated") or 0,
         bits_stored=stored,
+        high_bit=stored - 1 if (high := _whole(dataset, "HighBit")) is None else high,
         is_signed=_whole(dataset, "PixelRepresentation") == 1,
         timing=_timing(dataset),
         regions=_regions(dataset),
@@ -241,7 +253,7 @@ def _check(header: Header, where: str) -> None:
         wrong = f"{1 if is_mono else 3} samples per pixel, got {header.samples}"
     elif width * height * 3 > MAX_FRAME_BYTES or header.shape.image_bytes > MAX_FRAME_BYTES:
         wrong = f"at most {MAX_FRAME_BYTES} bytes a frame, got {width} x {height} px"
-    elif (misfit := _misfit(header)) is not None:
+    elif (misfit := _misfit(header) or _misplaced(header)) is not None:
         wrong = misfit
     else:
         return
@@ -300,6 +312,23 @@ def _named(photometric: str) -> str:
     if not photometric:
         return "none"
     return photometric if CODE_STRING.fullmatch(photometric) else "an unregistered value"
+
+
+def _misplaced(header: Header) -> str | None:
+    """What of the bits does not go with how the pixels are coded."""
+    stored, high = header.bits_stored, header.high_bit
+    coding = syntax.coding(header.syntax)
+    if not stored - 1 <= high < header.bits_allocated:
+        return (
+            f"a high bit of {stored - 1} to {header.bits_allocated - 1} for {stored} of "
+            f"{header.bits_allocated} bits, got {high}"
+        )
+    if high != stored - 1 and coding in (syntax.JPEG, syntax.JPEG_2000):
+        return f"a high bit of {stored - 1} for {stored} bits in {coding}, got {high}"
+    is_eight = stored == 8 and (header.bits_allocated == 8 or coding == syntax.JPEG)
+    if header.photometric in YBR and not is_eight:
+        return f"8 bits of {header.photometric}, got {stored} of {header.bits_allocated}"
+    return None
 
 
 # ── values, one by one ────────────────────────────────────────────────────────────────────────
@@ -417,14 +446,3 @@ def _window(dataset: Any) -> dicom_rules.Window | None:
         intercept=intercept or 0.0,
     )
     return window if window.is_usable else None
-
-
-def _palette(dataset: Any, header: Header) -> NDArray[np.uint8]:
-    """uint8, 2**bits_allocated x 3, BGR: the colour of each bit pattern."""
-    entries, first, _ = dataset.RedPaletteColorLookupTableDescriptor
-    values = dicom_rules.stored_values(header.bits_allocated, is_signed=header.is_signed)
-    last = first + (entries or 1 << 16) - 1
-    colours = apply_color_lut(np.minimum(values, last).astype(np.int32), dataset)
-    if colours.dtype == np.uint16:
-        colours = (colours >> 8).astype(np.uint8)
-    return np.ascontiguousarray(colours[:, 2::-1])

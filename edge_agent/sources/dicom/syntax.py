@@ -38,6 +38,9 @@ PICTURELESS = (
     "Waveform",
 )
 PICTURED = ("Image", "Volume", "Segmentation", "Map", "Dose")
+JPEG, JPEG_2000, RLE = "JPEG", "JPEG 2000", "RLE"
+JPEG_SYNTAXES = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit)
+JPEG_2000_SYNTAXES = (uid.JPEG2000Lossless, uid.JPEG2000)
 DEFLATED = str(uid.DeflatedExplicitVRLittleEndian)  # its size says nothing of what it inflates to
 
 
@@ -84,6 +87,15 @@ def has_no_pixels(sop_class: str, *, sized: bool) -> bool:
     if any(word in kind for word in PICTURELESS):
         return True
     return not sized and kind != sop_class and not any(word in kind for word in PICTURED)
+
+
+def coding(syntax: str) -> str:
+    """JPEG, JPEG_2000 or RLE, of those that can be read; "" for uncompressed pixels."""
+    if syntax in JPEG_SYNTAXES:
+        return JPEG
+    if syntax in JPEG_2000_SYNTAXES:
+        return JPEG_2000
+    return RLE if syntax == uid.RLELossless else ""
 
 
 def is_encapsulated(syntax: str) -> bool:

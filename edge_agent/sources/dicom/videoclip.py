@@ -8,7 +8,6 @@ coded, neither turned nor made square: regions and measures of the header count 
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 from collections import deque
 
@@ -26,7 +25,7 @@ from edge_agent.decoder.process import (
     Order,
     Shown,
     Unusable,
-    library_folder,
+    usable,
     within,
 )
 from edge_agent.sources.dicom import header as head
@@ -45,25 +44,6 @@ STEREO = "1.2.840.10008.1.2.4.106"
 UPRIGHT = upright.Turn()
 
 Item = Shown | BadFrame | SourceLost
-
-
-class Installed:
-    """Whether video can be decoded here, as far as it was tried. why: "" is yes."""
-
-    def __init__(self) -> None:
-        self._folder = library_folder()
-        self.why = "" if self._folder else "OpenCV did not come as a wheel, with FFmpeg beside it"
-
-    def start(self) -> Decoder:
-        """Raises: Overloaded, Damaged."""
-        assert self._folder is not None
-        return Decoder(self._folder)
-
-
-@functools.cache
-def installed() -> Installed:
-    """Found once per process."""
-    return Installed()
 
 
 class VideoClip:
@@ -244,7 +224,7 @@ class VideoClip:
 
     def _opened(self, settings: dict[str, str]) -> Opened:
         """Raises: Rejected, SourceLost, Overloaded."""
-        where, ffmpeg = self.name.where, installed()
+        where, ffmpeg = self.name.where, usable()
         if self._memory is not None:
             address, descriptor = WHOLE, self._memory
         else:
