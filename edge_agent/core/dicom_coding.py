@@ -77,14 +77,14 @@ def of_jpeg(facts: jpeg.Facts, label: str) -> Colours:
         if says_rgb or not is_luma_first:
             raise Misfit("the JPEG says RGB, but its components are sub-sampled as only YCbCr is")
         return Colours(is_ybr=True)
-    is_ybr = label != RGB
-    if says_rgb != says_ybr:
+    if says_rgb and says_ybr:
+        raise Misfit("one marker of the JPEG says RGB, another YCbCr")
+    if says_rgb or says_ybr:
         return Colours(is_ybr=says_ybr)
-    told = "YCbCr" if is_ybr else RGB
-    if says_rgb:
-        return Colours(is_ybr=is_ybr, words=f"{told} by the label, two markers say RGB and YCbCr")
-    words = "" if is_ybr else "RGB by the label alone, nothing in the JPEG says so"
-    return Colours(is_ybr=is_ybr, words=words)
+    if label == RGB:
+        words = "RGB by the label alone, nothing in the JPEG says so"
+        return Colours(is_ybr=False, words=words)
+    return Colours(is_ybr=True)
 
 
 def of_jpeg2000(facts: jpeg2000.Facts, label: str) -> Colours:

@@ -93,21 +93,11 @@ def scans(data: bytes) -> tuple[Facts, list[Scan]]:
     return reader.facts(), list(reader.scans())
 
 
-def as_told(data: bytes, *, is_ybr: bool) -> bytes:
-    """A JPEG of three components whose one marker tells its colours. Raises: Damaged.
-
-    In place of its own: of two that disagree decoders take the one or the other.
+def as_rgb(data: bytes) -> bytes:
+    """A JPEG without markers of its colours, told to be RGB: names of components alone do not keep
+    every decoder from converting it.
     """
-    rest, at = bytearray(), 2
-    while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] not in (b"\xda", b"\xd9", b""):
-        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        if end < at + 4:
-            raise Damaged(f"a segment that does not end, at byte {at} of {len(data)}")
-        if data[at + 1] not in (APP0, APP14):
-            rest += data[at:end]
-        at = end
-    told = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0" + (b"\1" if is_ybr else b"\0")
-    return data[:2] + told + bytes(rest) + data[at:]
+    return data[:2] + b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0" + data[2:]
 
 
 class _Reader:

@@ -65,8 +65,6 @@ def test_markers_and_sampling_go_before_the_label(
         (facts(), "RGB", False, "RGB by the label alone"),
         (facts(), "YBR_FULL", True, ""),
         (facts(), "YBR_FULL_422", True, ""),
-        (facts(adobe=0, jfif=True), "RGB", False, "RGB by the label, two markers"),
-        (facts(adobe=0, jfif=True), "YBR_FULL", True, "YCbCr by the label, two markers"),
     ],
 )
 def test_the_label_decides_what_nothing_else_does(
@@ -90,6 +88,12 @@ def test_the_label_decides_what_nothing_else_does(
 def test_sub_sampled_rgb_is_a_misfit(found: jpeg.Facts) -> None:
     with pytest.raises(Misfit, match="sub-sampled"):
         of_jpeg(found, "RGB")
+
+
+@pytest.mark.parametrize("label", ["RGB", "YBR_FULL"])
+def test_markers_that_contradict_each_other_are_a_misfit(label: str) -> None:
+    with pytest.raises(Misfit, match="one marker of the JPEG says RGB, another YCbCr"):
+        of_jpeg(facts(adobe=0, jfif=True), label)
 
 
 def j2k(

@@ -78,8 +78,8 @@ class Decode:
             self.words = colours.words
             is_marked = facts.adobe is not None  # then libjpeg turns it into RGB
             label = "YBR_FULL" if colours.is_ybr and not is_marked else "RGB"
-            if not colours.is_ybr and (facts.is_jfif or (facts.has_rgb_idents and not is_marked)):
-                given = jpeg.as_told(stored, is_ybr=False)
+            if facts.has_rgb_idents and not colours.is_ybr and not is_marked:
+                given = jpeg.as_rgb(stored)
         narrow = {"bits_allocated": 8} if facts.precision <= 8 else {}
         array = self._decoded(
             encapsulate([given], has_bot=False), photometric_interpretation=label, **narrow
