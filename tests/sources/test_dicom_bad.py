@@ -108,6 +108,7 @@ def test_what_is_no_dicom_file_is_refused(dicom: Opened, tmp_path: Path, content
         ({"PhotometricInterpretation": ""}, r"YBR_RCT, got none"),
         ({"PhotometricInterpretation": "YBR_PARTIAL_422"}, r"YBR_RCT, got YBR_PARTIAL_422"),
         ({"PhotometricInterpretation": "HSV"}, r"YBR_RCT, got HSV"),
+        ({"PhotometricInterpretation": "TESTMANN"}, r"YBR_RCT, got an unregistered value"),
         ({"PhotometricInterpretation": "CMYK", "SamplesPerPixel": 4}, r"got CMYK"),
         ({"PhotometricInterpretation": "YBR_ICT"}, r"RGB or YBR_FULL for uncom.*got YBR_ICT"),
         (

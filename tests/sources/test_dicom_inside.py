@@ -96,6 +96,33 @@ def test_red_is_red_whatever_the_label_says(
     assert facts.details["levels"] == "as stored"
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "JPEG2000"])
+@pytest.mark.parametrize("label", LABELS)
+def test_the_planes_of_a_header_are_nothing_to_a_compressed_frame(
+    dicom: Opened, tmp_path: Path, kind: str, label: str
+) -> None:
+    """It came out sheared, in other colours: its pixels were taken for planes."""
+    picture = np.zeros((64, 48, 3), np.uint8)
+    picture[:32], picture[32:, 24:] = (200, 60, 30), 255
+    options = {"no_jp2": True, "mct": 1} if kind == "JPEG2000" else {"quality": 95}
+    syntax = uid.JPEG2000Lossless if kind == "JPEG2000" else BASELINE
+    path = written(
+        tmp_path / "c.dcm", [coded(picture, kind, **options)], label, syntax, PlanarConfiguration=1
+    )
+    source, _ = dicom(path)
+    shown = taken(source, 1)[0].pixels[..., ::-1].astype(int)
+    for place in ((5, 5), (60, 5), (60, 44)):
+        assert np.abs(shown[place] - picture[place]).max() <= NEAR
+
+
+def test_a_damaged_frame_is_told_with_what_is_wrong(dicom: Opened, tmp_path: Path) -> None:
+    good = coded(RED)
+    source, _ = dicom(written(tmp_path / "c.dcm", [good, good[: len(good) // 2]], "YBR_FULL_422"))
+    assert taken(source, 1)
+    with pytest.raises(BadFrame, match=r"frame 2 of 2 .*damaged bytes: .*end"):
+        taken(source, 1)
+
+
 def test_sub_sampled_rgb_is_refused(dicom: Opened, tmp_path: Path) -> None:
     with pytest.raises(Rejected, match="components are sub-sampled as only YCbCr is"):
         dicom(written(tmp_path / "c.dcm", [adobe(marked(RED, "none", 2), 0)], "RGB"))

@@ -17,6 +17,7 @@ from edge_agent.core.arrivals import Signature
 from edge_agent.core.dicom_coding import Misfit
 from edge_agent.core.errors import BadFrame, Rejected, SourceLost
 from edge_agent.core.frames import Pixels
+from edge_agent.core.jpeg import Damaged
 from edge_agent.sources.dicom import header as head
 from edge_agent.sources.dicom import layout, syntax, whole
 from edge_agent.sources.dicom.pixels import Decode, Show
@@ -133,9 +134,12 @@ class Clip:
             raise BadFrame(
                 f"decode frame {index + 1} of {self.frames} of {self.name.where}: {misfit}"
             ) from None
-        except head.BAD_BYTES:
+        except head.BAD_BYTES as error:
+            why = f": {error}" if isinstance(error, Damaged) else ""  # others quote what they read
             raise BadFrame(
                 f"decode frame {index + 1} of {self.frames} of {self.name.where}: damaged bytes"
+                f"{why}",
+                hint="copy the file again from where it came from",
             ) from None
         if self._kept is not None:
             self._kept[index] = pixels

@@ -46,7 +46,11 @@ COLOUR = ("RGB", *YBR, *JPEG_2000_ONLY)
 VIDEO_LABELS = (  # of a bit stream, which says itself what its colours are
     *("YBR_PARTIAL_420", "YBR_PARTIAL_422", *YBR, "RGB", "MONOCHROME2"),
 )
-CODE_STRING = re.compile(r"[A-Z0-9_ ]{1,16}")  # of the standard's value representation CS
+# Begins as names of colour spaces do: any other capitals may be the name of a person.
+COLOUR_SPACE = re.compile(
+    r"(MONOCHROME|PALETTE|A?RGB|BGR|CMYK?|HSV|HSL|HLS|YBR|YCBCR|YUV|YIQ|XYB|XYZ|LAB|CIE|LUV|GRAY|"
+    r"GREY|ICC)[A-Z0-9_ ]{0,15}"
+)
 
 TAGS = [
     *("StudyInstanceUID", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel"),
@@ -311,7 +315,7 @@ def _named(photometric: str) -> str:
     """What may be told of a label: one that is no code string may be anything, also a name."""
     if not photometric:
         return "none"
-    return photometric if CODE_STRING.fullmatch(photometric) else "an unregistered value"
+    return photometric if COLOUR_SPACE.fullmatch(photometric) else "an unregistered value"
 
 
 def _misplaced(header: Header) -> str | None:

@@ -46,7 +46,8 @@ class Decode:
             "columns": header.size[0],
             "samples_per_pixel": header.samples,
             "photometric_interpretation": header.photometric,
-            "planar_configuration": header.planar,
+            # of compressed frames it says nothing: their decoders give pixel by pixel
+            "planar_configuration": 0 if syntax.is_encapsulated(header.syntax) else header.planar,
             "bits_allocated": header.bits_allocated,
             "bits_stored": header.bits_stored,
             "pixel_representation": int(header.is_signed),
