@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from edge_agent.config.structs import DicomSource
 from edge_agent.core.errors import Rejected, SourceLost
 from edge_agent.core.frames import Frame
+from edge_agent.sources.dicom import videoclip
+from edge_agent.sources.dicom.clip import Name
+from edge_agent.sources.dicom.videoclip import VideoClip
 from tests import clips
 from tests.sources import dicoms, videodicoms
 from tests.sources.conftest import Opened
-from tests.sources.hand import HandClock, told
+from tests.sources.hand import KEY, HandClock, told
 from tests.sources.videodicoms import H264, HEVC, MPEG2, MPEG2_ENCODER, encapsulated, write
 
 COUNT = 10
@@ -42,6 +48,7 @@ def _stream(folder: Path, kind: str, source: str = videodicoms.PLAIN) -> bytes:
             ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=0"),
         ),
         "mpeg2": ("m2v", (*MPEG2_ENCODER, "-g", "5")),
+        "mpeg2-b": ("m2v", (*MPEG2_ENCODER, "-g", "6", "-bf", "2")),
         "mpeg2-ts": ("ts", (*MPEG2_ENCODER, "-f", "mpegts")),
         "mpeg2-ps": ("mpg", (*MPEG2_ENCODER, "-f", "vob")),
     }[kind]
@@ -189,8 +196,11 @@ def test_without_items_the_value_is_the_stream_and_that_is_told(
     ("content", "words"),
     [
         (encapsulated([b""]), "a fragment of video, got none"),
-        (encapsulated([b"Testmann, Irmgard: no video, but a letter. " * 40]), "does not decode"),
-        (encapsulated([b"\0\0\0\x01\x67" + b"\xaa" * 4000]), "decode"),
+        (
+            encapsulated([b"Testmann, Irmgard: no video, but a letter. " * 40]),
+            "something else, or damage",
+        ),
+        (encapsulated([b"\0\0\0\x01\x67" + b"\xaa" * 4000]), "decode|damage"),
         (encapsulated([b"A letter of Irmgard"], table=None), "offset table or a stream"),
         (b"Testmann, Irmgard: a letter", "a fragment of video, got something else"),
         (b"", "a fragment of video, got none"),
@@ -248,10 +258,23 @@ def test_a_bare_stream_without_any_time_is_played_by_a_guess_and_said(
 ) -> None:
     path = write(tmp_path / "c.dcm", encapsulated([_stream(streams, "h264")]), FrameTime=None)
     _, facts = dicom(path)
-    assert "rate" in facts.details
+    assert "25 fps, assumed" in facts.details["rate"]
+    assert [trouble.code for trouble in facts.troubles] == ["rate-guessed"]
     path = write(tmp_path / "c.dcm", encapsulated([_stream(streams, "h264")]), FrameTime=10.0)
     _, facts = dicom(path)
     assert facts.expected_fps == pytest.approx(100)
+    assert "played at" not in facts.details["frames"], "nothing was said that it differs from"
+    assert not facts.troubles
+
+
+def test_a_bare_mpeg2_stream_says_its_rate(dicom: Opened, tmp_path: Path, streams: Path) -> None:
+    ntsc = _stream(streams, "mpeg2-b", videodicoms.MOVING.replace("r=25", "r=30000/1001"))
+    path = write(tmp_path / "c.dcm", encapsulated([ntsc]), syntax=MPEG2, FrameTime=None)
+    source, facts = dicom(path)
+    assert facts.expected_fps == pytest.approx(29.97, abs=0.01)
+    stamps = [frame.pts_us for frame in _frames(list(told(source)))]
+    assert stamps == [pytest.approx(33_366.7 * n, abs=2 * n + 1) for n in range(COUNT)]
+    assert not facts.troubles
 
 
 def test_a_time_that_is_grossly_another_than_the_streams_is_told(
@@ -269,7 +292,7 @@ def test_a_damaged_group_of_pictures_costs_its_frames_alone(
     coded = bytearray(_stream(streams, "mpeg2", videodicoms.MOVING))
     groups = [n for n in range(len(coded) - 4) if coded[n : n + 4] == b"\0\0\x01\xb8"]
     picture = coded.index(b"\0\0\x01\x01", groups[at])  # the first slice of its I picture
-    coded[picture + 40 : picture + 120] = os.urandom(1) * 80
+    coded[picture + 40 : picture + 120] = b"\x5a" * 80
     path = write(tmp_path / "c.dcm", encapsulated([bytes(coded)]), syntax=MPEG2)
     source, _ = dicom(path)
     shown = list(told(source))
@@ -309,6 +332,94 @@ def test_a_single_file_whose_decoder_dies_is_lost(
     os.kill(_child_of(source), signal.SIGKILL)
     with pytest.raises(SourceLost, match="decoder died"):
         list(told(source))
+
+
+def test_frames_are_found_out_of_order_and_from_the_begin_again(
+    tmp_path: Path, streams: Path
+) -> None:
+    path = write(
+        tmp_path / "1.dcm", encapsulated([_stream(streams, "h264-mp4", videodicoms.MOVING)])
+    )
+    config = DicomSource(path=str(path))
+    with contextlib.closing(VideoClip(Name(path=path, where="it"), config, KEY)) as clip:
+        every = [clip.pixels(index) for index in range(clip.frames)]
+        for index in (6, 7, 2, 9, 0):
+            assert np.array_equal(clip.pixels(index), every[index])
+        assert len({frame.tobytes() for frame in every}) == COUNT == clip.frames
+
+
+def test_a_size_that_changes_costs_the_frames_of_the_other_size(
+    dicom: Opened, tmp_path: Path, streams: Path
+) -> None:
+    other = videodicoms.PLAIN.replace("64x48", "96x64")
+    coded = _stream(streams, "h264") + _stream(streams, "h264", other)
+    source, _ = dicom(write(tmp_path / "c.dcm", encapsulated([coded]), frames=2 * COUNT))
+    shown = list(told(source))
+    assert all(isinstance(one, Frame) and _is_plain(one) for one in shown[:COUNT])
+    bad = shown[COUNT:]
+    assert len(bad) == COUNT
+    assert all("expected 64 x 48 px, its stream changes to 96 x 64 px" in str(one) for one in bad)
+
+
+@pytest.mark.parametrize("is_preallocated", [False, True])
+def test_a_clip_that_is_still_being_copied_is_waited_for(
+    dicom: Opened, tmp_path: Path, streams: Path, *, is_preallocated: bool
+) -> None:
+    coded = _stream(streams, "h264", videodicoms.MOVING)
+    whole = write(tmp_path / "whole.dcm", encapsulated([coded])).read_bytes()
+    folder = tmp_path / "in"
+    folder.mkdir()
+    path = folder / "clip.dcm"
+    half = len(whole) // 2
+    path.write_bytes(whole[:half] + (b"\0" * (len(whole) - half) if is_preallocated else b""))
+    clock = HandClock()
+    clock.now_us += 10**9
+    source, _ = dicom(folder, clock=clock)
+    assert not list(told(source, reads=20))
+    path.write_bytes(whole)
+    assert len(_frames(list(told(source, reads=200)))) == COUNT
+
+
+def test_another_coding_than_the_header_says_is_told(
+    dicom: Opened, tmp_path: Path, streams: Path
+) -> None:
+    path = write(tmp_path / "c.dcm", encapsulated([_stream(streams, "h264")]), syntax=MPEG2)
+    source, facts = dicom(path)
+    assert "coded as H.264, not MPEG-2" in facts.details["frames"]
+    assert all(_is_plain(frame) for frame in _frames(list(told(source))))
+
+
+@pytest.mark.parametrize(
+    ("elements", "words"),
+    [
+        ({"PhotometricInterpretation": "Irmgard"}, "YBR_PARTIAL_420, .*an unregistered value"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "got PALETTE COLOR"),
+        ({"SamplesPerPixel": 1}, "3 samples per pixel, got 1"),
+        ({"BitsAllocated": 16}, "8 bits allocated, got 16"),
+        ({"Rows": 0}, "1 to 16384 px a side, got 64 x 0"),
+    ],
+)
+def test_a_header_that_can_not_be_of_video_is_refused(
+    dicom: Opened, tmp_path: Path, elements: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(Rejected, match=words):
+        dicom(write(tmp_path / "c.dcm", encapsulated([b"\0\0\x01"]), **elements))
+
+
+def test_the_label_of_video_is_not_one_of_images(dicom: Opened, tmp_path: Path) -> None:
+    label = {"PhotometricInterpretation": "YBR_PARTIAL_420"}
+    with pytest.raises(Rejected, match="photometric interpretation"):
+        dicom(dicoms.write(tmp_path / "c.dcm", dicoms.moving(), **label))
+
+
+def test_without_an_ffmpeg_it_is_refused_with_the_way_out(
+    dicom: Opened, tmp_path: Path, streams: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "c.dcm", encapsulated([_stream(streams, "h264")]))
+    monkeypatch.setattr(videoclip.installed(), "why", "it came without libavcodec")
+    with pytest.raises(Rejected, match=r"got H\.264 \(it came without libavcodec\)") as refused:
+        dicom(path)
+    assert 'source of kind "video"' in str(refused.value.hint)
 
 
 def test_closing_ends_the_decoder(dicom: Opened, tmp_path: Path, streams: Path) -> None:

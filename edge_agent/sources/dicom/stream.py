@@ -19,7 +19,7 @@ from edge_agent.core.errors import Rejected
 from edge_agent.sources.dicom.header import Header
 from edge_agent.sources.dicom.layout import DELIMITER, ITEM, MAX_FRAGMENTS, PIXEL_DATA, UNDEFINED
 
-MAX_JOINED_BYTES = 1 << 30  # of several fragments, in memory while the clip is open
+MAX_JOINED_BYTES = 512 << 20  # of several fragments, in memory while the clip is open
 MAX_TABLE_BYTES = 4 << 20
 COPY_BYTES = 1 << 20
 START_BYTES = 16  # by which a stream is told from an offset table

@@ -12,8 +12,9 @@ from edge_agent.decoder.process import Opened
 from edge_agent.sources.dicom.header import Header
 
 MAX_STAMPS = 64  # of the frames before the newest
-BARE = ("h264", "hevc")  # containers without times
-ASSUMED_FPS = 25.0  # of bare streams that say nothing: FFmpeg's default
+BARE = ("h264", "hevc", "mpegvideo")  # without times: what stands there is counted by FFmpeg
+SILENT = ("h264", "hevc")  # of those, which may also say no rate
+ASSUMED_FPS = 25.0  # of one that says none: FFmpeg's default
 GROSSLY = 2.0  # times as fast or as slow
 
 
@@ -30,16 +31,17 @@ class StreamTimes:
         vector = timing.frame_times_ms or timing.moments
         self._said = dicom_timing.times(timing, frames or len(vector) or 1, configured)
         seen = [pair[0] / pair[1] for pair in (opened.average, opened.base) if min(pair) > 0]
-        is_bare = opened.container in BARE
+        is_bare, is_silent = opened.container in BARE, opened.container in SILENT
         self._own = stamps.rate(
-            opened.stamps_us,
+            () if is_bare else opened.stamps_us,
             configured=None,
             said=seen[-1] if seen else None,
             average=seen[0] if seen else None,
             whole=opened.whole,
-            assumed=is_bare,
+            assumed=is_silent,
         )
-        self._is_assumed = is_bare and abs(self._own.fps - ASSUMED_FPS) < 1e-6
+        is_said = self._own.by_stamps or any(map(stamps.is_plausible, seen))
+        self._is_assumed = not is_said or (is_silent and self._own.fps == ASSUMED_FPS)
         self._is_stream = self._said.origin == "default"
         self._stamps: OrderedDict[int, int] = OrderedDict()
         self._before: int | None = None
@@ -56,11 +58,11 @@ class StreamTimes:
     @property
     def is_guessed(self) -> bool:
         """Neither the header nor the stream says a time that can be."""
-        return self._is_stream and (self._is_assumed or self._own.words.startswith("30 fps:"))
+        return self._is_stream and self._is_assumed
 
     @property
     def disagreement(self) -> str:
-        if self._is_stream or self._is_assumed:
+        if self._said.origin in ("default", "config") or self._is_assumed:
             return ""
         ratio = self._said.fps / self._own.fps
         if 1 / GROSSLY <= ratio <= GROSSLY:

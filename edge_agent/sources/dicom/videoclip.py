@@ -114,14 +114,14 @@ class VideoClip:
         """What of the stream is otherwise than its header says, as far as it is known."""
         if self._broke:
             return (f"not shown from frame {self._count} on: {self._broke}", *self._said)
-        if self._is_counted:
+        if self._is_counted and self._last_word is None:
             return (*dicom_counts.notes(self._count, self._claimed), *self._said)
         if self._expected is None:
             counted = "so far, the header does not say how many"
         elif self.frames > self._expected:
             counted = f"so far, the header says {self._expected}"
         else:
-            counted = "as the header says; counted when it was played to its end"
+            counted = "as the header says; they are counted at its end"
         return (counted, *self._said)
 
     def pixels(self, index: int) -> Pixels:
@@ -217,8 +217,8 @@ class VideoClip:
             if self._starts_bare():
                 return self._opened({**SETTINGS, "format": RAW[family]})
         raise Rejected(
-            f"open {self.name.where}: expected {NAMES[family]}, as {self.syntax} says, got "
-            f"something that does not decode ({why.what})",
+            f"open {self.name.where}: expected {NAMES[family]}, as {self.syntax} says, bare or in "
+            f"MPEG-TS, MPEG-PS or MP4, got something else, or damage ({why.what})",
             hint=syntax.VIDEO,
         )
 
@@ -361,6 +361,8 @@ class VideoClip:
             said.append(f"coded as {NAMES.get(opened.codec, opened.codec)}, not {NAMES[family]}")
         if opened.streams > 1:
             said.append(f"the best of {opened.streams} streams of video")
+        if self._header.samples == 1 and first.channels == 3:
+            said.append("shown as colour, the header says gray")
         if self._header.syntax.startswith(STEREO):
             said.append("of stereo, the base view alone")
         wide, high = first.aspect
