@@ -6,6 +6,7 @@ import contextlib
 import functools
 import itertools
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -19,7 +20,8 @@ from hypothesis import strategies as st
 from edge_agent.config.structs import DicomSource
 from edge_agent.core.errors import Rejected, SourceLost
 from edge_agent.core.frames import Frame
-from edge_agent.sources.dicom import videoclip
+from edge_agent.decoder.process import usable
+from edge_agent.sources.dicom import stream
 from edge_agent.sources.dicom.clip import Name
 from edge_agent.sources.dicom.videoclip import VideoClip
 from tests import clips
@@ -42,6 +44,7 @@ def _stream(folder: Path, kind: str, source: str = videodicoms.PLAIN) -> bytes:
     end, words = {
         "h264": ("h264", clips.x264("-g", "5", "-bf", "2")),
         "h264-interlaced": ("h264", clips.x264("-flags", "+ilme+ildct", "-x264opts", "tff=1")),
+        "h264-marked": ("h264", clips.x264("-bf", "2", "-x264opts", "aud=1")),
         "h264-mp4": ("mp4", clips.x264("-g", "5")),
         "hevc": (
             "hevc",
@@ -183,6 +186,33 @@ def test_a_stream_is_the_same_however_it_is_cut_into_fragments(
     same()
 
 
+def test_a_fragment_for_each_picture_padded_to_an_even_length(
+    dicom: Opened, tmp_path: Path, streams: Path
+) -> None:
+    coded = _stream(streams, "h264-marked", videodicoms.MOVING)
+    starts = [mark.start() for mark in re.finditer(rb"\0\0\0\x01\x09", coded)]
+    pieces = [coded[a:b] for a, b in itertools.pairwise([*starts, len(coded)])]
+    assert len(pieces) == COUNT
+    assert any(len(piece) % 2 for piece in pieces)
+    source, _ = dicom(write(tmp_path / "c.dcm", encapsulated(pieces)))
+    assert len(_frames(list(told(source)))) == COUNT
+
+
+def test_a_stream_that_becomes_interlaced_says_so(
+    dicom: Opened, tmp_path: Path, streams: Path
+) -> None:
+    coded = _stream(streams, "h264") + _stream(streams, "h264-interlaced")
+    clock = HandClock()
+    path = write(tmp_path / "c.dcm", encapsulated([coded]), frames=2 * COUNT)
+    source, facts = dicom(path, clock=clock)
+    assert "progressive" in facts.details["levels"]
+    assert all(_is_plain(frame) for frame in _frames(list(told(source))))
+    clock.now_us += 2_000_000
+    news = source.news()
+    assert news is not None
+    assert "deinterlaced" in news.details["levels"]
+
+
 def test_without_items_the_value_is_the_stream_and_that_is_told(
     dicom: Opened, tmp_path: Path, streams: Path
 ) -> None:
@@ -214,6 +244,18 @@ def test_what_is_no_video_is_refused_in_words(
         dicom(write(tmp_path / "Testmann.dcm", content))
     assert refused.value.hint
     assert not any(secret in str(refused.value) for secret in dicoms.SECRETS)
+
+
+def test_more_fragments_than_fit_in_memory_are_refused_one_is_not(
+    dicom: Opened, tmp_path: Path, streams: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coded = _stream(streams, "h264")
+    monkeypatch.setattr(stream, "MAX_JOINED_BYTES", len(coded) - 2)
+    source, _ = dicom(write(tmp_path / "1.dcm", encapsulated([coded])))
+    assert len(_frames(list(told(source)))) == COUNT
+    path = write(tmp_path / "2.dcm", encapsulated([coded[:100], coded[100:]]))
+    with pytest.raises(Rejected, match=r"bytes of video in several fragments, got \d+ in 2"):
+        dicom(path)
 
 
 def test_a_clip_that_is_cut_off_is_refused(dicom: Opened, tmp_path: Path, streams: Path) -> None:
@@ -416,7 +458,7 @@ def test_without_an_ffmpeg_it_is_refused_with_the_way_out(
     dicom: Opened, tmp_path: Path, streams: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path / "c.dcm", encapsulated([_stream(streams, "h264")]))
-    monkeypatch.setattr(videoclip.installed(), "why", "it came without libavcodec")
+    monkeypatch.setattr(usable(), "why", "it came without libavcodec")
     with pytest.raises(Rejected, match=r"got H\.264 \(it came without libavcodec\)") as refused:
         dicom(path)
     assert 'source of kind "video"' in str(refused.value.hint)

@@ -520,3 +520,18 @@ def test_a_camera_opens_at_once_beside_four_that_are_silent(
         silent.close()
     assert len(ended) == 4
     assert max(ended) < 12
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("b.m2v", ("mpeg2video", "-q:v", "3")), ("b.h264", ("libx264",))]
+)
+def test_a_bare_stream_with_b_frames_has_the_rate_of_its_header_and_no_stamps(
+    tmp_path: Path, name: str, codec: tuple[str, ...]
+) -> None:
+    """Its stamps are FFmpeg's own guess: they begin before zero, and the last ones are missing."""
+    path = clips.make(
+        tmp_path / name, "testsrc2=s=96x64:r=30000/1001:d=1", "-c:v", *codec, "-bf", "2", "-g", "12"
+    )
+    played = Played(path)
+    assert "29.97 fps" in played.facts.details["rate"]
+    assert {frame.pts_us for frame in played.frames} == {None}

@@ -86,7 +86,7 @@ class DicomFrames:
         self._folder: Folder | None = None  # what was shown of it is known as long as we are
         self._clip: AnyClip | None = None
         self._last: _Card | None = None
-        self._told_notes: tuple[str, ...] = ()
+        self._learnt: tuple[tuple[str, ...], str] | None = None  # of the clip that is shown
         self._index = 0
         self._pace: GapPace | None = None
         self._gap_us = 0  # to the first frame of another clip
@@ -237,8 +237,8 @@ class DicomFrames:
                 return None
         elif clip.now() != clip.signature:
             raise SourceLost(f"{self._where} was written to while it was shown")
-        if self._last is not None and clip.notes != self._told_notes:
-            self._last, self._told_notes = _card(clip), clip.notes  # its frames were counted
+        if (learnt := (clip.notes, clip.levels)) != self._learnt:  # of a stream, as it is played
+            self._last, self._learnt = _card(clip), learnt
             self._changes += 1
         if isinstance(pixels, BadFrame):
             self._index = index + 1
@@ -256,7 +256,7 @@ class DicomFrames:
         if clip is None:
             self._pace = None
         if clip is not None and clip is not self._clip:
-            self._last, self._told_notes = _card(clip), clip.notes
+            self._last, self._learnt = _card(clip), (clip.notes, clip.levels)
         self._changes += clip is not self._clip
         self._clip = clip
         self._index = self._reel.begin_at if isinstance(self._reel, Folder) else 0

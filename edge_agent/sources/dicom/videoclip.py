@@ -7,7 +7,6 @@ coded, neither turned nor made square: regions and measures of the header count 
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections import deque
 
@@ -37,7 +36,6 @@ FRAME_TIMEOUT_S = 20.0  # of a decoder that does not answer
 MAX_LEAD = 1000  # damaged frames before the first sound one: several groups of pictures
 MAX_AHEAD = 2  # frames; each keeps a place in the memory of the decoder, which has few
 FORMATS = "h264,hevc,mpegvideo,mpegts,mpeg,mov,mp4"
-RAW = {"h264": "h264", "hevc": "hevc", "mpeg2video": "mpegvideo"}  # containers of bare streams
 NAMES = {"mpeg2video": "MPEG-2", "h264": "H.264", "hevc": "HEVC"}
 SETTINGS = {"protocol_whitelist": "file,subfile", "format_whitelist": FORMATS}
 STEREO = "1.2.840.10008.1.2.4.106"
@@ -58,6 +56,7 @@ class VideoClip:
         with head.translated(name.where):
             self._file = name.path.open("rb")
             self.signature = signature(os.fstat(self._file.fileno()))
+        self.decoder = ""  # in words, and what it reads
         self._memory: int | None = None
         self._decoder: Decoder | None = None
         try:
@@ -91,7 +90,6 @@ class VideoClip:
         self._times = streamtimes.StreamTimes(header, opened, config.fps, frames=self._expected)
         first = self._first()
         self._more()  # whether there is a second one
-        self._scan = ""
         self.levels = self._levels(first)
         self._said = self._oddities(opened, first)
 
@@ -162,16 +160,12 @@ class VideoClip:
             pixels = self._decoder.pixels(item, UPRIGHT)
         finally:
             self._decoder.release(item)
-        if item.field and not self._scan:
+        if item.field and not self._is_interlaced:  # not from its begin on
             self.levels = self._levels(item)
         pixels.flags.writeable = False
         return pixels
 
     # ── the same as of a clip of images ───────────────────────────────────────────────────────
-
-    @property
-    def decoder(self) -> str:
-        return self._decoder_words
 
     def doubt(self) -> str:
         """Why the file does not look finished, in words, "" when it does. Raises: SourceLost."""
@@ -208,62 +202,52 @@ class VideoClip:
 
     def _begin(self) -> Opened:
         """From the first frame on. Raises: Rejected, SourceLost, Overloaded."""
-        family = syntax.CODECS[self._header.syntax]
-        try:
-            return self._opened(SETTINGS)
-        except Rejected as wrong:
-            why = wrong
-        with contextlib.suppress(Rejected):  # a stream too short to be told from others
-            if self._starts_bare():
-                return self._opened({**SETTINGS, "format": RAW[family]})
-        raise Rejected(
-            f"open {self.name.where}: expected {NAMES[family]}, as {self.syntax} says, bare or in "
-            f"MPEG-TS, MPEG-PS or MP4, got something else, or damage ({why.what})",
-            hint=syntax.VIDEO,
-        )
-
-    def _opened(self, settings: dict[str, str]) -> Opened:
-        """Raises: Rejected, SourceLost, Overloaded."""
         where, ffmpeg = self.name.where, usable()
-        if self._memory is not None:
-            address, descriptor = WHOLE, self._memory
-        else:
-            address, descriptor = within(*self._stream.pieces[0]), self._file.fileno()
-        order = Order(
-            address=address, live=False, settings=settings, descriptor=descriptor, as_coded=True
-        )
+        family = NAMES[syntax.CODECS[self._header.syntax]]
         try:
             if ffmpeg.why:
                 raise Unusable(ffmpeg.why)
             if self._decoder is None:
                 self._decoder = ffmpeg.start()
-            opened = self._decoder.open(order, OPEN_TIMEOUT_S)
+            opened = self._decoder.open(self._order(), OPEN_TIMEOUT_S)
         except Unusable as wrong:
             ffmpeg.why = wrong.what
-            family = NAMES[syntax.CODECS[self._header.syntax]]
             raise Rejected(
                 f"open {where}: expected images, or an FFmpeg that may be used for video, got "
                 f"{family} ({wrong.what})",
                 hint=f"install opencv-python-headless>=4.10,<4.13 with pip, or {syntax.VIDEO}",
             ) from None
+        except Rejected as wrong:
+            raise Rejected(
+                f"open {where}: expected {family}, as {self.syntax} says, bare or in MPEG-TS, "
+                f"MPEG-PS or MP4, got something else, or damage ({wrong.what})",
+                hint=syntax.VIDEO,
+            ) from None
         except SourceLost as lost:
             raise SourceLost(f"open {where}: {lost.what}", hint=stream.UNREADABLE) from None
-        self._decoder_words = (
+        self.decoder = (
             f"FFmpeg (libavcodec {self._decoder.version}): {opened.codec} in {opened.container}"
         )
         return opened
 
-    def _starts_bare(self) -> bool:
-        """Whether the stream begins with a start code. Raises: SourceLost."""
-        with head.translated(self.name.where):
-            self._file.seek(self._stream.pieces[0][0])
-            return self._file.read(stream.START_BYTES).lstrip(b"\0").startswith(b"\x01")
+    def _order(self) -> Order:
+        """Its one fragment where it lies, or the memory that several were joined in."""
+        is_joined = self._memory is not None
+        return Order(
+            address=WHOLE if is_joined else within(*self._stream.pieces[0]),
+            live=False,
+            settings=SETTINGS,
+            descriptor=self._memory if is_joined else self._file.fileno(),
+            as_coded=True,
+        )
 
     def _again(self) -> None:
         """To the first frame. Raises: BadFrame, SourceLost."""
         if self._decoder is not None and (self._broke or not self._is_over):
             self._decoder.close()
             self._decoder = None
+        if self._broke:
+            self._is_counted = False
         self._ahead.clear()
         self._next, self._is_over, self._broke = 0, False, ""
         self._last_word = None
@@ -351,8 +335,9 @@ class VideoClip:
     # ── its words ─────────────────────────────────────────────────────────────────────────────
 
     def _levels(self, frame: Shown) -> str:
-        self._scan = f"interlaced, {frame.field} field first: deinterlaced" if frame.field else ""
-        return f"{frame.colours} to 0..255, {self._scan or 'progressive'}"
+        self._is_interlaced = bool(frame.field)
+        scan = f"interlaced, {frame.field} field first: deinterlaced"
+        return f"{frame.colours} to 0..255, {scan if frame.field else 'progressive'}"
 
     def _oddities(self, opened: Opened, first: Shown) -> tuple[str, ...]:
         said = list(self._stream.notes)

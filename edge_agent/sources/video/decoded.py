@@ -108,7 +108,7 @@ def rate_of(opened: Opened, configured: float | None) -> Rate:
     """By what a recording is played."""
     seen = [_ratio(opened.average), _ratio(opened.base)]
     return rate(
-        opened.stamps_us,
+        () if opened.container in RAW else opened.stamps_us,  # those of a bare stream are made up
         configured=configured,
         said=next((fps for fps in reversed(seen) if fps), None),
         average=seen[0],
@@ -171,6 +171,7 @@ class DecodedFile:
         self._where = opening.place(config)
         self._clock = clock
         self.rate = rate_of(opened, config.fps)
+        self._is_bare = opened.container in RAW
         self._time = Timeline(self.rate, clock.boot_us(), config.pace)
         self._ahead: Shown | Bad | None = None
         self._frames = 0  # of this round
@@ -202,7 +203,7 @@ class DecodedFile:
             raise damaged(self._where, self._frames, frame)
         pixels = self._decoder.pixels(frame, upright.turn(frame.matrix))
         self._decoder.release(frame)
-        return Shot(captured_us, pixels, frame.pts_us)
+        return Shot(captured_us, pixels, None if self._is_bare else frame.pts_us)
 
     def _fetch(self, timeout_s: float) -> bool:
         """Raises: SourceEnded, SourceLost, Rejected."""
