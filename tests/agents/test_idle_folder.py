@@ -35,8 +35,10 @@ async def test_a_folder_that_has_shown_all_is_idle_and_nothing_was_alarmed(tmp_p
     put(watched / "P1" / "a.dcm")
     (watched / "README.TXT").write_text("beside the clips")
     put(tmp_path / "odd.dcm", FrameTime="0.0333")
+    put(tmp_path / "more.dcm", NumberOfFrames=5)
     streams = {
         "us": folder_stream(watched),
+        "more": folder_stream(tmp_path / "more.dcm", loop=True),
         "odd": folder_stream(tmp_path / "odd.dcm", loop=True),
     }
     async with running(config_of(tmp_path, streams)) as agent:
@@ -46,7 +48,9 @@ async def test_a_folder_that_has_shown_all_is_idle_and_nothing_was_alarmed(tmp_p
         await until(lambda: sums(agent, "us")["captured"] == 50, "a second one")
         await idle(agent, "us")
         status = agent.views.status()
-        (told,) = status["problems"]
+        differs, told = sorted(status["problems"], key=lambda one: str(one["code"]))
+        assert (differs["code"], differs["severity"]) == ("header-differs", "notice")
+        assert "20 images, the header says 5" in differs["what"]
         assert (told["code"], told["severity"], told["stream"]) == ("rate-guessed", "notice", "odd")
         assert "FrameTime 0.0333 ms (30030 fps)" in told["what"]
         assert status["state"] == "ok"

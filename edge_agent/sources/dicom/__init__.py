@@ -309,6 +309,15 @@ def _troubles(clip: AnyClip | None, folder: Folder | None) -> tuple[Trouble, ...
                 fix="set source.fps to its true rate",
             )
         )
+    if clip is not None and (odd := clip.oddities):
+        found.append(
+            Trouble(
+                code="header-differs",
+                severity="notice",
+                what=f"a clip is not as its header says: {'; '.join(odd)}",
+                fix="all that is there is shown; compare it with the original, or export it again",
+            )
+        )
     return tuple(found)
 
 

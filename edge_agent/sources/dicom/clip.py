@@ -145,6 +145,11 @@ class Clip:
             self._kept[index] = pixels
         return pixels
 
+    @property
+    def oddities(self) -> tuple[str, ...]:
+        """What of the file is otherwise than its header says."""
+        return self.notes
+
     def doubt(self) -> str:
         """Why the file does not look finished, in words, "" when it does. Raises: SourceLost."""
         with head.translated(self.name.where):

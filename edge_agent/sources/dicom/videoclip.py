@@ -167,6 +167,11 @@ class VideoClip:
 
     # ── the same as of a clip of images ───────────────────────────────────────────────────────
 
+    @property
+    def oddities(self) -> tuple[str, ...]:
+        """What of the stream is otherwise than its header says, once it was played to its end."""
+        return dicom_counts.notes(self._count, self._claimed) if self._is_counted else ()
+
     def doubt(self) -> str:
         """Why the file does not look finished, in words, "" when it does. Raises: SourceLost."""
         with head.translated(self.name.where):
