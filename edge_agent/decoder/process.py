@@ -104,13 +104,14 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
     """A frame in shared memory; `Decoder.pixels` copies it out, `Decoder.release` gives it back.
 
-    age_us: since its packet had come, when it was sent. field: shown first; "" is progressive.
+    came_us: when its packet had come, by CLOCK_BOOTTIME: it may have waited for us since. field:
+    shown first; "" is progressive.
     aspect: of one of its samples, 0 where unknown.
     """
 
     ring: int
     slot: int
-    age_us: int
+    came_us: int
     pts_us: int | None
     matrix: list[int] | None
     width: int
@@ -277,8 +278,9 @@ class Decoder:
 
     def _receive(self, timeout_s: float) -> dict[str, Any] | None:
         """Raises: SourceLost when the child is gone."""
-        ready, _, _ = select.select([self._line], [], [], max(0.0, timeout_s))
-        if not ready:
+        waiting = select.poll()  # select itself takes no descriptor above 1023
+        waiting.register(self._line, select.POLLIN)
+        if not waiting.poll(max(0.0, timeout_s) * 1000):
             return None
         try:
             got = messages.receive(self._line)

@@ -20,6 +20,7 @@ from edge_agent.decoder.library import Library
 VIDEO: Final = 0
 NOT_LISTED: Final = -22  # EINVAL: found, and not among those that were allowed
 NO_TIME: Final = -(1 << 63)
+MAX_STAMP_US: Final = 1 << 53  # 285 years; what is longer is no time, and fits in no message
 MICROSECONDS: Final = 1_000_000
 ATTACHED_PICTURE: Final = 0x400
 DISCARD_ALL: Final = 48
@@ -447,7 +448,8 @@ class Reading:
             return None
         if self._start is None:
             self._start = stamp
-        return self._us(stamp - self._start)
+        since_us = self._us(stamp - self._start)
+        return since_us if abs(since_us) < MAX_STAMP_US else None
 
     def _us(self, units: int) -> int:
         numerator, denominator = self._ffmpeg.ratio("AVStream", self._stream, "time_base")

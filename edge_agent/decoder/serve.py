@@ -24,6 +24,32 @@ SLOTS: Final = 4  # one is written, one waits, one is copied, and one to spare
 F_ADD_SEALS: Final = 1033
 SEALS: Final = 0x0001 | 0x0002 | 0x0004  # seal, shrink, grow
 TRIED: Final = "self-test"
+PULSE_S: Final = 0.1
+HELD_US: Final = 1_000_000  # nobody knows how old what came meanwhile is
+
+
+class Pulse:
+    """Whether this process was held up: stopped, frozen, or without a processor. Meanwhile the
+    network went on filling the kernel's memory with pictures, which would look as if they were new.
+    """
+
+    def __init__(self) -> None:
+        self._beat_us = messages.now_us()
+        self._held_us = 0
+        threading.Thread(target=self._run, name="pulse", daemon=True).start()
+
+    def check(self) -> None:
+        """Raises: SourceLost."""
+        held_us = max(self._held_us, messages.now_us() - self._beat_us)
+        if held_us > HELD_US:
+            raise SourceLost(f"its decoder was held up for {held_us / 1e6:.1f} s")
+
+    def _run(self) -> None:
+        while True:
+            now_us = messages.now_us()
+            self._held_us = max(self._held_us, now_us - self._beat_us)  # before the beat: no gap
+            self._beat_us = now_us
+            time.sleep(PULSE_S)
 
 
 class Ring:
@@ -123,9 +149,10 @@ class Child:
         )
         # Who tunes in between two key frames has nothing to lean on: that is no damage yet.
         untold = MAX_DARK_FRAMES if live else 0
+        pulse = Pulse() if live else None
         while True:
-            asked_s = time.monotonic()
             found = reading.next()
+            came_us = messages.now_us()
             if found is None:
                 return
             if isinstance(found, Spoilt) or not found.shown:
@@ -134,7 +161,8 @@ class Child:
                     self._say({"kind": "bad", "pts_us": found.pts_us, "why": found.why})
                 continue
             untold = 0
-            got_s = time.monotonic() if live else asked_s
+            if pulse is not None:
+                pulse.check()
             shape = painter.shape(found.at, facts.aspect)
             place = self._place(shape, live=live)
             if place is None:
@@ -142,8 +170,7 @@ class Child:
                 continue
             ring, slot = place
             painter.paint(found.at, shape, ring.at(slot))
-            age_us = round((time.monotonic() - got_s) * 1e6)
-            self._say(self._frame(reading, found, shape, (ring.number, slot, age_us)))
+            self._say(self._frame(reading, found, shape, (ring.number, slot, came_us)))
 
     def _frame(
         self, reading: Reading, found: Picture, shape: Shape, place: tuple[int, int, int]
@@ -152,7 +179,7 @@ class Child:
             "kind": "frame",
             "ring": place[0],
             "slot": place[1],
-            "age_us": place[2],
+            "came_us": place[2],
             "pts_us": found.pts_us,
             "matrix": reading.matrix(),
             **shape._asdict(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 from collections.abc import Iterator
@@ -165,3 +166,31 @@ def test_a_clip_cut_anywhere_gives_no_wrong_colour(decoder: Decoder, tmp_path: P
                 pixels = decoder.pixels(got, Turn()).astype(int)
                 assert np.abs(pixels - (30, 60, 200)).max() <= 3
                 decoder.release(got)
+
+
+def test_a_line_with_a_large_number_is_listened_to() -> None:
+    """`select` takes no descriptor above 1023: the whole agent ended with a ValueError."""
+    folder = library_folder()
+    if folder is None:
+        pytest.skip("OpenCV did not come as a wheel")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2048:
+        pytest.skip("no limit of 2048 files here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    held = [os.open("/dev/null", os.O_RDONLY) for _ in range(1100)]
+    try:
+        made = Decoder(folder)
+        try:
+            assert opened(made, CLIP).width == 64
+            assert len(every(made)) == 4
+        finally:
+            made.close()
+    finally:
+        for one in held:
+            os.close(one)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_decoder_is_what_the_kernel_ends_first(decoder: Decoder) -> None:
+    opened(decoder, CLIP)
+    assert Path(f"/proc/{decoder.pid}/oom_score_adj").read_text().strip() == "1000"

@@ -16,6 +16,7 @@ from edge_agent.core import upright
 from edge_agent.core.errors import BadFrame, EdgeAgentError, Rejected, SourceEnded, SourceLost
 from edge_agent.core.places import local_path
 from edge_agent.core.stamps import Rate, Timeline, is_plausible, rate
+from edge_agent.decoder import messages
 from edge_agent.decoder.process import (
     FILE_SETTINGS,
     WHOLE,
@@ -322,7 +323,7 @@ class DecodedStream:
             else:
                 if self._newest is not None:
                     self._decoder.release(self._newest[1])
-                self._newest = captured_us - got.age_us, got
+                self._newest = captured_us - max(0, messages.now_us() - got.came_us), got
             self._changed.notify_all()
 
 
