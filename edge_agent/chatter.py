@@ -100,9 +100,11 @@ class _Reader:
         self._thread.join(END_S)
 
     def _drain(self) -> None:
+        poll = select.poll()  # select takes no descriptor above 1023
+        poll.register(self._reading, select.POLLIN)
         while True:
             is_last = self._is_over.is_set()
-            ready, _, _ = select.select([self._reading], [], [], 0 if is_last else QUIET_S)
+            ready = poll.poll(0 if is_last else round(QUIET_S * 1000))
             piece = os.read(self._reading, PIECE_BYTES) if ready else b""
             if piece:
                 self._take(piece)

@@ -8,18 +8,22 @@ inherits, so that what is heard while a packet is decoded finds the frame it bel
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections import deque
 from typing import Final, NamedTuple
 
 from edge_agent.core import bitstream
 from edge_agent.core.damage import Chain
 from edge_agent.core.errors import EdgeAgentError, Rejected, SourceLost
+from edge_agent.core.lateness import Lateness
 from edge_agent.decoder import library
 from edge_agent.decoder.library import Library
+from edge_agent.decoder.messages import now_us
 
 VIDEO: Final = 0
 NOT_LISTED: Final = -22  # EINVAL: found, and not among those that were allowed
 NO_TIME: Final = -(1 << 63)
+SENDERS_STAMPS: Final = frozenset({"rtsp", "rtp", "sdp", "mpegts"})  # others are made up here
 MAX_STAMP_US: Final = 1 << 53  # 285 years; what is longer is no time, and fits in no message
 MICROSECONDS: Final = 1_000_000
 ATTACHED_PICTURE: Final = 0x400
@@ -364,11 +368,26 @@ class Reading:
         if self._is_over:
             broke, self._broke = self._broke, ""
             return None, broke
+        asked_us = now_us()
         code = self._read_packet()
         if code >= 0:
+            if late := self._lateness.packet(asked_us, now_us(), self._packet_us()):
+                raise SourceLost(late)
             return self._packet, ""
         words = self._ffmpeg.words(code)
         raise SourceLost("it hung up" if code == library.END else words)
+
+    @functools.cached_property
+    def _lateness(self) -> Lateness:
+        return Lateness(now_us(), has_stamps=self._container in SENDERS_STAMPS)
+
+    def _packet_us(self) -> int | None:
+        """The stamp of the packet at hand, in the order of decoding."""
+        for field in ("dts", "pts"):
+            stamp = self._ffmpeg.int64("AVPacket", self._packet, field)
+            if stamp != NO_TIME:
+                return self._us(stamp)
+        return None
 
     def _look_on(self) -> int:
         """One packet of a file more into `_ahead`; its size, or 0 at the end."""

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ from edge_agent.decoder.process import usable
 from edge_agent.host import SystemClock
 from edge_agent.sources.video import VideoFrames
 from edge_agent.sources.video.decoded import DecodedStream
+from tests import clips
 
 HELD_S = 1.6  # more than a decoder may be held up, less than what is silence
 HEAD = b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=b\r\n\r\n"
@@ -108,3 +110,48 @@ def test_a_frame_that_waited_for_the_agent_has_its_age(camera: Camera) -> None:
         assert abs(shot.captured_us - camera.of(shot.pixels)) < 400_000
     finally:
         reader.close()
+
+
+class Stalling:
+    """MPEG-TS over HTTP, as it is played; after two seconds the road is silent for HELD_S, and then
+    gives what was sent meanwhile.
+    """
+
+    def __init__(self, clip: Path) -> None:
+        self._content = clip.read_bytes()
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.where = f"http://127.0.0.1:{self._socket.getsockname()[1]}/x.ts"
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        step = len(self._content) // 100
+        with contextlib.suppress(OSError):
+            line, _ = self._socket.accept()
+            with line:
+                line.recv(4096)
+                line.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: video/mp2t\r\n\r\n")
+                for number in range(100):
+                    line.sendall(self._content[number * step : (number + 1) * step])
+                    time.sleep(HELD_S if number == 50 else 0.04)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join()
+
+
+def test_what_was_held_up_on_the_road_is_not_shown_as_new(tmp_path: Path) -> None:
+    """The network, or the camera, kept what it could not send; it came at last, and looked new."""
+    noise = "testsrc2=s=160x96:r=25:d=4"
+    camera = Stalling(clips.make(tmp_path / "c.ts", noise, *clips.x264("-bf", "0", "-g", "12")))
+    source = VideoFrames(VideoSource(where=camera.where), SystemClock())
+    try:
+        source.open()
+        with pytest.raises(SourceLost, match="a silence of"):
+            for _ in range(200):
+                source.read(0.5)
+    finally:
+        source.close()
+        camera.close()
