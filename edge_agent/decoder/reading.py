@@ -23,6 +23,7 @@ from edge_agent.decoder.messages import now_us
 VIDEO: Final = 0
 NOT_LISTED: Final = -22  # EINVAL: found, and not among those that were allowed
 NO_TIME: Final = -(1 << 63)
+HARDWARE_ALONE: Final = frozenset({"av1"})  # of that name is the decoder that only asks a GPU
 SENDERS_STAMPS: Final = frozenset({"rtsp", "rtp", "sdp", "mpegts"})  # others are made up here
 MAX_STAMP_US: Final = 1 << 53  # 285 years; what is longer is no time, and fits in no message
 MICROSECONDS: Final = 1_000_000
@@ -211,6 +212,8 @@ class Reading:
         if not decoder:
             raise Rejected("it is coded in a way that this FFmpeg does not know")
         self.codec_name = ffmpeg.text("AVCodec", decoder, "name")
+        if self.codec_name in HARDWARE_ALONE:
+            raise Rejected(f"it is coded as {self.codec_name}, which this FFmpeg does not decode")
         self._chain = Chain(intra=self.codec_name in BY_ITSELF)
         head = ffmpeg.pointer("AVCodecParameters", coded, "extradata")
         size = ffmpeg.int32("AVCodecParameters", coded, "extradata_size")

@@ -535,3 +535,13 @@ def test_a_bare_stream_with_b_frames_has_the_rate_of_its_header_and_no_stamps(
     played = Played(path)
     assert "29.97 fps" in played.facts.details["rate"]
     assert {frame.pts_us for frame in played.frames} == {None}
+
+
+def test_a_codec_that_only_a_gpu_decodes_here_is_refused_and_not_called_damaged(
+    tmp_path: Path,
+) -> None:
+    """Each frame was told as damage on the network or the disk."""
+    words = ("-c:v", "libaom-av1", "-cpu-used", "8", "-frames:v", "2")
+    path = clips.make(tmp_path / "a.mkv", "color=gray:s=64x64:r=25:d=1", *words)
+    with pytest.raises(Rejected, match="coded as av1, which this FFmpeg does not decode"):
+        Played(path)
