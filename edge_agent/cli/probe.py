@@ -165,6 +165,7 @@ class _Seen:
         self.bad_frames = 0
         self.reason = ""
         self.state = ""
+        self.misfit = ""  # of the configured roi, in the newest frame
         self.spacing: dict[str, Any] = {"reason": "no frame came"}
         self.is_calibrated = False
 
@@ -188,6 +189,8 @@ def _read(
             seen.state, seen.reason = "reopening", str(error)
             break
     stamps_us = seen.stamps_us
+    if seen.misfit or (ended and seen.bad_frames and not stamps_us):
+        seen.state, seen.reason = "failed", seen.misfit or seen.reason
     spent_us = stamps_us[-1] - stamps_us[0] if len(stamps_us) > 1 else 0
     return {
         "state": seen.state or _state(watch, seen, ended, clock),
@@ -216,5 +219,7 @@ def _look(frame: Frame | None, seen: _Seen, watch: SignalWatch) -> None:
         return
     seen.stamps_us.append(frame.captured_us)
     watch.frame(frame.captured_us, *seen.look.at(frame.pixels))
+    is_fitting = calibration.fits(frame.calibration.roi, frame.size)
+    seen.misfit = "" if is_fitting else f"{frame.calibration.reason}; correct source.roi"
     seen.spacing = msgspec.to_builtins(frame.calibration)
     seen.is_calibrated = calibration.is_calibrated(frame.calibration)

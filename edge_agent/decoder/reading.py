@@ -452,10 +452,11 @@ class Reading:
         return ctypes.string_at(data, size) if data and size > 0 else b""
 
     def _hear(self, level: int, words: bytes) -> None:
-
         is_error = level <= library.LOG_ERROR and not words.startswith(HARMLESS)
         if is_error or any(known in words for known in WARNS_OF_DAMAGE):
-            self._heard = words.decode("ascii", "replace").strip()[:80]
+            # up to the first number that would be put in: it is not known here
+            told = words.decode("ascii", "replace").partition("%")[0].strip(" \n,:;=([")
+            self._heard = (told or "the decoder complains")[:80]
             self._misses = self._misses or any(known in words for known in MISSING)
 
     def _said(self) -> str:

@@ -96,6 +96,7 @@ class Capture:
                 self._count_opening()
                 self._read_on()
             except SourceEnded as ended:
+                self._hear()
                 self._end(ended)
                 return
             except LinkDown as down:

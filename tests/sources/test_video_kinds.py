@@ -545,3 +545,18 @@ def test_a_codec_that_only_a_gpu_decodes_here_is_refused_and_not_called_damaged(
     path = clips.make(tmp_path / "a.mkv", "color=gray:s=64x64:r=25:d=1", *words)
     with pytest.raises(Rejected, match="coded as av1, which this FFmpeg does not decode"):
         Played(path)
+
+
+def test_what_is_wrong_with_a_frame_is_told_in_words_that_are_whole(tmp_path: Path) -> None:
+    """The words of FFmpeg have holes for numbers: "packet size %d < expected frame_size %d"."""
+    path = clips.make(tmp_path / "r.avi", f"{clips.PLAIN}:s=64x48:r=25:d=1", "-c:v", "rawvideo")
+    path.write_bytes(path.read_bytes()[: 64 * 48 * 3 * 5 + 9000])
+    played = Played(path)
+    assert played.bad
+    assert "%" not in "".join(played.bad)
+
+
+def test_a_folder_is_called_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(SourceLost, match="expected a file, got a folder") as lost:
+        Played(tmp_path)
+    assert 'kind = "images"' in str(lost.value.hint)

@@ -250,7 +250,11 @@ class DicomFrames:
     def _turn(self) -> None:
         """To the next clip, or to the begin of the same one; to none when nothing is there."""
         assert self._reel is not None
-        clip = self._reel.next_clip()
+        try:
+            clip = self._reel.next_clip()
+        except SourceEnded:  # what was counted is told at once: nobody asks again
+            self._told_us, self._changes = self._clock.boot_us() - NEWS_US, self._changes + 1
+            raise
         if self._clip is not None and clip is not self._clip:
             self._clip.close()
         if clip is None:

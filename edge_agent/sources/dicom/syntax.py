@@ -73,8 +73,9 @@ def check(syntax: str, where: str, *, is_video: bool = False) -> None:
         return
     got = name(syntax) if syntax else "a file that names no transfer syntax"
     raise Rejected(
-        f"open {where}: expected uncompressed, RLE, JPEG baseline or JPEG 2000, got {got}",
-        hint=hint(syntax),
+        f"open {where}: expected uncompressed, RLE, JPEG baseline, JPEG 2000, MPEG-2, H.264 or "
+        f"HEVC, got {got}",
+        hint=hint(syntax) if syntax else "copy the file again from where it came from",
     )
 
 

@@ -26,6 +26,7 @@ PIPELINE = "GStreamer pipeline"
 FILE = "video file"
 SILENT = 0  # OpenCV's LOG_LEVEL_SILENT
 AT_FILE = "check source.where; the next try follows"
+AT_FOLDER = 'name a file in it, or use kind = "images" or kind = "dicom" for the folder'
 AT_BUSY = "check that nobody else has it open (fuser -v, its path), and its video input"
 FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 SIDES = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
@@ -145,6 +146,8 @@ def ffmpeg_backend() -> int:
 def check_file(path: str, where: str) -> None:
     """Raises: SourceLost."""
     _look_at(path, where, AT_FILE)
+    if Path(path).is_dir():
+        raise SourceLost(f"open {where}: expected a file, got a folder", hint=AT_FOLDER)
     if not Path(path).is_file():
         raise SourceLost(f"open {where}: expected a file, got something else", hint=AT_FILE)
 
