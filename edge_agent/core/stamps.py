@@ -9,6 +9,7 @@ not played. Pure: times are arguments.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final, Literal, NamedTuple
 
 from edge_agent.core.pacing import MICROSECONDS, Wait
@@ -27,6 +28,9 @@ class Rate(NamedTuple):
     fps: float
     by_stamps: bool
     words: str
+
+
+UNEVEN, EVEN_SHARE = 0.25, 0.9  # of the usual gap; of all gaps
 
 
 def is_plausible(fps: float | None) -> bool:
@@ -54,7 +58,7 @@ def rate(
     span_us = max(stamps_us) - min(stamps_us) if stamps_us else 0
     known = next((fps for fps in (average, said) if is_plausible(fps)), None)
     if span_us > 0:
-        seen = (len(stamps_us) - 1) * MICROSECONDS / span_us
+        seen = _seen(sorted(stamps_us))
         if is_plausible(seen):
             fps = seen if whole or known is None else known
             return Rate(fps, by_stamps=True, words=f"its time stamps, about {fps:.4g} fps{claim}")
@@ -67,6 +71,18 @@ def rate(
         return Rate(DEFAULT_FPS, by_stamps=False, words=f"{DEFAULT_FPS:g} fps: {why}; {SET_FPS}")
     source = "assumed, or said by its header" if assumed else "said by its header"
     return Rate(known, by_stamps=False, words=f"{known:.4g} fps, {source}: {why}; {SET_FPS}")
+
+
+def _seen(stamps_us: Sequence[int]) -> float:
+    """Frames per second; stamps_us rises. Where a frame has no stamp the gap is twice as long: of
+    even stamps the usual gap counts, of uneven ones all of them.
+    """
+    gaps_us = [there - here for here, there in pairwise(stamps_us)]
+    middle_us = sorted(gaps_us)[len(gaps_us) // 2]
+    usual_us = [gap for gap in gaps_us if abs(gap - middle_us) <= middle_us * UNEVEN]
+    if middle_us > 0 and len(usual_us) >= EVEN_SHARE * len(gaps_us):
+        gaps_us = usual_us
+    return len(gaps_us) * MICROSECONDS / sum(gaps_us)
 
 
 class Timeline:

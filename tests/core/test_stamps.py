@@ -103,3 +103,13 @@ def test_due_times_never_go_back_whatever_the_stamps(stamps: list[int | None]) -
     found = due(timeline, stamps)
     assert all(later >= earlier for earlier, later in pairwise(found))
     assert all(later - earlier <= 60_040_000 for earlier, later in pairwise(found))
+
+
+def test_a_frame_without_a_stamp_makes_even_stamps_no_slower() -> None:
+    """NTSC at 29.97 was told as 29.44: one packet of sixty had none."""
+    stamps_us = [round(number * 1001 / 30 * 1000) for number in range(60) if number != 17]
+    found = rate(stamps_us, configured=None, said=29.97, whole=True)
+    assert found.by_stamps
+    assert found.fps == pytest.approx(29.97, abs=0.01)
+    whole_ms = [round(number * 1001 / 30) * 1000 for number in range(60)]
+    assert rate(whole_ms, configured=None, said=None, whole=True).fps == pytest.approx(29.97, 2e-3)
