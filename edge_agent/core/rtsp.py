@@ -48,6 +48,9 @@ class Reply(NamedTuple):
     body: bytes
 
 
+_PORT = re.compile(r"rtsps?://(?:[^/@]*@)?[^/@:]+:(\d{1,9})(?:/|$)", re.IGNORECASE)
+
+
 def address(url: str) -> Address | None:
     """None for what is no address of RTSP, or none that a host can be read from."""
     found = _ADDRESS.fullmatch(url)
@@ -67,6 +70,12 @@ def address(url: str) -> Address | None:
         password=unquote(password),
         is_tls=scheme == "rtsps",
     )
+
+
+def has_wrong_port(url: str) -> bool:
+    """Whether it names a port that none can be."""
+    found = _PORT.match(url)
+    return found is not None and not 0 < int(found[1]) < 1 << 16
 
 
 def request(method: Method, of: str, sequence: int, authorization: str = "") -> bytes:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from edge_agent.core.errors import SourceLost
+from edge_agent.core.errors import Rejected, SourceLost
 from edge_agent.sources.video import preflight
 
 Serve = Callable[[socket.socket], None]
@@ -157,3 +157,11 @@ def test_a_name_server_that_hangs_holds_up_nobody_for_longer(
     finally:
         release.set()
     assert time.monotonic() - began_s < (preflight.MAX_UNANSWERED + 2) * 0.2 + MARGIN_S
+
+
+@pytest.mark.parametrize("rest", ["tower:99999/1", "tower:0/1", "a:b@tower:70000"])
+def test_a_port_that_is_none_is_told_as_that(rest: str) -> None:
+    """It was asked for by the decoder, and "Invalid argument" was what came of it."""
+    with pytest.raises(Rejected, match="expected a port of 1 to 65535") as refused:
+        preflight.check(f"rtsp://{rest}", "rtsp stream")
+    assert "tower" not in str(refused.value)

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from edge_agent.core import rtsp
-from edge_agent.core.errors import SourceLost
+from edge_agent.core.errors import Rejected, SourceLost
 
 ASK_S: Final = 2.0
 MAX_UNANSWERED: Final = 4  # questions to a name server: a resolver can't be interrupted
@@ -35,10 +35,12 @@ def check(url: str, where: str) -> None:
 
     url: whole, with its password, which is not sent. where: how it is spoken of.
 
-    Raises: SourceLost.
+    Raises: SourceLost; Rejected for a port that is none.
     """
     place = rtsp.address(url)
     if place is None:
+        if rtsp.has_wrong_port(url):
+            raise Rejected(f"open {where}: expected a port of 1 to 65535", hint=AT_PORT)
         return
     with _words(where), _Asking(place) as asking:
         asking.ask("OPTIONS")  # any answer will do: some know no OPTIONS
