@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -98,13 +97,6 @@ def stored_range(bits_stored: int, *, is_signed: bool) -> tuple[float, float]:
     if is_signed:
         return float(-(1 << (bits_stored - 1))), float((1 << (bits_stored - 1)) - 1)
     return 0.0, float((1 << bits_stored) - 1)
-
-
-def spread(total: int, most: int) -> Sequence[int]:
-    """At most `most` indices spread evenly over range(total), both ends included."""
-    if total <= most:
-        return range(total)
-    return sorted({round(step * (total - 1) / (most - 1)) for step in range(most)})
 
 
 def _to_levels(share: NDArray[np.float64]) -> NDArray[np.uint8]:

@@ -18,7 +18,6 @@ LOG_ERROR, LOG_WARNING = 16, 24
 GAP: Final = b"Frame num gap"  # H.264 says so in a whisper when a picture is missing
 AGAIN: Final = -11
 END: Final = -541478725  # AVERROR_EOF
-INVALID: Final = -1094995529  # AVERROR_INVALIDDATA
 ERROR_BYTES: Final = 256
 
 _POINTER, _INT, _TEXT = ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p

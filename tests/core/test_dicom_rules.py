@@ -11,11 +11,11 @@ from edge_agent.core.dicom_rules import (
     Window,
     pseudonym,
     range_levels,
-    spread,
     stored_range,
     stored_values,
     window_levels,
 )
+from edge_agent.core.order import spread
 
 UID = "1.2.840.114340.3.8251017118051.1.20160503.120850.2171"
 
@@ -102,3 +102,9 @@ def test_samples_are_spread_from_the_first_to_the_last(total: int, most: int) ->
     assert len(some) == min(total, most)
     assert (some[0], some[-1]) == (0, total - 1)
     assert some == sorted(set(some))
+
+
+@pytest.mark.parametrize("total", [1, 2, 100])
+def test_one_of_many_is_the_first(total: int) -> None:
+    """It divided by zero."""
+    assert list(spread(total, 1)) == [0]

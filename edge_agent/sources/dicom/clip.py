@@ -12,12 +12,13 @@ import msgspec
 from numpy.typing import NDArray
 
 from edge_agent.config.structs import DicomSource
-from edge_agent.core import calibration, dicom_rules, dicom_timing
+from edge_agent.core import calibration, dicom_timing
 from edge_agent.core.arrivals import Signature
 from edge_agent.core.dicom_coding import Misfit
 from edge_agent.core.errors import BadFrame, Rejected, SourceLost
 from edge_agent.core.frames import Pixels
 from edge_agent.core.jpeg import Damaged
+from edge_agent.core.order import spread
 from edge_agent.sources.dicom import header as head
 from edge_agent.sources.dicom import layout, syntax, whole
 from edge_agent.sources.dicom.pixels import Decode, Show
@@ -78,7 +79,7 @@ class Clip:
             spacing_mm=config.spacing_mm,
         )
         self._decode = Decode(header, self._layout.pixel_vr)
-        tried = dicom_rules.spread(self.frames, MAX_TRIED)
+        tried = spread(self.frames, MAX_TRIED)
         good, stored = self._first_good(tried, header)
         self._show = Show(header, lambda index: self._stored_or(index, stored))
         self._sample = (good, self._show(stored))

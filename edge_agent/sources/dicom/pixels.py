@@ -15,6 +15,7 @@ from pydicom.pixels.processing import convert_color_space
 
 from edge_agent.core import dicom_coding, dicom_rules, jpeg, jpeg2000, jpeg_damage, rle
 from edge_agent.core.frames import Pixels
+from edge_agent.core.order import spread
 from edge_agent.sources.dicom import syntax
 from edge_agent.sources.dicom.header import MONOCHROME, PALETTE, YBR, Header
 
@@ -183,7 +184,7 @@ class Show:
             table = dicom_rules.window_levels(self._values(), header.window)
             words = f"window {header.window.center:g}/{header.window.width:g} of the file"
         else:
-            some = dicom_rules.spread(header.frames, LEVEL_FRAMES)
+            some = spread(header.frames, LEVEL_FRAMES)
             values = self._values()
             low, high = _range(values[_patterns(sample(index))] for index in some)
             table = dicom_rules.range_levels(values, low, high)

@@ -13,7 +13,7 @@ from typing import BinaryIO, Final
 import xxhash
 from pydicom import uid
 
-from edge_agent.core.dicom_rules import spread
+from edge_agent.core.order import spread
 from edge_agent.sources.dicom.header import Header
 
 TAIL_BYTES: Final = 64 << 10  # in which the end of encapsulated pixels is looked for

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from edge_agent.config.structs import ImagesSource
 from edge_agent.core import calibration, levels
 from edge_agent.core.errors import BadFrame, SourceEnded, SourceLost
 from edge_agent.core.frames import Calibration, Frame, Pixels
-from edge_agent.core.order import natural
+from edge_agent.core.order import natural, spread
 from edge_agent.core.pacing import MICROSECONDS, Pace
 from edge_agent.ports import Clock, SourceFacts
 from edge_agent.sources.images.decoding import Picture, Values
@@ -35,9 +34,6 @@ WORD = "images folder"  # whose path may be named after a patient
 MAX_IMAGES = 100_000
 LOOKED_AT = 8  # pages, spread over the folder, that the rule for deep pictures is made from
 UNCALIBRATED = Calibration(reason="an image says nothing of its scale")
-
-
-Item = TypeVar("Item")
 
 
 class ImageFrames:
@@ -194,7 +190,7 @@ class ImageFrames:
 
     def _look(self) -> None:
         """At some pictures from all over the folder, for the rule that deep ones are shown by."""
-        names = _spread(self._names, LOOKED_AT)
+        names = [self._names[place] for place in spread(len(self._names), LOOKED_AT)]
         for name in names:
             where = f"an image in {WORD}"
             try:
@@ -205,7 +201,7 @@ class ImageFrames:
 
     def _look_at(self, picture: Picture, most: int, where: str) -> None:
         """Raises: BadFrame."""
-        for page in filter(picture.is_deep, _spread(range(picture.pages), most)):
+        for page in filter(picture.is_deep, spread(picture.pages, most)):
             rule = _rule(picture.values(page), where)
             self._rules[rule.kind] = levels.wider(self._rules.get(rule.kind), rule)
 
@@ -268,11 +264,3 @@ def _rule(values: Values, where: str) -> levels.Rule:
             f"show {where}: expected levels of a picture, got {error}",
             hint="export it again with 8 bits",
         ) from None
-
-
-def _spread(items: Sequence[Item], most: int) -> list[Item]:
-    """The first, the last, and some between them."""
-    if len(items) <= most:
-        return list(items)
-    step = (len(items) - 1) / max(1, most - 1)
-    return [items[round(place * step)] for place in range(most)]

@@ -19,7 +19,7 @@ from edge_agent.core import calibration
 from edge_agent.core.errors import SourceLost
 from edge_agent.core.frames import Calibration, Frame
 from edge_agent.core.pacing import Pace
-from edge_agent.core.stamps import MAX_FPS, Rate
+from edge_agent.core.stamps import DEFAULT_FPS, MAX_FPS, Rate
 from edge_agent.decoder.process import Opened, Unusable, Usable, killed_on_failure, usable
 from edge_agent.ports import Clock, SourceFacts
 from edge_agent.sources.video import decoded, devices, selftest
@@ -33,7 +33,6 @@ from edge_agent.sources.video.opening import (
 )
 from edge_agent.sources.video.readers import Live, Recorded, Shot
 
-DEFAULT_FPS = 30.0
 UNCALIBRATED = Calibration(reason="a video says nothing of its scale")
 
 
