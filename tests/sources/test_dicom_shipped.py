@@ -17,7 +17,8 @@ import pytest
 
 from edge_agent.config.structs import DicomSource
 from edge_agent.core.errors import Rejected
-from edge_agent.sources.dicom.clip import Clip, Name
+from edge_agent.sources.dicom.clip import Clip
+from edge_agent.sources.dicom.openfile import Name
 from tests.sources.hand import KEY
 
 EXPECTED: dict[str, list[Any] | str] = json.loads(

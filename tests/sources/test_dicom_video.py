@@ -22,7 +22,7 @@ from edge_agent.core.errors import Rejected, SourceLost
 from edge_agent.core.frames import Frame
 from edge_agent.decoder.process import usable
 from edge_agent.sources.dicom import stream
-from edge_agent.sources.dicom.clip import Name
+from edge_agent.sources.dicom.openfile import Name
 from edge_agent.sources.dicom.videoclip import VideoClip
 from tests import clips
 from tests.sources import dicoms, videodicoms

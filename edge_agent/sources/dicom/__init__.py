@@ -20,8 +20,8 @@ from edge_agent.core.errors import BadFrame, ConfigError, SourceEnded, SourceLos
 from edge_agent.core.frames import Calibration, Frame, Pixels
 from edge_agent.core.pacing import MICROSECONDS, GapPace
 from edge_agent.ports import Clock, SourceFacts, Trouble
-from edge_agent.sources.dicom.clip import Name
 from edge_agent.sources.dicom.folder import Folder
+from edge_agent.sources.dicom.openfile import Name
 from edge_agent.sources.dicom.opening import AnyClip, open_clip
 
 SAMPLE = "sample:ultrasound"
@@ -67,7 +67,7 @@ class _Single:
             self._clip = open_clip(self._name, self._config, self._key, keep=keep)
         elif not self._config.loop:
             raise SourceEnded(f"{self._name.where} has ended after {self._clip.frames} frames")
-        elif not self._clip.is_unchanged():
+        elif not self._clip.file.is_unchanged():
             raise SourceLost(f"{self._name.where} is gone or was replaced")
         return self._clip
 
@@ -235,7 +235,7 @@ class DicomFrames:
                 clip.close()
                 self._clip = self._pace = None
                 return None
-        elif clip.now() != clip.signature:
+        elif clip.file.now() != clip.file.signature:
             raise SourceLost(f"{self._where} was written to while it was shown")
         if (learnt := (clip.notes, clip.levels)) != self._learnt:  # of a stream, as it is played
             self._last, self._learnt = _card(clip), learnt

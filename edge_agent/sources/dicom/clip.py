@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,30 +10,18 @@ from numpy.typing import NDArray
 
 from edge_agent.config.structs import DicomSource
 from edge_agent.core import calibration, dicom_timing
-from edge_agent.core.arrivals import Signature
 from edge_agent.core.dicom_coding import Misfit
 from edge_agent.core.errors import BadFrame, Rejected, SourceLost
 from edge_agent.core.frames import Pixels
 from edge_agent.core.jpeg import Damaged
 from edge_agent.core.order import spread
 from edge_agent.sources.dicom import header as head
-from edge_agent.sources.dicom import layout, syntax, whole
+from edge_agent.sources.dicom import layout, syntax
+from edge_agent.sources.dicom.openfile import Name, OpenFile
 from edge_agent.sources.dicom.pixels import Decode, Show
 
 MAX_TRIED = 16  # frames, spread over a clip: when none of them decodes, it is refused
 MAX_KEPT_BYTES = 256 << 20  # a looped clip that decodes to no more is decoded once
-
-
-class Name(msgspec.Struct, frozen=True, kw_only=True):
-    """A file, and the words for it: a name inside a watched folder may be a patient's."""
-
-    path: Path
-    where: str
-
-
-def signature(status: os.stat_result) -> Signature:
-    """Changes with the content."""
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class Clip:
@@ -48,27 +33,25 @@ class Clip:
     decoder = ""  # what decodes it, where that is a process of its own
 
     def __init__(self, name: Name, config: DicomSource, key: bytes, *, keep: bool = False) -> None:
-        self.name = name
-        size_bytes = checked_bytes(name, config.max_file_bytes)
-        with head.translated(name.where):
-            self._file = name.path.open("rb")
-            self.signature = signature(os.fstat(self._file.fileno()))
+        self.file, self._where = OpenFile(name, config.max_file_bytes), name.where
         try:
-            self._open(config, key, size_bytes)
+            self._open(config, key)
         except BaseException:
-            self._file.close()
+            self.file.close()
             raise
         number, pixels = self._sample
         self._kept: dict[int, Pixels] | None = None
         if keep and self.frames * pixels.nbytes <= MAX_KEPT_BYTES:
             self._kept = {number: pixels}
 
-    def _open(self, config: DicomSource, key: bytes, size_bytes: int) -> None:
-        where = self.name.where
-        header = head.read(self.name.path, self._file, where=where, key=key)
+    def _open(self, config: DicomSource, key: bytes) -> None:
+        file, where = self.file, self._where
+        header = head.read(file.name.path, file.content, where=where, key=key)
         with head.translated(where):
-            self._layout = layout.find(self._file, header, where=where, file_bytes=size_bytes)
-        self._header = header = msgspec.structs.replace(header, frames=self._layout.frames)
+            self._layout = layout.find(
+                file.content, header, where=where, file_bytes=file.size_bytes
+            )
+        self.header = header = msgspec.structs.replace(header, frames=self._layout.frames)
         self.size, self.frames, self.exam = header.size, header.frames, header.exam
         self.notes = self._layout.notes  # what the file has otherwise than its header says
         self.times = dicom_timing.times(header.timing, self.frames, config.fps)
@@ -97,7 +80,7 @@ class Clip:
                 return index, self._stored(index)
             except Misfit as misfit:
                 raise Rejected(
-                    f"open {self.name.where}: expected frames of the image that the header tells "
+                    f"open {self._where}: expected frames of the image that the header tells "
                     f"of, {misfit}",
                     hint="export it again; its header and its frames are not of one image",
                 ) from None
@@ -108,7 +91,7 @@ class Clip:
         if wrong is not None:
             raise Rejected(wrong.what, hint=wrong.hint)
         raise Rejected(
-            f"open {self.name.where}: expected pixels that decode, got a frame of "
+            f"open {self._where}: expected pixels that decode, got a frame of "
             f"{syntax.name(header.syntax)}, {header.bits_stored} bits, that does not",
             hint=syntax.hint_for_damaged(header.syntax),
         )
@@ -133,13 +116,12 @@ class Clip:
             pixels = self._show(self._stored(index))
         except Misfit as misfit:
             raise BadFrame(
-                f"decode frame {index + 1} of {self.frames} of {self.name.where}: {misfit}"
+                f"decode frame {index + 1} of {self.frames} of {self._where}: {misfit}"
             ) from None
         except head.BAD_BYTES as error:
             why = f": {error}" if isinstance(error, Damaged) else ""  # others quote what they read
             raise BadFrame(
-                f"decode frame {index + 1} of {self.frames} of {self.name.where}: damaged bytes"
-                f"{why}",
+                f"decode frame {index + 1} of {self.frames} of {self._where}: damaged bytes{why}",
                 hint="copy the file again from where it came from",
             ) from None
         if self._kept is not None:
@@ -151,65 +133,21 @@ class Clip:
         """What of the file is otherwise than its header says."""
         return self.notes
 
-    def doubt(self) -> str:
-        """Why the file does not look finished, in words, "" when it does. Raises: SourceLost."""
-        with head.translated(self.name.where):
-            return whole.doubt(self._file, self._header, self.signature[2])
-
-    def digest(self) -> int:
-        """Of the file's bytes as they are now, never 0. Raises: SourceLost."""
-        with head.translated(self.name.where):
-            return whole.digest(self._file, os.fstat(self._file.fileno()).st_size)
-
-    def is_unchanged(self) -> bool:
-        """Whether the file is still there and as it was when it was opened."""
-        try:
-            return signature(self.name.path.stat()) == self.signature
-        except OSError:
-            return False
-
-    def now(self) -> Signature:
-        """Of the open file, wherever it is by now; another one than its own: somebody wrote to it.
-
-        Raises: SourceLost.
-        """
-        with head.translated(self.name.where):
-            return signature(os.fstat(self._file.fileno()))
-
     def close(self) -> None:
-        self._file.close()
+        self.file.close()
         self._kept = None
 
     def _stored(self, index: int) -> NDArray[Any]:
         """As decoded. Raises: SourceLost, BadFrame, and what wrong bytes raise."""
         try:
-            read = self._layout.read(self._file, index)
+            read = self._layout.read(self.file.content, index)
         except OSError as error:
-            raise SourceLost(f"read {self.name.where}: {error.strerror}") from None
+            raise SourceLost(f"read {self._where}: {error.strerror}") from None
         is_coded = isinstance(self._layout, layout.Encapsulated)
         if is_coded and layout.is_run_together(read):
             raise BadFrame(
-                f"decode frame {index + 1} of {self.frames} of {self.name.where}: expected one "
+                f"decode frame {index + 1} of {self.frames} of {self._where}: expected one "
                 "image, got several behind each other in one fragment",
                 hint="export the clip again; each image begins a fragment of its own",
             )
         return self._decode(read)
-
-
-def checked_bytes(name: Name, max_file_bytes: int) -> int:
-    """Bytes of a regular file. Raises: SourceLost, Rejected."""
-    try:
-        status = name.path.stat()
-    except (OSError, ValueError) as error:
-        words = getattr(error, "strerror", None) or "no such file"
-        raise SourceLost(
-            f"open {name.where}: {words}", hint="check source.path; the next try follows"
-        ) from None
-    if not stat.S_ISREG(status.st_mode):
-        raise Rejected(f"open {name.where}: expected a file, got a device, pipe or socket")
-    if status.st_size > max_file_bytes:
-        raise Rejected(
-            f"open {name.where}: expected at most {max_file_bytes} bytes, got {status.st_size}",
-            hint="raise source.max_file_bytes, or export a shorter clip",
-        )
-    return status.st_size

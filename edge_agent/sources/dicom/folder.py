@@ -16,8 +16,8 @@ from edge_agent.core.arrivals import MAX_FILES, Arrivals, Signature
 from edge_agent.core.errors import BadFrame, ConfigError, Rejected, SourceLost
 from edge_agent.core.frames import Pixels
 from edge_agent.ports import Clock
-from edge_agent.sources.dicom.clip import Name
 from edge_agent.sources.dicom.header import NoPicture, NotDicom
+from edge_agent.sources.dicom.openfile import Name
 from edge_agent.sources.dicom.opening import AnyClip
 from edge_agent.sources.dicom.tree import Tree
 
@@ -118,11 +118,11 @@ class Folder:
         What it becomes is shown when it is whole again, what was shown of it never twice. Raises:
         SourceLost.
         """
-        now = clip.now()
-        if now == clip.signature:
+        now = clip.file.now()
+        if now == clip.file.signature:
             return False
-        if now[2] == clip.signature[2] and clip.digest() == self._digest:
-            clip.signature = now  # it was only touched
+        if now[2] == clip.file.signature[2] and clip.file.digest() == self._digest:
+            clip.file.signature = now  # it was only touched
             return False
         self.files.broke_off(self._current, frames)
         self._note(self._current, now)
@@ -152,12 +152,12 @@ class Folder:
             raise
 
     def _begin(self, path: str, clip: AnyClip, now_us: int) -> AnyClip | None:
-        if clip.signature != self.files[path].signature:  # it changed since it was looked at
-            self._note(path, clip.signature)
-        elif (doubt := clip.doubt()) and not self.files.is_judged(path, now_us):
+        if clip.file.signature != self.files[path].signature:  # it changed since it was looked at
+            self._note(path, clip.file.signature)
+        elif (doubt := clip.file.doubt(clip.header)) and not self.files.is_judged(path, now_us):
             self.files.doubt(path)
         else:
-            digest = clip.digest()
+            digest = clip.file.digest()
             begin_at = self.files.begin_at(path, digest)
             if begin_at == 0 and (shown := self._frames.pop(path, None)):
                 begin_at = _equal(clip, shown)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from edge_agent.config.structs import DicomSource
 from edge_agent.sources.dicom import header, syntax
-from edge_agent.sources.dicom.clip import Clip, Name, checked_bytes
+from edge_agent.sources.dicom.clip import Clip
+from edge_agent.sources.dicom.openfile import Name, checked_bytes
 from edge_agent.sources.dicom.videoclip import VideoClip
 
 AnyClip = Clip | VideoClip

@@ -12,7 +12,6 @@ from collections import deque
 
 from edge_agent.config.structs import DicomSource
 from edge_agent.core import calibration, dicom_counts, upright
-from edge_agent.core.arrivals import Signature
 from edge_agent.core.errors import BadFrame, EdgeAgentError, Rejected, SourceLost
 from edge_agent.core.frames import Pixels
 from edge_agent.decoder.process import (
@@ -28,8 +27,8 @@ from edge_agent.decoder.process import (
     within,
 )
 from edge_agent.sources.dicom import header as head
-from edge_agent.sources.dicom import stream, streamtimes, syntax, whole
-from edge_agent.sources.dicom.clip import Name, checked_bytes, signature
+from edge_agent.sources.dicom import stream, streamtimes, syntax
+from edge_agent.sources.dicom.openfile import Name, OpenFile
 
 OPEN_TIMEOUT_S = 20.0  # of a file on a slow disk
 FRAME_TIMEOUT_S = 20.0  # of a decoder that does not answer
@@ -51,27 +50,25 @@ class VideoClip:
     """
 
     def __init__(self, name: Name, config: DicomSource, key: bytes) -> None:
-        self.name = name
-        size_bytes = checked_bytes(name, config.max_file_bytes)
-        with head.translated(name.where):
-            self._file = name.path.open("rb")
-            self.signature = signature(os.fstat(self._file.fileno()))
+        self.file = OpenFile(name, config.max_file_bytes)
         self.decoder = ""  # in words, and what it reads
         self._memory: int | None = None
         self._decoder: Decoder | None = None
         try:
-            self._open(config, key, size_bytes)
+            self._open(config, key)
         except BaseException:
             self.close()
             raise
 
-    def _open(self, config: DicomSource, key: bytes, size_bytes: int) -> None:
-        where = self.name.where
-        header = head.read(self.name.path, self._file, where=where, key=key, is_video=True)
+    def _open(self, config: DicomSource, key: bytes) -> None:
+        file, where = self.file, self.file.name.where
+        header = head.read(file.name.path, file.content, where=where, key=key, is_video=True)
         with head.translated(where):
-            self._stream = stream.find(self._file, header, where=where, file_bytes=size_bytes)
-            self._memory = stream.joined(self._file, self._stream, where=where)
-        self._header, self.size, self.exam = header, header.size, header.exam
+            self._stream = stream.find(
+                file.content, header, where=where, file_bytes=file.size_bytes
+            )
+            self._memory = stream.joined(file.content, self._stream, where=where)
+        self.header, self.size, self.exam = header, header.size, header.exam
         self.syntax = syntax.name(header.syntax)
         self._claimed = header.claimed
         self.calibration = calibration.override(
@@ -133,7 +130,7 @@ class VideoClip:
             self._drop()
         if not self._ahead:
             last, self._last_word = self._last_word, None
-            none = f"decode frame {index + 1} of {self.name.where}: it has {self._next}"
+            none = f"decode frame {index + 1} of {self.file.name.where}: it has {self._next}"
             raise last or BadFrame(none)
         item = self._ahead.popleft()
         self._next += 1
@@ -153,7 +150,7 @@ class VideoClip:
             size = (item.width, item.height)
             if size != self.size:
                 raise BadFrame(
-                    f"decode frame {index + 1} of {self.name.where}: expected "
+                    f"decode frame {index + 1} of {self.file.name.where}: expected "
                     f"{_px(self.size)}, its stream changes to {_px(size)}",
                     hint="export it again, as clips of one size",
                 )
@@ -172,28 +169,6 @@ class VideoClip:
         """What of the stream is otherwise than its header says, once it was played to its end."""
         return dicom_counts.notes(self._count, self._claimed) if self._is_counted else ()
 
-    def doubt(self) -> str:
-        """Why the file does not look finished, in words, "" when it does. Raises: SourceLost."""
-        with head.translated(self.name.where):
-            return whole.doubt(self._file, self._header, self.signature[2])
-
-    def digest(self) -> int:
-        """Of the file's bytes as they are now, never 0. Raises: SourceLost."""
-        with head.translated(self.name.where):
-            return whole.digest(self._file, os.fstat(self._file.fileno()).st_size)
-
-    def is_unchanged(self) -> bool:
-        """Whether the file is still there and as it was when it was opened."""
-        try:
-            return signature(self.name.path.stat()) == self.signature
-        except OSError:
-            return False
-
-    def now(self) -> Signature:
-        """Of the open file, wherever it is by now. Raises: SourceLost."""
-        with head.translated(self.name.where):
-            return signature(os.fstat(self._file.fileno()))
-
     def close(self) -> None:
         if self._decoder is not None:
             self._decoder.close()
@@ -201,14 +176,14 @@ class VideoClip:
         if self._memory is not None:
             os.close(self._memory)
         self._memory = None
-        self._file.close()
+        self.file.close()
 
     # ── its decoder ───────────────────────────────────────────────────────────────────────────
 
     def _begin(self) -> Opened:
         """From the first frame on. Raises: Rejected, SourceLost, Overloaded."""
-        where, ffmpeg = self.name.where, usable()
-        family = NAMES[syntax.CODECS[self._header.syntax]]
+        where, ffmpeg = self.file.name.where, usable()
+        family = NAMES[syntax.CODECS[self.header.syntax]]
         try:
             if ffmpeg.why:
                 raise Unusable(ffmpeg.why)
@@ -242,7 +217,7 @@ class VideoClip:
             address=WHOLE if is_joined else within(*self._stream.pieces[0]),
             live=False,
             settings=SETTINGS,
-            descriptor=self._memory if is_joined else self._file.fileno(),
+            descriptor=self._memory if is_joined else self.file.content.fileno(),
             as_coded=True,
         )
 
@@ -272,7 +247,7 @@ class VideoClip:
             if self._ahead and isinstance(found := self._ahead[-1], Shown):
                 self._check(found)
                 return found
-        where, many = self.name.where, len(self._ahead)
+        where, many = self.file.name.where, len(self._ahead)
         if self._ahead and isinstance(lost := self._ahead[-1], SourceLost):
             raise lost
         damaged = f"{many} damaged ones" if many else "none"
@@ -285,7 +260,7 @@ class VideoClip:
         """Raises: Rejected."""
         if (first.width, first.height) != self.size:
             raise Rejected(
-                f"open {self.name.where}: expected {_px(self.size)}, as its header says, its "
+                f"open {self.file.name.where}: expected {_px(self.size)}, as its header says, its "
                 f"stream is {_px((first.width, first.height))}",
                 hint="export it again; regions and measures hold for one of the two alone",
             )
@@ -295,7 +270,7 @@ class VideoClip:
         if self._is_over or self._decoder is None:
             return
         number = self._next + len(self._ahead) + 1
-        where = f"decode frame {number} of {self.name.where}"
+        where = f"decode frame {number} of {self.file.name.where}"
         try:
             got = self._decoder.next(FRAME_TIMEOUT_S)
             if got is None:
@@ -322,7 +297,7 @@ class VideoClip:
         if 0 < count < wanted and not self._broke and not self._is_short_told:
             self._is_short_told = True  # once, however often it is played
             self._last_word = BadFrame(
-                f"{self.name.where}: expected {wanted} frames, as its header says, its stream "
+                f"{self.file.name.where}: expected {wanted} frames, as its header says, its stream "
                 f"ends after {count}: it was cut off when it was exported, or miscounted",
                 hint="export it again, and compare the end of the clip",
             )
@@ -346,14 +321,14 @@ class VideoClip:
 
     def _oddities(self, opened: Opened, first: Shown) -> tuple[str, ...]:
         said = list(self._stream.notes)
-        family = syntax.CODECS[self._header.syntax]
+        family = syntax.CODECS[self.header.syntax]
         if opened.codec != family:
             said.append(f"coded as {NAMES.get(opened.codec, opened.codec)}, not {NAMES[family]}")
         if opened.streams > 1:
             said.append(f"the best of {opened.streams} streams of video")
-        if self._header.samples == 1 and first.channels == 3:
+        if self.header.samples == 1 and first.channels == 3:
             said.append("shown as colour, the header says gray")
-        if self._header.syntax.startswith(STEREO):
+        if self.header.syntax.startswith(STEREO):
             said.append("of stereo, the base view alone")
         wide, high = first.aspect
         if wide > 0 and high > 0 and wide != high:
