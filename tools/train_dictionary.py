@@ -1,17 +1,16 @@
-"""Trains the dictionary for small live batches: `.venv/bin/python tools/train_dictionary.py`.
+"""Trains a dictionary for small live batches: `.venv/bin/python tools/train_dictionary.py FILE`.
 
-Writes edge_agent/core/wire/dict_v1.py. The same zstd library gives the same bytes: the samples are
-seeded and the parameters fixed. `--check` writes nothing and ends with 1 when the file differs.
-A dictionary that was ever released is never trained again: a better one is dict_v2.py.
+The same zstd library gives the same bytes for the same records: the samples are seeded and the
+parameters fixed. edge_agent/core/wire/dictionary-1.zdict came out of it (zstd 1.5.7) before the
+records got their later fields. A dictionary that was ever released is never trained again: a
+better one is dictionary-2.zdict, with an id of its own in `can.dict`.
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
 import random
 import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -25,25 +24,8 @@ from edge_agent.core.frames import DROPS, SIGNALS, AnyRecord, ClockMap, ModelSta
 from edge_agent.core.wire import records  # noqa: E402 - after the path
 from tools.record_series import Scene, Series  # noqa: E402 - after the path
 
-OUT: Final = ROOT / "edge_agent" / "core" / "wire" / "dict_v1.py"
 SIZE_BYTES: Final = 8192
 SAMPLES: Final = 4000
-HEAD: Final = '''"""Dictionary 1, for small batches of records: made by tools/train_dictionary.py.
-
-zstd {zstd}, {samples} samples, {size} bytes.
-"""
-
-from __future__ import annotations
-
-import base64
-from typing import Final
-
-_TEXT: Final = """
-'''
-TAIL: Final = '''
-"""
-DICTIONARY_1: Final = base64.b85decode(_TEXT.replace("\\n", ""))
-'''
 WORDS: Final = ("polyp", "chamber", "vessel", "lesion", "nerve", "valve", "needle", "stone", "mass")
 
 
@@ -104,27 +86,18 @@ def _other(chance: random.Random, of: Scene) -> AnyRecord:
     )  # fmt: skip
 
 
-def module() -> str:
-    """The text of the file."""
+def trained() -> bytes:
+    """The dictionary."""
     given: list[bytes | bytearray | memoryview] = list(samples())
-    trained = zstandard.train_dictionary(
+    return zstandard.train_dictionary(
         SIZE_BYTES, given, k=700, d=8, level=3, dict_id=32_769
     ).as_bytes()
-    head = HEAD.format(
-        zstd=".".join(map(str, zstandard.ZSTD_VERSION)), samples=len(given), size=len(trained)
-    )
-    text = base64.b85encode(trained).decode()
-    return head + "\n".join(textwrap.wrap(text, 96)) + TAIL
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="compare, write nothing")
-    check = parser.parse_args().check
-    text = module()
-    if check:
-        return int(OUT.read_text() != text)
-    OUT.write_text(text)
+    parser.add_argument("file", type=Path, help="where to write it")
+    parser.parse_args().file.write_bytes(trained())
     return 0
 
 

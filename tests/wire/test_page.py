@@ -16,11 +16,13 @@ from edge_agent.core.wire import envelope as envelopes
 from edge_agent.core.wire.codec import Codecs
 from edge_agent.core.wire.columns import Coding
 from edge_agent.core.wire.cursor import Reader
+from edge_agent.core.wire.dict_v1 import DICTIONARY_1
 from tests.wire import made, second_bytes, second_decoder
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "wire.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGE = (DOCS / "wire.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```hex\n(.*?)```\n+```json\n(.*?)```", PAGE, re.DOTALL)
-BLOCKS = re.findall(r"^\| ([\d -]+) \| ((?:`[0-9a-f]+` ?)+) \|", PAGE, re.MULTILINE)
+BLOCKS = re.findall(r"^\| (-?\d+(?: -?\d+)+) \| ((?:`[0-9a-f]+` ?)+) \|", PAGE, re.MULTILINE)
 
 
 def plain(example: str) -> bytes:
@@ -64,6 +66,30 @@ def test_the_page_names_every_coding_table_and_field() -> None:
         assert re.search(rf"(\*\*|\(){spec.number}\b", PAGE), spec.number
         for field in spec.fields:
             assert f"{field.number} {field.name}" in PAGE, (spec.number, field.name)
+
+
+DICTIONARIES = re.findall(
+    r"^\| (\d+) \| `([0-9a-f]{16})` \| (\d+) \| \[.*?\]\((.*?)\) \|", PAGE, re.MULTILINE
+)
+
+
+def test_the_page_names_the_dictionary_that_the_code_uses() -> None:
+    (number, name, size, link) = DICTIONARIES[0]
+    content = (DOCS / link).read_bytes()
+    assert content == DICTIONARY_1
+    assert (number, int(size)) == ("1", len(content))
+    assert second_bytes.name_of(content).hex() == name
+    assert Codecs([DICTIONARY_1]).ids == (name,)
+    assert len(DICTIONARIES) == 1
+
+
+def test_live_traffic_is_read_with_the_file_that_the_page_names() -> None:
+    batch = made.clip(2)
+    whole = records.encode(batch, made.codecs())
+    assert whole.codec is envelopes.Codec.ZSTD_DICT
+    opened = second_bytes.open_envelope(second_bytes.Bytes(envelopes.encode(whole)))
+    rows = second_decoder.open_records(opened, [(DOCS / DICTIONARIES[0][3]).read_bytes()])
+    assert made.packed(msgspec.convert(rows, list[AnyRecord])) == made.packed(batch)
 
 
 def test_the_letters_of_the_page_are_the_armour() -> None:
