@@ -95,7 +95,7 @@ class Ack(Said, frozen=True, kw_only=True):
 
 
 class NeedSaid(Said, frozen=True, kw_only=True):
-    """The receiver could not read seqs a … b: it lacks a base, a dictionary or a version.
+    """The receiver could not read seqs a … b: it lacks a base, a dictionary, a version or a key.
 
     kind: "" when even that is newer than the receiver.
     """
@@ -107,7 +107,7 @@ class NeedSaid(Said, frozen=True, kw_only=True):
     epoch: Counter
     a: Seq
     b: Seq
-    why: Literal["base", "dict", "version"]
+    why: Literal["base", "dict", "version", "key"]
     have: Annotated[tuple[Id, ...], Meta(max_length=8)] = ()
 
 

@@ -112,10 +112,13 @@ class Codecs:
         return min(options, key=lambda option: len(option[1]) + len(option[2]))
 
     def expand(self, envelope: Envelope) -> bytes | Need:
-        """The raw bytes of a body whose codec is raw, zstd or zstd with a dictionary.
+        """The raw bytes of a body whose codec is raw, zstd or zstd with a dictionary. One that is
+        still sealed needs a key.
 
         Raises: WireError.
         """
+        if envelope.is_sealed:
+            return need(envelope, "key")
         if envelope.raw_len > MAX_RAW_BYTES:
             raise WireError(f"decode body: expected {MAX_RAW_BYTES} bytes, got {envelope.raw_len}")
         if envelope.codec is Codec.RAW:

@@ -135,7 +135,7 @@ class Receiver:
         return document
 
     def _expand(self, envelope: Envelope, codecs: Codecs) -> bytes | Need:
-        if envelope.codec is not Codec.P:
+        if envelope.codec is not Codec.P or envelope.is_sealed:
             return codecs.expand(envelope)
         base = self._bases.get(envelope.ref)
         if base is None:

@@ -27,6 +27,8 @@ MAX_RAW_BYTES: Final = 1 << 20
 MAX_BODY_BYTES: Final = MAX_RAW_BYTES  # a body is never longer than what it holds
 MAX_EXT_BYTES: Final = 4096
 MAX_NAME_BYTES: Final = 63
+SUITE: Final = b"\1"  # of seals and signatures: the only one so far
+TAG_BYTES: Final = 16  # by which a sealed body is longer
 ID_BYTES: Final = 8
 NO_ID: Final = b""
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -55,8 +57,11 @@ class Codec(enum.IntEnum):
 class Ext(enum.IntEnum):
     """Types of extensions. Even ones must be understood, odd ones may be skipped."""
 
-    SEAL = 2  # reserved
-    SIGNATURE = 4  # reserved
+    SEAL = 2  # suite u8, id of the receiver's key, ephemeral X25519 key; see `sealing`
+    SIGNATURE = 4  # suite u8, id of the node's key, Ed25519 signature; the last of all
+
+
+_EXT_BYTES: Final = {Ext.SEAL: 1 + 8 + 32, Ext.SIGNATURE: 1 + 8 + 64}
 
 
 _WITH_REF = frozenset({Codec.ZSTD_DICT, Codec.P, Codec.R})
@@ -100,6 +105,15 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
         return self.first + self.count - 1
 
     @property
+    def is_sealed(self) -> bool:
+        """The body is for the holder of a key alone; everything before it can be read."""
+        return any(kind == Ext.SEAL for kind, _ in self.ext)
+
+    def extension(self, kind: Ext) -> bytes:
+        """Its value; b"" without."""
+        return next((value for one, value in self.ext if one == kind), b"")
+
+    @property
     def name(self) -> str:
         """What `Need` calls it."""
         return f"{self.stream}/{self.klass.value}" if self.klass else self.stream
@@ -129,27 +143,28 @@ def short_id(content: bytes) -> bytes:
 
 def encode(envelope: Envelope) -> bytes:
     """Raises ValueError for an envelope that no decoder would take."""
+    sealed = unchecked(envelope)
+    return sealed + short_id(sealed)
+
+
+def head(envelope: Envelope) -> bytes:
+    """The bytes in front of ext_len: what a seal is bound to. An envelope has one spelling, so
+    that of a decoded one is what came.
+    """
+    names = text(envelope.node) + text(envelope.stream) + bytes((_CLASSES.index(envelope.klass),))
+    numbers = (envelope.epoch, envelope.first, envelope.count, envelope.raw_len)
+    mark = MAGIC + bytes((VERSION, envelope.kind, envelope.codec, 0))
+    return b"".join((mark, names, *map(varint, numbers), envelope.ref, envelope.result))
+
+
+def unchecked(envelope: Envelope) -> bytes:
+    """All but the check: what a signature is made of. Raises ValueError as `encode`."""
     fault = _fault(envelope)
     if fault:
         raise ValueError(f"encode envelope of {envelope.node!r}: {fault}")
     ext = b"".join(varint(kind) + varint(len(value)) + value for kind, value in envelope.ext)
-    head = MAGIC + bytes((VERSION, envelope.kind, envelope.codec, 0))
-    names = text(envelope.node) + text(envelope.stream) + bytes((_CLASSES.index(envelope.klass),))
-    numbers = (envelope.epoch, envelope.first, envelope.count, envelope.raw_len)
-    sealed = b"".join(
-        (
-            head,
-            names,
-            *map(varint, numbers),
-            envelope.ref,
-            envelope.result,
-            varint(len(ext)),
-            ext,
-            varint(len(envelope.body)),
-            envelope.body,
-        )
-    )
-    return sealed + short_id(sealed)
+    size = varint(len(envelope.body))
+    return b"".join((head(envelope), varint(len(ext)), ext, size, envelope.body))
 
 
 def _fault(envelope: Envelope) -> str:
@@ -170,6 +185,7 @@ def _fault(envelope: Envelope) -> str:
         f"result of {len(envelope.result)} bytes",
         f"body of {len(envelope.body)} bytes",
         "a raw body of another length than raw_len",
+        "extensions: a seal or a signature twice, cut short, or a signature that is not the last",
     )
     return ", ".join(f"bad {what}" for what, good in zip(rules, holds, strict=True) if not good)
 
@@ -190,8 +206,38 @@ def _holds(envelope: Envelope) -> tuple[bool, ...]:
         len(envelope.ref) == ID_BYTES * (codec in _WITH_REF),
         len(envelope.result) == ID_BYTES * (codec in _WITH_RESULT),
         len(envelope.body) <= MAX_BODY_BYTES,
-        codec is not Codec.RAW or len(envelope.body) == envelope.raw_len,
+        codec is not Codec.RAW or _is_as_long(envelope),
+        _are_in_order(envelope.ext),
     )
+
+
+def _is_as_long(envelope: Envelope) -> bool:
+    """Whether a raw body has the length that the head tells."""
+    seal = envelope.extension(Ext.SEAL)
+    if seal[:1] not in (b"", SUITE):
+        return True  # whoever knows that suite can tell
+    return len(envelope.body) == envelope.raw_len + (TAG_BYTES if seal else 0)
+
+
+def _are_in_order(ext: tuple[tuple[int, bytes], ...]) -> bool:
+    if not ext:
+        return True
+    kinds = [kind for kind, _ in ext]
+    once = all(kinds.count(kind) <= 1 for kind in _EXT_BYTES)
+    is_last = Ext.SIGNATURE not in kinds[:-1]
+    whole = all(
+        (value[:1] not in (b"", SUITE)) or len(value) == _EXT_BYTES[Ext(kind)]
+        for kind, value in ext
+        if kind in _KNOWN
+    )
+    return once and is_last and whole
+
+
+def _is_understood(kind: int, value: bytes) -> bool:
+    return kind % 2 == 1 or (kind in _KNOWN and value[:1] == SUITE)
+
+
+_KNOWN: Final = frozenset(int(kind) for kind in _EXT_BYTES)
 
 
 def decode(given: bytes, at: int = 0) -> tuple[Envelope | Need, int]:
@@ -239,7 +285,7 @@ def decode(given: bytes, at: int = 0) -> tuple[Envelope | Need, int]:
     fault = _fault(envelope)
     if fault:
         raise WireError(f"decode envelope of {node!r}: {fault}")
-    if any(kind % 2 == 0 for kind, _ in envelope.ext):
+    if not all(_is_understood(*one) for one in envelope.ext):
         return need(envelope, "version"), read.at
     return envelope, read.at
 

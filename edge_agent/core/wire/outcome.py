@@ -20,7 +20,8 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     plain batch.
 
     a, b: first and last seq. name: of the document, or `stream/class` of the records.
-    have: ids (hex16) of what could be used instead, newest first, at most 8.
+    have: ids (hex16) of what could be used instead, newest first, at most 8. key: sealed for, or
+    signed with, a key that the receiver does not have.
     """
 
     schema: int = SCHEMA
@@ -30,7 +31,7 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     a: int
     b: int
-    why: Literal["base", "dict", "version"]
+    why: Literal["base", "dict", "version", "key"]
     have: tuple[str, ...] = ()
 
 

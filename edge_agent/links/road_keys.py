@@ -1,0 +1,162 @@
+"""The keys of the road: X25519 and ChaCha20-Poly1305 to seal, Ed25519 to sign. Private ones lie in
+PEM files of mode 0600 and are never shown.
+
+An ephemeral key is made for each envelope, so that no nonce is ever used twice and nothing has to
+be remembered: not over a restart, not by a clone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from edge_agent.core.errors import Rejected
+from edge_agent.core.public_keys import key_id
+from edge_agent.core.wire.outcome import WireError
+from edge_agent.held import open_plain
+
+MAX_KEY_BYTES: Final = 16_384
+KEY_BYTES: Final = 32
+NONCE_BYTES: Final = 12
+_INFO: Final = b"edge-agent seal 1\n"
+
+
+class RoadSealer:
+    """To the holder of one X25519 key. public: raw, 32 B. Thread-safe."""
+
+    def __init__(self, public: bytes) -> None:
+        self._public, self._there = public, X25519PublicKey.from_public_bytes(public)
+        self.id = key_id(public)
+
+    def seal(self, plain: bytes, head: bytes) -> tuple[bytes, bytes]:
+        once = X25519PrivateKey.generate()
+        ephemeral = once.public_key().public_bytes_raw()
+        key, nonce = _derived(once.exchange(self._there), ephemeral, self._public)
+        return ephemeral, ChaCha20Poly1305(key).encrypt(nonce, plain, head)
+
+
+class RoadOpener:
+    """With any of these keys, newest first. Thread-safe."""
+
+    def __init__(self, keys: Sequence[X25519PrivateKey]) -> None:
+        publics = [key.public_key().public_bytes_raw() for key in keys]
+        self.ids = tuple(map(key_id, publics))
+        self._keys = {key_id(p): (key, p) for key, p in zip(keys, publics, strict=True)}
+
+    def open(self, key: bytes, ephemeral: bytes, sealed: bytes, head: bytes) -> bytes:
+        private, public = self._keys[key]
+        try:
+            shared = private.exchange(X25519PublicKey.from_public_bytes(ephemeral))
+            secret, nonce = _derived(shared, ephemeral, public)
+            return ChaCha20Poly1305(secret).decrypt(nonce, sealed, head)
+        except (InvalidTag, ValueError):
+            what = "open seal: expected a body sealed for this head, got another"
+            raise WireError(what) from None
+
+
+class RoadSigner:
+    """One Ed25519 key. Thread-safe."""
+
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        self._key = key
+        self.public = key.public_key().public_bytes_raw()
+        self.id = key_id(self.public)
+
+    def sign(self, message: bytes) -> bytes:
+        return self._key.sign(message)
+
+
+class RoadVerifier:
+    """publics: raw Ed25519 keys, 32 B each, newest first. Thread-safe.
+
+    Raises: Rejected for one that is no point of the curve.
+    """
+
+    def __init__(self, publics: Sequence[bytes]) -> None:
+        self.ids = tuple(map(key_id, publics))
+        try:
+            self._keys = {key_id(p): Ed25519PublicKey.from_public_bytes(p) for p in publics}
+        except ValueError:
+            raise Rejected("read public key: expected an Ed25519 key, got none") from None
+
+    def verify(self, key: bytes, signature: bytes, message: bytes) -> bool:
+        if key not in self._keys:
+            return False
+        try:
+            self._keys[key].verify(signature, message)
+        except InvalidSignature:
+            return False
+        return True
+
+
+def _derived(shared: bytes, ephemeral: bytes, public: bytes) -> tuple[bytes, bytes]:
+    """Key and nonce, bound to both ends."""
+    info = _INFO + ephemeral + public
+    found = HKDF(SHA256(), KEY_BYTES + NONCE_BYTES, salt=None, info=info).derive(shared)
+    return found[:KEY_BYTES], found[KEY_BYTES:]
+
+
+# ── private keys in files ─────────────────────────────────────────────────────────────────────
+
+
+def pem(key: Ed25519PrivateKey | X25519PrivateKey) -> bytes:
+    """What a file of a private key holds."""
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def read_signing(path: Path) -> RoadSigner:
+    """Raises: Rejected, naming the file, never what is in it; FileNotFoundError."""
+    key = _private(path)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise _bad(path, "an Ed25519 key", "another kind of key")
+    return RoadSigner(key)
+
+
+def read_sealing(path: Path) -> X25519PrivateKey:
+    """Raises: Rejected, naming the file, never what is in it; FileNotFoundError."""
+    key = _private(path)
+    if not isinstance(key, X25519PrivateKey):
+        raise _bad(path, "an X25519 key", "another kind of key")
+    return key
+
+
+def _private(path: Path) -> object:
+    try:
+        mode = path.stat().st_mode
+        with open_plain(path) as file:
+            content = file.read(MAX_KEY_BYTES)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        words = error.strerror or "an error"
+        raise Rejected(f"read {path.name}: {words}", hint="readable by its owner?") from None
+    if mode & 0o077:
+        raise Rejected(
+            f"read {path.name}: expected it readable by its owner alone, others may read it",
+            hint=f"chmod 600 {path.name}; if others did read it, replace the key",
+        )
+    try:
+        return load_pem_private_key(content, None)
+    except (ValueError, TypeError):  # UnsupportedAlgorithm never for what we wrote
+        raise _bad(path, "a private key as PEM", "something else") from None
+
+
+def _bad(path: Path, expected: str, got: str) -> Rejected:
+    return Rejected(
+        f"read {path.name}: expected {expected}, got {got}",
+        hint="restore it from a backup; or move it away: a new one is made, to be enrolled anew",
+    )
