@@ -65,7 +65,7 @@ def _add_init(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def run_init(args: argparse.Namespace) -> int:
     """Raises: CommandError when the file is there or cannot be written."""
-    from edge_agent.config.load import node_name  # noqa: PLC0415 - a start imports no vendor
+    from edge_agent.config.naming import node_name  # noqa: PLC0415 - a start imports no vendor
     from edge_agent.config.samples import fitted, sample  # noqa: PLC0415
 
     cameras = found_cameras()
@@ -141,10 +141,12 @@ def run_check(args: argparse.Namespace) -> int:
     """0 sound, 3 wrong, 4 only warnings."""
     loaded = load_args(args)
     if loaded.config is not None and not args.elsewhere:
+        from edge_agent.config.naming import renamed  # noqa: PLC0415
         from edge_agent.resolve import advised, models_of, unresolved  # noqa: PLC0415
 
         models = models_of(loaded.config, Path(loaded.config.state_dir))
         flaws = [*unresolved(loaded.config, models), *advised(loaded.config)]
+        flaws += renamed(loaded.config, socket.gethostname())
         loaded = loaded.with_flaws(flaws)
     code = exits.CHECK_FAILED if loaded.errors else exits.WARNINGS if loaded.warnings else exits.OK
     if args.json:

@@ -24,7 +24,8 @@ from edge_agent.app import running
 from edge_agent.cli import early, exits
 from edge_agent.cli.exits import CommandError
 from edge_agent.config import lastgood, pushed
-from edge_agent.config.load import Loaded, Paths, load, node_name, paths
+from edge_agent.config.load import Loaded, Paths, load, paths
+from edge_agent.config.naming import OWN_NAME, altered, node_name
 from edge_agent.config.problems import shareable
 from edge_agent.config.structs import Config
 from edge_agent.core.errors import ConfigError, Damaged, EdgeAgentError
@@ -73,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
     files = Files(where, overrides)
     with chatter.logged():
         logs.setup(config.log)
+        if not chosen.config.node and (what := altered(socket.gethostname())):
+            log.warning(what, node=config.node, fix=OWN_NAME)
         try:
             run_loop(lambda: serve(config, degraded=degraded, files=files, load_again=load_again))
         except AlreadyRunning as other:

@@ -26,7 +26,8 @@ from edge_agent.cli import client, exits
 from edge_agent.cli.exits import CommandError
 from edge_agent.cli.spool_file import ExportFile
 from edge_agent.cli.tables import size
-from edge_agent.config.load import load, node_name, paths
+from edge_agent.config.load import load, paths
+from edge_agent.config.naming import node_name
 from edge_agent.config.structs import Config, LogConfig
 from edge_agent.core.carriage import MAX_ACK_FILE_BYTES
 from edge_agent.ground import AlreadyRunning, mint_key, take_lock

@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import anyio
 import msgspec
@@ -16,8 +17,11 @@ from edge_agent.cli import client, exits
 from edge_agent.cli.exits import CommandError
 from edge_agent.cli.status import Status, percentiles
 from edge_agent.cli.tables import Paint, duration, plain
-from edge_agent.config.load import load, node_name, paths
+from edge_agent.config.check_uplink import is_loopback
+from edge_agent.config.load import load, paths
+from edge_agent.config.naming import node_name
 from edge_agent.config.structs import Config
+from edge_agent.core import kubeedge
 from edge_agent.links.survey import Step, survey
 
 COLOURS = {"pass": "green", "warn": "yellow", "fail": "red", "skip": "dim"}
@@ -55,8 +59,11 @@ def checks(args: argparse.Namespace) -> Iterator[Step]:
         yield Step(name="config", status="fail", what=words, fix="edge-agent config check")
         return
     yield of_config(loaded.config)
+    host_name = socket.gethostname()
+    node = loaded.config.node or node_name(host_name)
+    yield of_node(loaded.config, node, host_name)
     uplink = of_daemon(args)
-    yield from walked(loaded.config, beside_agent=uplink is not None)
+    yield from walked(loaded.config, node, beside_agent=uplink is not None)
     yield from heard(uplink)
 
 
@@ -64,12 +71,37 @@ def of_config(config: Config) -> Step:
     if not config.uplink.enabled:
         what = "uplink.enabled is false: the agent sends nothing"
         return Step(name="config", status="warn", what=what, fix="set uplink.enabled = true")
-    return Step(name="config", status="pass", what=f"node {config.node or 'by host name'}")
+    return Step(name="config", status="pass", what="sound")
 
 
-def walked(config: Config, *, beside_agent: bool) -> list[Step]:
-    node = config.node or node_name(socket.gethostname())
+def of_node(config: Config, node: str, host_name: str) -> Step:
+    """Whether KubeEdge's node can be, and by default is, called as this one. Whoever answers by
+    CloudCore's REST door has to name both.
+    """
+    told, known = config.uplink.kubeedge_node, kubeedge.default_node(host_name)
+    if told:
+        return _node("pass", f"{node}, which KubeEdge calls {told}")
+    if not is_loopback(config.uplink.host):  # no EdgeCore's broker
+        return _node("pass", node)
+    if not kubeedge.is_node(node):
+        words = f"{node}: no node of KubeEdge can be called so, it ends in a letter or a digit"
+        return _node("warn", words, "set uplink.kubeedge_node to its name in kubectl get nodes")
+    if config.node or known == node:
+        return _node("pass", f"{node}: KubeEdge's node has to have the same name, or to be set as "
+                     "uplink.kubeedge_node")  # fmt: skip
+    if known == kubeedge.UNUSABLE_HOST:
+        words = f"EdgeCore cannot use this host name, and calls the machine {known}"
+        fix = f'set hostnameOverride: "{node}" in edgecore.yaml before it joins'
+        return _node("warn", f"{node}: {words}", fix)
+    words = f"{node}: EdgeCore calls this machine {known}, unless its hostnameOverride differs"
+    return _node("warn", words, f'uplink.kubeedge_node = "{known}"')
 
+
+def _node(status: Literal["pass", "warn"], what: str, fix: str = "") -> Step:
+    return Step(name="node", status=status, what=what, fix=fix)
+
+
+def walked(config: Config, node: str, *, beside_agent: bool) -> list[Step]:
     async def walk() -> list[Step]:
         road = survey(config.uplink, node=node, beside_agent=beside_agent)
         return [step async for step in road]

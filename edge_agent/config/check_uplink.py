@@ -11,6 +11,7 @@ from edge_agent.config.structs import UplinkConfig
 
 PLAIN_PORT: Final = 1883
 TLS_PORT: Final = 8883
+EDGECORE_PORT: Final = 1884  # of its built-in broker; plain TCP, this machine only
 EDGECORE_PER_S: Final = 30  # its messageQPS, for all of the node
 
 

@@ -17,6 +17,7 @@ from msgspec import inspect
 
 from edge_agent.config.problems import Flaw, Key, masked, quoted
 from edge_agent.config.structs import HOST_PATTERN, NODE_PATTERN, PIN_PATTERN
+from edge_agent.core.kubeedge import OPTIONAL_NODE_PATTERN
 from edge_agent.core.manifest import NAME_PATTERN
 
 MAX_SHOWN = 60  # characters of a wrong value in a message
@@ -27,6 +28,7 @@ _NAME_WORDS = "a name: 1 to 63 of a-z, 0-9 and -, the first no -"
 _PATTERNS: Final = {
     NAME_PATTERN: _NAME_WORDS,
     NODE_PATTERN: f'{_NAME_WORDS}, or ""',
+    OPTIONAL_NODE_PATTERN: 'a node of Kubernetes as "ward.3": a-z, 0-9, - and dots, or ""',
     HOST_PATTERN: "a host name or an address",
     PIN_PATTERN: 'a version as "1.0.0", or ""',
 }

@@ -330,8 +330,3 @@ def _convert(tables: dict[str, Any]) -> tuple[Config | None, list[Flaw]]:
 
 def _is_absolute(path: Any) -> bool:
     return isinstance(path, str) and path.startswith("/") and len(path) < 4096 and "\0" not in path
-
-
-def node_name(host_name: str) -> str:
-    """The node of a machine: its host name in lower case, anything else in it made `-`."""
-    return re.sub(r"[^a-z0-9-]", "-", host_name.lower()).lstrip("-")[:63] or "edge"

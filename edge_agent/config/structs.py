@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from edge_agent.core.kubeedge import OptionalNode
 from edge_agent.core.manifest import NAME_PATTERN, VERSION_PATTERN
 
 NODE_PATTERN = f"^({NAME_PATTERN[1:-1]})?$"
@@ -179,6 +180,7 @@ class UplinkConfig(Section, frozen=True, kw_only=True):
     """The road to EdgeCore: an MQTT broker, on this machine or behind TLS.
 
     port None: 8883 with TLS, 1883 without. device "": the twin is that of the node's own name.
+    kubeedge_node "": KubeEdge calls the machine as the agent does.
     """
 
     enabled: bool = False
@@ -193,6 +195,7 @@ class UplinkConfig(Section, frozen=True, kw_only=True):
     insecure: bool = False  # plain TCP to another machine
     ns: Name = "default"
     device: Annotated[str, Meta(pattern=NODE_PATTERN)] = ""
+    kubeedge_node: OptionalNode = ""
     client_id: Annotated[str, Meta(max_length=256)] = ""  # "": edge-agent-<node>
     keepalive_s: Annotated[int, Meta(ge=5, le=3600)] = 20
     answer_s: Annotated[float, Meta(ge=0.5, le=120)] = 10.0  # connect, handshake, confirmation

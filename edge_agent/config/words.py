@@ -132,6 +132,9 @@ WORDS: Final = {
     "UplinkConfig.ns": "Kubernetes namespace of the device and of the Rule that takes the results.",
     "UplinkConfig.device": "Name of the device whose twin shows this agent. Empty: the "
     "node's name.",
+    "UplinkConfig.kubeedge_node": "What KubeEdge calls this machine, as in `kubectl get nodes`, "
+    "where that is not `node`: it may hold dots. The hot tier is told, and answers there. Empty: "
+    "as `node`.",
     "UplinkConfig.client_id": "How the broker knows this agent; two with the same name throw each "
     "other out. Empty: `edge-agent-` and the node's name.",
     "UplinkConfig.keepalive_s": "A broker that is silent for one and a half times as long is gone.",

@@ -16,7 +16,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from edge_agent.config.check_uplink import port_of
+from edge_agent.config.check_uplink import EDGECORE_PORT, PLAIN_PORT, is_loopback, port_of
 from edge_agent.config.structs import UplinkConfig
 from edge_agent.core.errors import ConfigError, LinkDown
 from edge_agent.links.credentials import read_secrets
@@ -102,7 +102,12 @@ class _Walk:
         return f"{self._host} is {', '.join(self._found)}", ""
 
     async def tcp(self) -> tuple[str, str]:
-        _, writer = await self._opened(None)
+        try:
+            _, writer = await self._opened(None)
+        except _Ends as end:
+            if self._is_plain_default():
+                await self._look_for_edgecore(end)
+            raise
         writer.close()
         return f"{self._host}:{self._port} is reached", ""
 
@@ -127,6 +132,25 @@ class _Walk:
             hint = "" if error.hint == "edge-agent uplink test" else error.hint
             raise _Ends(error.what, hint or "see the broker's log") from None
         return f"connected, subscribed; CONNACK after {1000 * took_s:.1f} ms", ""
+
+    def _is_plain_default(self) -> bool:
+        return is_loopback(self._host) and self._port == PLAIN_PORT and not self._config.tls
+
+    async def _look_for_edgecore(self, end: _Ends) -> None:
+        """Nobody is on mosquitto's port; EdgeCore's own broker has another.
+
+        Raises: _Ends, with what is found there.
+        """
+        config = msgspec.structs.replace(self._config, port=EDGECORE_PORT)
+        try:
+            await MqttLink(config, node=self._node).greet(f"edge-agent-{self._node}-test")
+        except (LinkDown, ConfigError):
+            fix = (
+                "is the broker running? EdgeCore's own listens on 1884, in its mqttMode 0 or 1 only"
+            )
+            raise _Ends(end.what, fix) from None
+        words = f"{end.what}; EdgeCore's built-in broker answers on {EDGECORE_PORT}"
+        raise _Ends(words, f"set uplink.port = {EDGECORE_PORT}")
 
     async def _opened(
         self, tls: ssl.SSLContext | None

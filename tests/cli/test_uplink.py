@@ -15,9 +15,12 @@ import pytest
 from edge_agent.cli import exits
 from edge_agent.cli.main import main
 from edge_agent.cli.uplink import is_drained
-from edge_agent.config.structs import UplinkConfig
+from edge_agent.cli.uplink_test import of_node
+from edge_agent.config.naming import node_name
+from edge_agent.config.structs import Config, UplinkConfig
 from edge_agent.core.edgecore import Topics
 from edge_agent.core.logbook import Ack
+from edge_agent.links import survey
 from edge_agent.links.mqtt import MqttLink
 from edge_agent.stores.spool import DiskSpool
 from tests.broker import MOSQUITTO, Broker
@@ -150,8 +153,8 @@ def test_a_sound_road_passes_step_by_step(
         code, out, _ = run("test", "--config", config, "--json", socket=socket)
     assert code == exits.OK, out
     assert checks(out) == {
-        "config": "pass", "files": "skip", "name": "pass", "tcp": "pass", "tls": "skip",
-        "mqtt": "pass", "daemon": "pass", "cloud": "pass",
+        "config": "pass", "node": "pass", "files": "skip", "name": "pass", "tcp": "pass",
+        "tls": "skip", "mqtt": "pass", "daemon": "pass", "cloud": "pass",
     }  # fmt: skip
     code, out, _ = run("test", "--config", config)
     assert code == exits.OK
@@ -196,6 +199,59 @@ def test_a_road_that_ends_says_where_and_what_to_do(tmp_path: Path, run: Said) -
     assert (code, "FAIL  name" in out) == (exits.CHECK_FAILED, True)
     code, out, _ = run("test", "--config", written(tmp_path, 1883, "speed = 3"))
     assert (code, "FAIL  config" in out, "config check" in out) == (exits.CHECK_FAILED, True, True)
+
+
+def test_nobody_on_1883_and_edgecore_s_own_broker_on_1884_is_said(
+    broker: Broker, tmp_path: Path, run: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = free_port()
+    monkeypatch.setattr(survey, "PLAIN_PORT", asked)
+    monkeypatch.setattr(survey, "EDGECORE_PORT", broker.port)
+    code, out, _ = run("test", "--config", written(tmp_path, asked))
+    assert code == exits.CHECK_FAILED
+    assert f"EdgeCore's built-in broker answers on {broker.port}" in out
+    assert f"-> set uplink.port = {broker.port}" in out
+    code, out, _ = run("test", "--config", written(tmp_path, broker.port))
+    assert code == exits.OK, out  # what it said to do is enough
+
+
+def test_nobody_on_either_port_says_which_mode_listens(
+    tmp_path: Path, run: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import socket as sockets  # noqa: PLC0415 - here alone
+
+    asked = free_port()
+    monkeypatch.setattr(survey, "PLAIN_PORT", asked)
+    with sockets.create_server(("127.0.0.1", 0)) as mute:  # listens, and is no broker
+        for other in (free_port(), mute.getsockname()[1]):
+            monkeypatch.setattr(survey, "EDGECORE_PORT", other)
+            quick = ["--set", "uplink.answer_s=0.5"]
+            code, out, _ = run("test", "--config", written(tmp_path, asked), *quick)
+            assert (code, "FAIL  tcp" in out) == (exits.CHECK_FAILED, True)
+            assert "in its mqttMode 0 or 1 only" in out
+            assert "answers on" not in out
+
+
+@pytest.mark.parametrize(
+    ("uplink", "node", "host", "said"),
+    [
+        ({}, "", "ward-3", ("pass", "has to have the same name")),
+        ({}, "cart-3", "Ward.3", ("pass", "has to have the same name")),
+        ({}, "", "Ward.3", ("warn", "EdgeCore calls this machine ward.3")),
+        ({}, "", "ward_3", ("warn", "cannot use this host name")),
+        ({}, "", "w" * 64, ("warn", "EdgeCore calls this machine www")),
+        ({}, "ward-", "ward-3", ("warn", "no node of KubeEdge can be called so")),
+        ({"kubeedge_node": "ward.3"}, "", "Ward.3", ("pass", "which KubeEdge calls ward.3")),
+        ({"host": "broker.site", "tls": True}, "", "Ward.3", ("pass", "ward-3")),
+    ],
+)
+def test_a_node_that_kubeedge_cannot_call_so_is_said(
+    uplink: dict[str, Any], node: str, host: str, said: tuple[str, str]
+) -> None:
+    config = Config(node=node, uplink=UplinkConfig(**uplink))
+    step = of_node(config, node or node_name(host), host)
+    assert (step.status, said[1] in step.what) == (said[0], True), step
+    assert bool(step.fix) == (said[0] == "warn")
 
 
 def test_what_listens_but_is_no_broker_fails_at_mqtt(tmp_path: Path, run: Said) -> None:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.config.load import load_text, node_name
+from edge_agent.config.load import load_text
+from edge_agent.config.naming import altered, node_name
 from edge_agent.config.structs import Config
 
 STREAM = """\
@@ -241,4 +242,5 @@ def test_no_text_crashes_the_loader(text: str, overrides: list[str]) -> None:
 )
 def test_the_node_is_the_host_name_made_plain(host: str, node: str) -> None:
     assert node_name(host) == node
+    assert bool(altered(host)) == (host.lower() != node)
     assert load_text(STREAM, overrides=[f"node={node}"]).text() == ""
