@@ -18,6 +18,7 @@ from edge_agent.core.ledger import Ledger
 from edge_agent.core.logbook import LogKey
 from edge_agent.core.ranges import Ranges, intersect, lowest, of, subtract, union
 from edge_agent.core.retention import Position, next_offer
+from edge_agent.core.wire.bounds import MAX_BUNDLE_BYTES
 
 MAX_BATCH_RECORDS: Final = 300
 MAX_BATCH_RANGES: Final = 16  # each becomes an envelope of its own
@@ -109,9 +110,11 @@ class Backfill:
         room = min(room, self._limits.inflight_backfill_bytes - flying)
         taken: list[Cargo] = []
         records = MAX_BATCH_RECORDS  # however small they are, the receiver has to write them
+        weight = MAX_BUNDLE_BYTES // 2  # the other half belongs to what is live
         while self._ready and room > 0 and len(taken) < MAX_ENVELOPES:
             size, number = self._ready[0].size, self._ready[0].span.records
-            if (size > room or number > records) and (taken or flying):
+            weight -= self._ready[0].weight
+            if weight < 0 or ((size > room or number > records) and (taken or flying)):
                 break
             room -= size
             records -= number

@@ -12,6 +12,7 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -24,6 +25,7 @@ from edge_agent.core.logbook import Log, LogKey
 from edge_agent.core.probe import MAX_LOGS, MAX_PAGE_VOIDS, Offer, Probe, offer_of
 from edge_agent.core.wire import armour, records
 from edge_agent.core.wire import envelope as envelopes
+from edge_agent.core.wire.bounds import MAX_BUNDLE_BYTES
 from edge_agent.core.wire.codec import Codecs
 from edge_agent.core.wire.envelope import Envelope, Kind
 
@@ -57,9 +59,9 @@ def pack_rows(
 ) -> Packed:
     """(seq, MessagePack) of one log, rising, gaps allowed: in as few bundles as hold them."""
     room = armour.room_bytes(carrier)
-    found = [envelope for run in _runs(key, rows) for envelope in _fitting(run, codecs, room)]
-    held = sum(envelope.count for envelope in found)
-    encoded = [envelopes.encode(envelope) for envelope in found]
+    found = [one for run in _runs(key, rows) for one in _fitting(run, codecs, room)]
+    held = sum(envelope.count for envelope, _ in found)
+    encoded = [(envelopes.encode(envelope), weight) for envelope, weight in found]
     return Packed(list(_bundles(carrier, encoded, room)), held, len(rows) - held)
 
 
@@ -105,26 +107,29 @@ def _runs(key: LogKey, rows: Iterable[tuple[int, bytes]]) -> Iterator[list[AnyRe
         yield run
 
 
-def _fitting(run: Sequence[AnyRecord], codecs: Codecs, room: int) -> list[Envelope]:
-    """Halves where one would not go into a bundle; a single record that does not is left out."""
-    try:
-        envelope = records.encode(run, codecs)
+def _fitting(run: Sequence[AnyRecord], codecs: Codecs, room: int) -> list[tuple[Envelope, int]]:
+    """Envelopes, with the bytes that each is at most, decoded. Halves where one would not go into
+    a bundle; a single record that does not, or that cannot be said, is left out.
+    """
+    with suppress(Overloaded, ValueError):
+        envelope, weight = records.encode_weighed(run, codecs)
         if len(envelopes.encode(envelope)) <= room:
-            return [envelope]
-    except Overloaded:
-        pass
+            return [(envelope, weight)]
     half = len(run) // 2
     parts = (run[:half], run[half:]) if half else ()
-    return [envelope for part in parts for envelope in _fitting(part, codecs, room)]
+    return [one for part in parts for one in _fitting(part, codecs, room)]
 
 
-def _bundles(carrier: str, contents: Iterable[bytes], room: int) -> Iterator[bytes]:
+def _bundles(carrier: str, contents: Iterable[tuple[bytes, int]], room: int) -> Iterator[bytes]:
     waiting: list[bytes] = []
-    for content in contents:
+    weighed = 0
+    for content, weight in contents:
         size = sum(map(len, waiting)) + len(content)
-        if waiting and (size > room or len(waiting) == armour.MAX_ENVELOPES):
+        full = len(waiting) == armour.MAX_ENVELOPES or weighed + weight > MAX_BUNDLE_BYTES
+        if waiting and (size > room or full):
             yield armour.pack(carrier, waiting)
-            waiting = []
+            waiting, weighed = [], 0
+        weighed += weight
         waiting.append(content)
     if waiting:
         yield armour.pack(carrier, waiting)

@@ -41,13 +41,16 @@ class Span(NamedTuple):
 
 
 class Cargo(msgspec.Struct, frozen=True):
-    """One encoded envelope of records. size: bytes of payload, armour included."""
+    """One encoded envelope of records. size: bytes of payload, armour included. weight: bytes that
+    its records are at most, decoded (`wire.bounds`).
+    """
 
     span: Span
     size: int
     envelope: bytes
     attempt: int = 0
     oldest_us: int = 0  # CLOCK_BOOTTIME when its oldest record was made
+    weight: int = 0
 
 
 def key_of(record: AnyRecord) -> LogKey:

@@ -23,6 +23,7 @@ from edge_agent.core.ledger import Ledger
 from edge_agent.core.logbook import Log, LogKey
 from edge_agent.core.probe import Probe
 from edge_agent.core.receivers import Verdict
+from edge_agent.core.wire.bounds import MAX_BUNDLE_BYTES
 from edge_agent.core.witness import Heard, Witness
 
 STALL_US: Final = 2_000_000  # no ack for so long with data out: probes only
@@ -275,9 +276,10 @@ def _go_again(
 
 def _fitting(live: Sequence[Cargo]) -> list[Cargo]:
     fitting: list[Cargo] = []
-    room = MAX_LIVE_BYTES
+    room, weight = MAX_LIVE_BYTES, MAX_BUNDLE_BYTES // 2  # the other half is the backlog's
     for cargo in live:
-        if cargo.size <= room and len(fitting) < 40:
+        if cargo.size <= room and cargo.weight <= weight and len(fitting) < 40:
             fitting.append(cargo)
             room -= cargo.size
+            weight -= cargo.weight
     return fitting

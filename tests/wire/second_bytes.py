@@ -177,6 +177,7 @@ def open_envelope(given: Bytes) -> Envelope:
     check(stream == "" or NAME.fullmatch(stream) is not None, "bad stream")
     check((klass != 0) == (kind == 1), "class and kind")
     check(kind != 1 or (count >= 1 and first >= 1), "no seqs")
+    check(first + count - 1 < 1 << (40 if kind == 1 else 63), "seqs")
     check(codec <= {1: 2, 2: 3, 3: 2}.get(kind, 4), "codec and kind")
     check(codec != 0 or len(body) == raw_len, "length of a raw body")
     if essential:
@@ -200,6 +201,7 @@ def unzstd(frame: bytes, raw_len: int, dictionary: Any = None) -> bytes:
     try:
         facts = zstandard.get_frame_parameters(whole)
         check(facts.content_size == raw_len and facts.has_checksum, "frame header")
+        check(facts.dict_id == 0 and facts.window_size <= 4 << 20, "frame header")
         worker = zstandard.ZstdDecompressor(dict_data=dictionary, max_window_size=1 << 22)
         content = worker.decompress(whole, max_output_size=raw_len or 1, allow_extra_data=False)
     except zstandard.ZstdError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,11 @@ import msgspec
 from tests.wire.second_bytes import Bytes, Refused, Wanting, check, text, unzigzag, wrapped
 
 MANY_ROWS = (6, 7, 8, 9, 12)
+GROUPED = (3, 4, 11, 14)
+VALUES = {
+    1: 0, 2: 32, 3: 4, 4: 16, 5: 16, 6: 1, 7: 2, 8: 1, 9: 1, 10: 4, 11: 8, 12: 1, 13: 32, 14: 2,
+    15: 32, 16: 1, 17: 32, 18: 32, 19: 32,
+}  # fmt: skip
 
 
 @dataclass
@@ -26,6 +32,7 @@ class Table:
             seen: list[Any] = []
             seen_at: dict[Any, int] = {}
             for value in self.columns[group]:
+                check(type(value) in (int, str, type(None)), "group of another type")
                 if value not in seen_at:
                     seen_at[value] = len(seen)
                     seen.append(value)
@@ -44,9 +51,11 @@ def open_tables(body: bytes, known: Mapping[int, Collection[int]]) -> dict[int, 
         names = [number for number, _ in fields]
         check(len(set(names)) == len(names) and set(groups) <= set(names), "fields")
         check(number not in known or number in MANY_ROWS or rows <= 65_536, "rows")
+        check(not groups or number in GROUPED or number not in known, "groups")
         heads.append((number, rows, groups, fields))
     check(len({head[0] for head in heads}) == len(heads), "a table twice")
-    check(sum(head[1] * max(1, len(head[3])) for head in heads) <= 1 << 22, "cells")
+    check(sum(head[1] * max(1, len(head[3])) for head in heads) <= 1 << 20, "cells")
+    check(sum(head[1] * VALUES.get(head[0], 0) for head in heads) <= 1 << 18, "values")
     found = {}
     newer = False
     for number, rows, groups, fields in heads:
@@ -70,6 +79,7 @@ def column(coding: int, n: int, given: Bytes) -> list[Any]:
 
 def double(given: bytes) -> float:
     value: float = struct.unpack("<d", given)[0]
+    check(math.isfinite(value), "not finite")
     return value
 
 
@@ -133,12 +143,16 @@ def coded_optional(n: int, given: Bytes) -> list[Any]:
 
 
 def coded_packed(n: int, given: Bytes) -> list[Any]:
-    packed = given.take(given.varint(1 << 20))
+    packed = given.take(given.varint(1 << 18))
     try:
         values = msgspec.msgpack.decode(packed, type=list[Any])
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refused(str(error)) from None
     check(len(values) == n, "items")
+    for value in values:
+        for item in value if isinstance(value, list) else [value]:
+            check(type(item) in (int, float, str, type(None)), "item of another type")
+            check(not isinstance(item, float) or math.isfinite(item), "not finite")
     return values
 
 

@@ -26,6 +26,7 @@ from tests.wire.second_columns import Table, decimal, open_tables
 Row = dict[str, Any]
 
 _MUST = object()
+FAR = 1 << 62
 _BOOT = {1: ("boot", ""), 2: ("at_us", 0)}
 _RESULT = (
     ("model", ""), ("version", ""), ("variant", ""), ("backend", ""), ("flags", ""),
@@ -115,7 +116,7 @@ class Records:
     def all(self, envelope: Envelope) -> list[Row]:
         kinds = [row["kind"] for row in self.stored(1)]
         check(len(kinds) == envelope.count, "count")
-        if any(kind not in range(len(KINDS)) for kind in kinds):
+        if any(type(kind) is not int or kind not in range(len(KINDS)) for kind in kinds):
             raise Wanting("version")
         parts = {kind: self.of_kind(kind) for kind in set(kinds)}
         left = {kind: iter(rows) for kind, rows in parts.items()}
@@ -137,20 +138,28 @@ class Records:
         if kind == 1:
             drops = [(row["reason"], row["count"]) for row in self.own(14, self.stored(14))]
             share(rows, "dropped_n", "dropped", drops)
+            check(all(len(dict(row["dropped"])) == len(row["dropped"]) for row in rows), "reason")
             return [{**row, "dropped": dict(row["dropped"])} for row in rows]
         if kind == 2:
             share(rows, "scores_n", "scores", [row["number"] for row in self.stored(16)])
         if kind == 3:
-            return [{**row, "synchronised": bool(row["synchronised"])} for row in rows]
+            return [{**row, "synchronised": truth(row["synchronised"])} for row in rows]
         return rows
 
     def results(self, rows: list[Row]) -> list[Row]:
         share(rows, "labels_n", "labels", self.own(3, self.stored(3)))
         share(rows, "objects_n", "objects", self.own(4, self.objects()))
         measures = self.stored(11)
-        share(measures, "points_n", "points", self.stored(12))
+        share(measures, "points_n", "points", self.points())
         share(rows, "measures_n", "measures", self.own(11, measures))
         return [result(row) for row in rows]
+
+    def points(self) -> list[Row]:
+        """With a number each, or with anchor and distance."""
+        rows = self.stored(12)
+        if 12 in self.tables and 1 in self.tables[12].columns:
+            return [{"number": row["number"]} for row in rows]
+        return [{name: row[name] for name in ("anchor", "distance")} for row in rows]
 
     def objects(self) -> list[Row]:
         rings = self.stored(6)
@@ -160,7 +169,7 @@ class Records:
         masks = self.stored(5)
         share(masks, "rings_n", "rings", [row["numbers"] for row in rings])
         share(masks, "runs_n", "runs", [row["number"] for row in self.stored(9)])
-        masks = [boxed({**row, "exact": bool(row["exact"])}) for row in masks]
+        masks = [boxed({**row, "exact": truth(row["exact"])}) for row in masks]
         objects = self.stored(4)
         share(objects, "mask_n", "mask", masks)
         points = [[row["x"], row["y"], row["score"]] for row in self.stored(10)]
@@ -178,6 +187,11 @@ def share(rows: list[Row], count: str, name: str, children: Sequence[Any]) -> No
         row[name] = [next(left) for _ in range(n)]
 
 
+def truth(value: Any) -> bool:
+    check(type(value) is int and value in (0, 1), "neither 0 nor 1")
+    return bool(value)
+
+
 def boxed(row: Row) -> Row:
     return {**row, "box": [row.pop(name) for name in ("x0", "y0", "x1", "y1")]}
 
@@ -190,6 +204,7 @@ def result(row: Row) -> Row:
     spacing = [row.pop("spacing_x"), row.pop("spacing_y")]
     row["spacing_mm"] = None if spacing == [None, None] else spacing
     flags = row["flags"]
+    check(isinstance(flags, list) or type(flags) is str, "flags")
     row["flags"] = flags if isinstance(flags, list) else flags.split(",") if flags else []
     row["latency_us"] = wrapped(row["wait_us"] + row["infer_us"] + row.pop("rest_us"))
     row["at_us"] = wrapped(row["captured_us"] + row["latency_us"] + row.pop("done_us"))
@@ -205,16 +220,26 @@ def lay(measure: Row, objects: list[Row], spacing: list[float] | None) -> None:
     boxes = [item["box"] for item in objects if item["id"] == measure["object"]]
     points = [
         point["number"]
-        if point["number"] is not None
-        else (anchor(point["anchor"], boxes, j % 2) + point["distance"]) / 10
+        if "number" in point
+        else (anchor(point["anchor"], boxes, j % 2) + integer(wrapping(point["distance"]), FAR))
+        / 10
         for j, point in enumerate(measure["points"])
     ]
     measure["points"] = points
     places, rest = measure.pop("places"), measure.pop("rest")
     if measure["value"] is None:
-        check(abs(places) <= 22, "places")
+        places, rest = integer(wrapping(places), 23), integer(wrapping(rest), FAR)
         digits = told(points, measure["unit"], spacing, places) + rest
         measure["value"] = decimal(places, digits)
+
+
+def integer(value: Any, below: int) -> int:
+    check(type(value) is int and abs(value) < below, "integer")
+    return int(value)
+
+
+def wrapping(value: Any) -> Any:
+    return wrapped(value) if type(value) is int else value
 
 
 def tenths(v: float) -> int:
@@ -222,6 +247,7 @@ def tenths(v: float) -> int:
 
 
 def anchor(number: int, boxes: list[list[float]], axis: int) -> int:
+    number = integer(wrapping(number), 4)
     if number == 0:
         return 0
     check(1 <= number <= 3 and bool(boxes), "anchor")
@@ -244,9 +270,40 @@ def open_records(envelope: Envelope, dictionaries: Sequence[bytes] = ()) -> list
     check(envelope.kind == 1, "no records")
     tables = open_tables(raw_of(envelope, dictionaries), FIELDS)
     try:
-        return Records(tables).all(envelope)
+        rows = Records(tables).all(envelope)
+        sizes = [size_of(row) for row in rows]
     except (TypeError, AttributeError, OverflowError) as error:
         raise Refused(f"values of another type: {error}") from None
+    check(max(sizes) <= 1 << 20 and sum(sizes) <= 1 << 22, "size")
+    return rows
+
+
+def size_of(row: Row) -> int:
+    """Section 4: bytes of a record as decoded."""
+    objects, measures, labels = (row.get(name, ()) for name in ("objects", "measures", "labels"))
+    masks = [item["mask"] for item in objects if item["mask"]]
+    values = 32 + 4 * len(labels) + 16 * len(objects) + 16 * len(masks) + 8 * len(measures)
+    values += sum(1 + len(ring) for mask in masks for ring in mask["rings"])
+    values += sum(len(mask["runs"]) for mask in masks)
+    values += sum(4 * len(item["keypoints"]) for item in objects)
+    values += sum(len(measure["points"]) for measure in measures)
+    values += 2 * len(row.get("dropped", ())) + len(row.get("scores", ()))
+    texts = [row[name] for name in TEXTS[row["kind"]]]
+    texts += [",".join(row.get("flags", ())), *row.get("dropped", ())]
+    texts += [item[name] for item in [*labels, *objects] for name in ("head", "label")]
+    texts += [one[name] for one in measures for name in ("name", "unit", "method")]
+    return 16 * values + sum(len(text.encode()) for text in texts)
+
+
+TEXTS = {
+    "result": (
+        "model", "version", "variant", "backend", "spacing_from", "boot", "sha", "settings",
+        "exam", "input_hash",
+    ),
+    "tally": ("boot", "state"), "model_stats": ("boot", "model", "version"), "clock": ("boot",),
+    "alarm": ("boot", "code", "state", "severity", "what", "fix"),
+    "event": ("boot", "name", "what"),
+}  # fmt: skip
 
 
 # --- section 7

@@ -38,7 +38,7 @@ def any_envelope(draw: st.DrawFn) -> Envelope:
         stream=draw(NAMES | st.just("")),
         klass=draw(st.sampled_from(list(RecordClass))) if kind is Kind.RECORDS else None,
         epoch=draw(st.integers(0, (1 << 63) - 1)),
-        first=draw(st.integers(1, 1 << 62)),
+        first=draw(st.integers(1, 1 << 39)),
         count=draw(st.integers(1, 4096)),
         raw_len=len(body) if codec is Codec.RAW else draw(st.integers(0, 1 << 20)),
         ref=draw(st.binary(min_size=8, max_size=8)) if codec >= Codec.ZSTD_DICT else b"",

@@ -52,9 +52,7 @@ def test_a_clip_comes_back_exactly_at_every_batch_size(count: int, objects: int)
     assert (envelope.first, envelope.last, envelope.count) == (1, count, count)
 
 
-@pytest.mark.parametrize(
-    "odd", [math.inf, -math.inf, 5e-324, 0.1 + 0.2, -0.0, 1e300, math.pi, 2.0**60]
-)
+@pytest.mark.parametrize("odd", [5e-324, 1.7e308, 0.1 + 0.2, -0.0, 1e300, math.pi, 2.0**60])
 def test_one_number_off_the_quantum_is_kept_to_the_last_bit(odd: float) -> None:
     batch = made.clip(40)
     first = batch[17]
@@ -132,7 +130,7 @@ def large(points: int) -> Result:
 
 
 def test_a_batch_beyond_the_bounds_is_halved_until_it_fits() -> None:
-    batch = made.numbered([large(200_000)] * 8)
+    batch = made.numbered([large(60_000)] * 8)
     with pytest.raises(Overloaded):
         records.encode(batch, made.codecs())
     halves = records.encode_all(batch, made.codecs())
@@ -140,7 +138,7 @@ def test_a_batch_beyond_the_bounds_is_halved_until_it_fits() -> None:
     decoded = [records.decode(half, made.codecs()) for half in halves]
     assert [r for some in decoded if not isinstance(some, Need) for r in some] == batch
     with pytest.raises(Overloaded, match="halves"):
-        records.encode_all(made.numbered([large(2_000_000)]), made.codecs())
+        records.encode_all(made.numbered([large(70_000)]), made.codecs())
 
 
 def plain(batch: list[AnyRecord], raw: bytes) -> Envelope:

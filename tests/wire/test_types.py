@@ -21,9 +21,6 @@ ODD: list[Any] = [
 ]  # fmt: skip
 
 
-LAX = {(1, 1), (2, 5), (11, 8), (11, 9), (12, 2), (12, 3)}  # fields: the second asks less of them
-
-
 def batches() -> list[list[AnyRecord]]:
     """Of every class, long and short, with everything in them."""
     found: list[list[AnyRecord]] = [made.clip(1), made.clip(3, objects=3), made.clip(20)]
@@ -43,8 +40,8 @@ def with_odd(table: Table, field: int, odd: Any, chance: random.Random) -> None:
     table.columns[field] = values
 
 
-def bodies(batch: list[AnyRecord], chance: random.Random) -> Iterator[tuple[bool, bytes]]:
-    """Each column spoiled a few times. Whether the second decoder looks as closely, too."""
+def bodies(batch: list[AnyRecord], chance: random.Random) -> Iterator[bytes]:
+    """Each column spoiled a few times."""
     spots = [
         (at, one) for at, table in enumerate(flatten.tables_of(batch)) for one in table.columns
     ]
@@ -54,14 +51,15 @@ def bodies(batch: list[AnyRecord], chance: random.Random) -> Iterator[tuple[bool
             if not found[at].rows:
                 continue
             with_odd(found[at], field, odd, chance)
-            with suppress(TypeError):  # what can't be told from its neighbours is no group
-                yield (found[at].number, field) not in LAX, tables.encode(found)
+            with suppress(
+                TypeError, ValueError
+            ):  # what can't be told from its neighbours is no group
+                yield tables.encode(found)
 
 
 @pytest.mark.parametrize("number", range(len(batches())))
 def test_both_decoders_agree_on_what_is_of_another_type(number: int) -> None:
     batch = batches()[number]
-    for both, raw in bodies(batch, random.Random(number)):
+    for raw in bodies(batch, random.Random(number)):
         envelope = raw_envelope(batch, raw)
-        mine = told(first(envelope))
-        assert not both or mine == told(second(envelope)), raw.hex()
+        assert told(first(envelope)) == told(second(envelope)), raw.hex()

@@ -54,10 +54,14 @@ def unzstd(
     """
     try:
         facts = zstandard.get_frame_parameters(frame, zstandard.FORMAT_ZSTD1_MAGICLESS)
-        if facts.content_size != raw_len or not facts.has_checksum:
+        if facts.content_size != raw_len or not facts.has_checksum or facts.dict_id:
             raise WireError(
-                f"decode zstd: expected a frame of {raw_len} bytes with a checksum, got "
-                f"{facts.content_size}"
+                f"decode zstd: expected a frame of {raw_len} bytes with a checksum and no id of a "
+                f"dictionary, got {facts.content_size} bytes"
+            )
+        if facts.window_size > MAX_WINDOW_BYTES:  # whole content is never decoded in a window
+            raise WireError(
+                f"decode zstd: expected a window <= {MAX_WINDOW_BYTES}, got {facts.window_size}"
             )
         decompressor = zstandard.ZstdDecompressor(
             dict_data=dictionary,

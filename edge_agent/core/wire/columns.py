@@ -6,6 +6,7 @@ The coding byte says how. `encoding` is the other half.
 from __future__ import annotations
 
 import enum
+import math
 import re
 import struct
 from collections.abc import Callable
@@ -25,11 +26,12 @@ from edge_agent.core.wire.decimals import (
 )
 
 MAX_TEXT_BYTES: Final = 65_536
-MAX_PACKED_BYTES: Final = 1 << 20
+MAX_PACKED_BYTES: Final = 1 << 18  # each of them may become a value of 50 bytes
 _HEX = re.compile(r"(?:[0-9a-f]{2}){2,32}")
 _DOUBLE = struct.Struct("<d")
 _pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(list[Any]).decode
+_Plain = int | float | str | None
+_unpack = msgspec.msgpack.Decoder(list[_Plain | list[_Plain]]).decode
 
 
 class Coding(enum.IntEnum):
@@ -80,8 +82,18 @@ def _ints(count: int, read: Reader) -> list[int] | NDArray[np.int64]:
 
 def _doubles(count: int, read: Reader) -> list[float]:
     planes = np.frombuffer(read.take(8 * count), np.uint8).reshape(8, count)
-    found: list[float] = np.ascontiguousarray(planes.T).view("<f8").ravel().tolist()
+    doubles = np.ascontiguousarray(planes.T).view("<f8").ravel()
+    if not np.isfinite(doubles).all():
+        raise read.fail("finite numbers", "others")
+    found: list[float] = doubles.tolist()
     return found
+
+
+def _double(read: Reader) -> float:
+    value: float = _DOUBLE.unpack(read.take(8))[0]
+    if not math.isfinite(value):
+        raise read.fail("a finite number", value)
+    return value
 
 
 def _fixed(count: int, read: Reader) -> list[float]:
@@ -108,12 +120,13 @@ def _decimals(count: int, read: Reader) -> list[float]:
         row += read.varint(count) + 1
         if row >= count:
             raise read.fail(f"a row below {count}", row)
-        values[row] = _DOUBLE.unpack(read.take(8))[0]
+        values[row] = _double(read)
     return values
 
 
 def _decode_entry(read: Reader) -> str:
     mark = read.varint(2 * MAX_TEXT_BYTES)
+    read.longest = max(read.longest, mark)
     if mark & 1:
         return read.take(mark >> 1).hex()
     try:
@@ -124,6 +137,7 @@ def _decode_entry(read: Reader) -> str:
 
 def _hexes(count: int, read: Reader) -> list[str]:
     digits = 2 * read.u8()
+    read.longest = max(read.longest, digits)
     joined = read.take(digits * count // 2).hex()
     return [joined[row * digits : (row + 1) * digits] for row in range(count)]
 
@@ -151,20 +165,30 @@ def _decode_optional(count: int, read: Reader) -> list[Any]:
 
 def _decode_packed(count: int, read: Reader) -> list[Any]:
     packed = read.take(read.varint(MAX_PACKED_BYTES))
+    read.longest = max(read.longest, len(packed))
     try:
-        values = _unpack(packed)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        values: list[Any] = _unpack(packed)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise read.fail("MessagePack", str(error)) from error
     if len(values) != count:
         raise read.fail(f"{count} values", len(values))
+    if not all(map(_is_finite, values)):
+        raise read.fail("finite numbers", "others")
     return values
+
+
+def _is_finite(value: Any) -> bool:
+    """Of what `_unpack` gives."""
+    if isinstance(value, list):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 _READERS: Final[dict[int, Callable[[int, Reader], list[Any] | NDArray[np.int64]]]] = {
     Coding.NONE: lambda count, _: [None] * count,
     Coding.INT: lambda count, read: [read.signed()] * count,
     Coding.DECIMAL: _decimal,
-    Coding.DOUBLE: lambda count, read: [_DOUBLE.unpack(read.take(8))[0]] * count,
+    Coding.DOUBLE: lambda count, read: [_double(read)] * count,
     Coding.TEXT: lambda count, read: [_decode_entry(read)] * count,
     Coding.INTS: _ints,
     Coding.DECIMALS: _decimals,

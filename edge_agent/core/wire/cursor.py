@@ -61,16 +61,18 @@ def text(value: str) -> bytes:
 class Reader:
     """Walks over bytes and never past their end.
 
-    Every method raises WireError on bytes that are too short or malformed.
+    Every method raises WireError on bytes that are too short or malformed. longest: bytes of the
+    longest text of a column so far, for whoever bounds what a column is repeated to.
     """
 
-    __slots__ = ("_bytes", "_end", "at", "what")
+    __slots__ = ("_bytes", "_end", "at", "longest", "what")
 
     def __init__(self, given: bytes, what: str, at: int = 0) -> None:
         self._bytes = given
         self._end = len(given)
         self.at = at
         self.what = what
+        self.longest = 0
 
     @property
     def left(self) -> int:

@@ -10,16 +10,17 @@ import re
 import struct
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from math import copysign
+from math import copysign, isfinite
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.core.errors import Overloaded
 from edge_agent.core.wire import arrays
 from edge_agent.core.wire.blocks import HIGHEST, LOWEST
-from edge_agent.core.wire.columns import MAX_TEXT_BYTES, Coding
+from edge_agent.core.wire.columns import MAX_PACKED_BYTES, MAX_TEXT_BYTES, Coding
 from edge_agent.core.wire.cursor import signed, varint
 from edge_agent.core.wire.decimals import decimal_of, decimals_of, few_decimals
 from edge_agent.core.wire.few import FEW
@@ -54,7 +55,10 @@ NO_HINTS: Final = Hints()
 
 
 def encode(values: Sequence[Any] | NDArray[np.int64], hints: Hints = NO_HINTS) -> Coded:
-    """(coding, bytes) of at least one value; of one type, or None."""
+    """(coding, bytes) of at least one value; of one type, or None.
+
+    Raises: Overloaded for more than a column can hold; ValueError for a number that is not finite.
+    """
     if isinstance(values, np.ndarray):
         return _ints(values, hints)
     first = values[0]
@@ -76,8 +80,18 @@ def _several(values: Sequence[Any], kinds: set[type], hints: Hints) -> Coded:
         return _floats(values, hints)
     if kinds == {str} and max(map(len, values)) * 4 <= MAX_TEXT_BYTES:
         return _texts(values, hints)
+    if not all(isfinite(value) for value in values if isinstance(value, float)):
+        raise _not_finite()
     packed = _pack(list(values))
+    if len(packed) > MAX_PACKED_BYTES:
+        raise Overloaded(
+            f"encode column: expected {MAX_PACKED_BYTES} bytes of MessagePack, got {len(packed)}"
+        )
     return _PACKED, varint(len(packed)) + packed
+
+
+def _not_finite() -> ValueError:
+    return ValueError("encode column: expected finite numbers, got others")
 
 
 def _is_double(value: Any) -> bool:
@@ -95,6 +109,8 @@ def _one_integer(values: Sequence[int]) -> Coded | None:
 def _one_double(values: Sequence[float]) -> Coded | None:
     if not values[0] and len({copysign(1.0, zero) for zero in values}) > 1:
         return None
+    if not isfinite(values[0]):
+        raise _not_finite()
     decimal = decimal_of(values[0])
     if decimal is None:
         return _DOUBLE_ALL, _DOUBLE.pack(values[0])
@@ -141,6 +157,8 @@ def _few_floats(values: Sequence[float], hints: Hints) -> Coded | None:
 
 
 def _many_floats(values: NDArray[np.float64], hints: Hints) -> Coded:
+    if not np.isfinite(values).all():
+        raise _not_finite()
     groups = np.zeros(len(values), np.int64) if hints.groups is None else hints.groups
     places, digits, odd = decimals_of(values, groups)
     if not odd.any() and (places == places[0]).all():

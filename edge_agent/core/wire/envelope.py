@@ -29,6 +29,7 @@ MAX_EXT_BYTES: Final = 4096
 MAX_NAME_BYTES: Final = 63
 SUITE: Final = b"\1"  # of seals and signatures: the only one so far
 TAG_BYTES: Final = 16  # by which a sealed body is longer
+MAX_SEQ: Final = (1 << 40) - 1  # of a record
 ID_BYTES: Final = 8
 NO_ID: Final = b""
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -200,7 +201,7 @@ def _holds(envelope: Envelope) -> tuple[bool, ...]:
         not envelope.stream or _NAME.fullmatch(envelope.stream) is not None,
         (envelope.klass is not None) == records,
         count <= MAX_COUNT and (count > 0 or not records),
-        (first > 0 or not records) and first + count < 1 << 63,
+        0 < first <= MAX_SEQ + 1 - count if records else first + count < 1 << 63,
         envelope.epoch < 1 << 63,
         envelope.raw_len <= MAX_RAW_BYTES,
         len(envelope.ref) == ID_BYTES * (codec in _WITH_REF),

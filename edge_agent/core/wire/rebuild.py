@@ -29,6 +29,7 @@ from edge_agent.core.wire.stored import (
     Rows,
     Shape,
     check,
+    flags,
     hand_out,
     rows_of,
     together,
@@ -238,6 +239,7 @@ def _masks(found: Found) -> Sequence[Mask]:
     rings = hand_out(rows_of(found, _RINGS).columns["numbers_n"], "numbers", _ring_numbers(found))
     runs = rows_of(found, _RUNS).columns["number"]
     columns = rows.columns
+    flags(columns["exact"])
     parts = zip(
         columns["area_px"],
         together(columns, *_BOX),
@@ -268,9 +270,12 @@ def _finish_tallies(found: Found, columns: Columns) -> None:
     rows = rows_of(found, _DROPPED)
     drops = rows.own_order(together(rows.columns, "reason", "count"))
     try:
-        some = list(map(dict, hand_out(columns.pop("dropped_n"), "dropped", drops)))
+        parts = hand_out(columns.pop("dropped_n"), "dropped", drops)
+        some = list(map(dict, parts))
     except TypeError as error:
         raise WireError("decode records: expected reasons in words, got lists") from error
+    if any(len(one) < len(part) for one, part in zip(some, parts, strict=True)):
+        raise WireError("decode records: expected each reason once, got one twice")
     columns["dropped"] = typed(some, list[dict[str, int]])
 
 
@@ -280,7 +285,7 @@ def _finish_model_stats(found: Found, columns: Columns) -> None:
 
 
 def _finish_clocks(_: Found, columns: Columns) -> None:
-    columns["synchronised"] = [bool(value) for value in columns["synchronised"]]
+    columns["synchronised"] = flags(columns["synchronised"])
 
 
 _FINISH: dict[int, Callable[[Found, Columns], None]] = {

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from edge_agent.core.errors import Overloaded
 from edge_agent.core.frames import AnyRecord
-from edge_agent.core.wire import flatten, rebuild, schema, tables
+from edge_agent.core.wire import bounds, flatten, rebuild, schema, tables
 from edge_agent.core.wire.codec import Codecs
 from edge_agent.core.wire.envelope import MAX_COUNT, MAX_RAW_BYTES, Codec, Envelope, Kind, need
 from edge_agent.core.wire.outcome import Need, Newer, WireError
@@ -19,13 +19,19 @@ def encode(records: Sequence[AnyRecord], codecs: Codecs) -> Envelope:
     """One envelope of records with consecutive seqs of one log.
 
     Raises: Overloaded when they do not fit into one: halve them. ValueError when they are not
-    such records.
+    such records, or hold what is never sent: numbers that are not finite.
     """
+    return encode_weighed(records, codecs)[0]
+
+
+def encode_weighed(records: Sequence[AnyRecord], codecs: Codecs) -> tuple[Envelope, int]:
+    """As `encode`, and the bytes that they are at most, decoded (`bounds`)."""
     _check(records)
     first = records[0]
+    weight = _weighed(records)
     raw = raw_of(records)
     codec, ref, body = codecs.squeeze(raw)
-    return Envelope(
+    envelope = Envelope(
         kind=Kind.RECORDS,
         codec=codec,
         node=first.node,
@@ -38,6 +44,17 @@ def encode(records: Sequence[AnyRecord], codecs: Codecs) -> Envelope:
         ref=ref,
         body=body,
     )
+    return envelope, weight
+
+
+def _weighed(records: Sequence[AnyRecord]) -> int:
+    """No less than their bytes decoded. Raises: Overloaded beyond the bounds."""
+    weight = bounds.at_most(records)
+    if weight > bounds.MAX_RECORD_BYTES:
+        fault = bounds.fault(records)
+        if fault:
+            raise Overloaded(f"encode records: expected {fault}", hint="encode them in halves")
+    return min(weight, bounds.MAX_BATCH_BYTES)
 
 
 def encode_all(records: Sequence[AnyRecord], codecs: Codecs) -> list[Envelope]:
@@ -95,6 +112,13 @@ def decode(envelope: Envelope, codecs: Codecs) -> tuple[AnyRecord, ...] | Need:
     if isinstance(raw, Need):
         return raw
     try:
-        return rebuild.records_of(tables.decode(raw, schema.KNOWN), envelope)
+        body = tables.decode(raw, schema.KNOWN)
+        found = rebuild.records_of(body.tables, envelope)
     except Newer:
         return need(envelope, "version")
+    # No value is larger than itself and the longest text, so most batches need no closer look.
+    most = body.values * (bounds.VALUE_BYTES + body.longest)
+    fault = bounds.fault(found) if most > bounds.MAX_RECORD_BYTES else ""
+    if fault:
+        raise WireError(f"decode records: expected {fault}")
+    return found

@@ -121,6 +121,13 @@ def whole(values: Sequence[Any]) -> Sequence[int]:
     return values
 
 
+def flags(values: Sequence[Any]) -> list[bool]:
+    """Raises: WireError for what is neither 0 nor 1."""
+    if not set(map(type, values)) <= {int} or not set(values) <= {0, 1}:
+        raise WireError("decode records: expected 0 or 1, got others")
+    return list(map(bool, values))
+
+
 def longs(values: Longs) -> Longs:
     """Modulo 2**64.
 

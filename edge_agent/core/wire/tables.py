@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.core.wire import columns, encoding
+from edge_agent.core.wire.bounds import MAX_BATCH_BYTES, VALUE_BYTES, VALUES
 from edge_agent.core.wire.cursor import Reader, varint, varints
 from edge_agent.core.wire.encoding import Hints
 from edge_agent.core.wire.outcome import Newer, WireError
@@ -25,8 +26,9 @@ MAX_TABLES: Final = 64
 MAX_COLUMNS: Final = 64
 MAX_ROWS: Final = 1 << 16
 MAX_NUMBER_ROWS: Final = 1 << 19  # tables whose rows are but a number or two
-MAX_CELLS: Final = 1 << 22  # of a whole body
+MAX_CELLS: Final = 1 << 20  # of a whole body
 FIELDS: Final = 1 << 16
+GROUPED: Final = frozenset({3, 4, 11, 14})  # tables in which rows may be stored side by side
 
 
 Column = Sequence[Any] | NDArray[np.int64]
@@ -99,17 +101,21 @@ class Known(NamedTuple):
     most: int = MAX_ROWS
 
 
-def decode(body: bytes, known: Mapping[int, Known]) -> dict[int, Table]:
-    """Table number to table, without what is not known.
-
-    Raises: Newer when a known column is coded in a way to come; WireError.
+class Body(NamedTuple):
+    """tables: by number, without what is not known. values: of all records together, as `bounds`
+    counts them. longest: bytes of the longest text.
     """
+
+    tables: dict[int, Table]
+    values: int
+    longest: int
+
+
+def decode(body: bytes, known: Mapping[int, Known]) -> Body:
+    """Raises: Newer when a known column is coded in a way to come; WireError."""
     read = Reader(body, "columns")
     heads = [_head(read) for _ in range(read.varint(MAX_TABLES))]
-    if sum(head.rows * max(1, len(head.codings)) for head in heads) > MAX_CELLS:
-        raise read.fail(f"at most {MAX_CELLS} cells", "more")
-    if len({head.number for head in heads}) != len(heads):
-        raise read.fail("each table once", "one twice")
+    values = _bounded(heads, known, read)
     found: dict[int, Table] = {}
     for head in heads:
         table = _columns(head, known.get(head.number), read)
@@ -119,7 +125,22 @@ def decode(body: bytes, known: Mapping[int, Known]) -> dict[int, Table]:
     for head in heads:  # only what can be read to its end may ask for a newer reader
         if head.number in found and _needed(head, known) - found[head.number].columns.keys():
             raise Newer(f"decode columns: table {head.number}: expected known codings")
-    return found
+    return Body(found, values, read.longest)
+
+
+def _bounded(heads: Sequence[Head], known: Mapping[int, Known], read: Reader) -> int:
+    """The values in all, before any of them is read. Raises: WireError."""
+    if len({head.number for head in heads}) != len(heads):
+        raise read.fail("each table once", "one twice")
+    cells = sum(head.rows * max(1, len(head.codings)) for head in heads)
+    if cells > MAX_CELLS:
+        raise read.fail(f"at most {MAX_CELLS} cells", cells)
+    values = sum(head.rows * VALUES.get(head.number, 2) for head in heads if head.number in known)
+    if values * VALUE_BYTES > MAX_BATCH_BYTES:
+        raise read.fail(f"at most {MAX_BATCH_BYTES // VALUE_BYTES} values", values)
+    if any(head.groups and head.number in known.keys() - GROUPED for head in heads):
+        raise read.fail(f"groups in tables {sorted(GROUPED)} only", "others")
+    return values
 
 
 def _needed(head: Head, known: Mapping[int, Known]) -> set[int]:
@@ -180,7 +201,10 @@ def stored_order(table: Table) -> list[int] | None:
     if not table.groups:
         return None
     keys = [table.columns[field] for field in table.groups]
-    try:
-        return _order(keys, table.rows)
-    except TypeError as error:
-        raise WireError("decode columns: expected groups of numbers or text, got lists") from error
+    for key in keys:  # numbers that are equal may be unlike: 1 and 1.0, 0.0 and -0.0
+        if not isinstance(key, np.ndarray) and not set(map(type, key)) <= _GROUPING:
+            raise WireError("decode columns: expected groups of integers, text and null")
+    return _order(keys, table.rows)
+
+
+_GROUPING: Final = frozenset({int, str, type(None)})

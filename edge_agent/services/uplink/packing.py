@@ -79,11 +79,11 @@ def _cargos(
     run: Sequence[AnyRecord], codecs: Codecs, max_bytes: int, unfit: list[int]
 ) -> Iterator[Cargo]:
     """Halves until each fits; a single record may be larger than `max_bytes`, within reason."""
-    body = _envelope(run, codecs)
+    body, weight = _envelope(run, codecs)
     most = max_bytes if len(run) > 1 else MAX_CARGO_BYTES
     if body and _payload_bytes(body) <= most:
         span = Span(key_of(run[0]), run[0].seq, run[-1].seq)
-        yield Cargo(span, _payload_bytes(body), body, 0, run[0].at_us)
+        yield Cargo(span, _payload_bytes(body), body, 0, run[0].at_us, weight)
     elif len(run) == 1:
         unfit.append(run[0].seq)
     else:
@@ -92,12 +92,15 @@ def _cargos(
         yield from _cargos(run[half:], codecs, max_bytes, unfit)
 
 
-def _envelope(run: Sequence[AnyRecord], codecs: Codecs) -> bytes:
-    """b"" when it would be beyond the bounds of one, or when it can't be said in one."""
+def _envelope(run: Sequence[AnyRecord], codecs: Codecs) -> tuple[bytes, int]:
+    """The envelope, and what it weighs (`Cargo`); b"" when it would be beyond the bounds of one, or
+    when it can't be said in one.
+    """
     try:
-        return envelope.encode(records.encode(run, codecs))
+        found, weight = records.encode_weighed(run, codecs)
+        return envelope.encode(found), weight
     except (Overloaded, ValueError):
-        return b""
+        return b"", 0
 
 
 def json_bytes(found: Iterable[AnyRecord]) -> int:
