@@ -11,12 +11,14 @@ from typing import Any
 import aiohttp
 import aiomqtt
 import anyio
+import msgspec
 import pytest
 from aiohttp import web
 
 from edge_agent.config.structs import UplinkConfig
 from edge_agent.core import edgecore, twin
 from edge_agent.core.edgecore import TwinAnswer
+from edge_agent.core.errors import LinkDown
 from edge_agent.links.mqtt import MqttLink, MqttSession
 from tests import house
 from tests.broker import KINDS, Broker
@@ -178,6 +180,154 @@ async def test_a_rule_posts_the_bare_content_and_ignores_the_answer(broker: Brok
     await runner.cleanup()
 
 
+@asynccontextmanager
+async def endpoint(*, closes: bool = False) -> AsyncIterator[tuple[str, set[object]]]:
+    """A server that keeps idle connections; its URL, and the connections that it has."""
+    open_: set[object] = set()
+
+    async def take(request: web.Request) -> web.Response:
+        open_.add(request.transport)
+        response = web.Response(status=202)
+        if closes:
+            response.force_close()
+        return response
+
+    app = web.Application()
+    app.router.add_post("/up", take)
+    runner = web.AppRunner(app, access_log=None, keepalive_timeout=3630)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/up", open_
+    finally:
+        await runner.cleanup()
+
+
+async def posted(double: EdgeCoreDouble, session: MqttSession, count: int) -> None:
+    for n in range(count):
+        await session.publish(UP, b"%d" % n)
+    with anyio.fail_after(10):
+        while double.counts["delivered"] < count:
+            await anyio.sleep(0.01)
+
+
+async def test_each_post_has_a_connection_of_its_own_that_nobody_closes(broker: Broker) -> None:
+    faults = Faults(rate_per_s=0, keep_connections=30)
+    async with endpoint() as (url, open_):
+        rules = (Rule(topic=UP, url=url),)
+        async with both(broker, faults, rules=rules) as (double, session, _):
+            await posted(double, session, 40)
+            assert len(open_) == 40, "none was used twice"
+            assert double.connections == 30, "the bound of this process, told"
+            assert double.counts["closed_by_bound"] == 10
+        assert double.connections == 0
+
+
+async def test_a_server_that_closes_what_it_has_answered_is_left_with_none(broker: Broker) -> None:
+    async with endpoint(closes=True) as (url, open_):
+        rules = (Rule(topic="user/edge-agent/cart-3/up", ns="default", url=url),)
+        async with both(broker, Faults(rate_per_s=0), rules=rules) as (double, session, _):
+            await posted(double, session, 40)
+            with anyio.fail_after(5):
+                while double.connections:
+                    await anyio.sleep(0.01)
+            assert len(open_) == 40
+            assert double.counts["closed_by_bound"] == 0
+
+
+async def test_a_server_that_hangs_up_without_an_answer_was_not_reached(broker: Broker) -> None:
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/up"
+    async with server, both(broker, rules=(Rule(topic=UP, url=url),)) as (double, session, _):
+        await session.publish(UP, b"x")
+        with anyio.fail_after(5):
+            while not double.counts["deliver_failed"]:
+                await anyio.sleep(0.01)
+        assert double.connections == 0
+
+
+async def test_a_silent_road_swallows_both_ways_and_ends_with_a_reset(broker: Broker) -> None:
+    faults = Faults(
+        reorder_within=0, lose_after_cut=1, reconnect_least_s=0.2, reconnect_most_s=0.3
+    )  # fmt: skip
+    devices = ("default/cart-3",)
+    async with both(broker, faults, devices=devices) as (double, session, cloud):
+        double.silence()
+        assert double.send_down(ACK, b"{}"), "CloudCore has a session, as far as it knows"
+        for n in range(5):
+            await session.publish(UP, b"%d" % n)
+        topic = MqttLink(UplinkConfig(), node="cart-3").topics.of_device("twin/update")
+        await session.publish(topic, twin.update({"a": 1}, event_id="e", timestamp_ms=1))
+        with anyio.fail_after(5):
+            while double.counts["lost_in_silence"] < 6:
+                await anyio.sleep(0.01)
+        assert (cloud.got, double.cloud_twin) == ([], {})
+        async with anyio.create_task_group() as group:
+            group.start_soon(double.reconnect)
+            await anyio.sleep(0.1)
+            assert not double.send_down(ACK, b"{}"), "reset, and not noticed yet"
+            for n in range(5, 10):
+                await session.publish(UP, b"%d" % n)
+        assert await cloud.has(4) == [b"%d" % n for n in range(6, 10)]
+        counts = double.counts
+        assert (counts["down_lost_in_silence"], counts["lost_after_cut"]) == (1, 1)
+
+
+@pytest.mark.parametrize("silent", [False, True])
+async def test_an_outage_ends_when_edgehub_has_noticed(broker: Broker, silent: bool) -> None:
+    faults = Faults(reorder_within=0, requeue=True, reconnect_least_s=0.3, reconnect_most_s=0.4)
+    async with both(broker, faults) as (double, session, cloud):
+        began_s = asyncio.get_running_loop().time()
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: double.outage(0.3, silent=silent))
+            await anyio.sleep(0.4)
+            await session.publish(UP, b"the road is back, and nobody knows")
+        assert asyncio.get_running_loop().time() - began_s >= 0.6
+        assert await cloud.has(1) == [b"the road is back, and nobody knows"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_its_own_broker_dies_with_it_and_forgets_its_sessions(
+    kind: str, make_broker: Callable[..., Broker]
+) -> None:
+    broker = make_broker(kind)
+    cloud = Cloud()
+    rules = (Rule(topic=UP, call=cloud.take),)
+    async with EdgeCoreDouble(
+        port=broker.port, node="cart-3", rules=rules, broker=broker
+    ) as double:
+        async with road(broker).connect() as session:
+            double.cut()
+            await session.publish(UP, b"confirmed, and gone")
+            await session.settle()
+            async with anyio.create_task_group() as group:
+                group.start_soon(double.restart, 0.2)
+                with pytest.raises(LinkDown):
+                    async for _ in session.messages():
+                        pass
+        double.restore()
+        async with road(broker).connect() as session:
+            for n in range(5):
+                await session.publish(UP, b"%d" % n)
+            await cloud.has(2)
+        assert b"confirmed, and gone" not in cloud.got
+
+
+async def test_the_bound_of_twelve_mebibytes_is_that_of_the_rest_door(broker: Broker) -> None:
+    faults = msgspec.structs.replace(NO_FAULTS, max_rest_bytes=1000)
+    async with (
+        both(broker, faults, rest=True) as (double, session, cloud),
+        aiohttp.ClientSession(f"http://127.0.0.1:{double.rest_port}") as client,
+    ):
+        async with client.post(f"/cart-3/default/{ACK}", data=b"x" * 1001) as answer:
+            assert answer.status == 413
+        await session.publish(UP, b"x" * 5000)
+        assert await cloud.has(1) == [b"x" * 5000]
+
+
 async def test_the_cloud_may_be_on_the_same_broker(broker: Broker) -> None:
     rules = (Rule(topic=UP, publish="cloud/up"),)
     async with (
@@ -260,6 +410,9 @@ def test_each_fault_has_a_switch() -> None:
     assert faults_of(options) == Faults(mangle=False, seed=4, rate_per_s=5)
     options = parsed(["--node", "a", "--no-faults", "--down-queue", "100"])
     assert faults_of(options).down_queue == 100
-    assert not faults_of(options).mangle
+    assert faults_of(parsed(["--node", "a", "--requeue"])).requeue
+    options = parsed(["--node", "a", "--reconnect-most-s", "60", "--keep-connections", "0"])
+    assert faults_of(options) == Faults(reconnect_most_s=60, keep_connections=0)
+    assert not faults_of(parsed(["--node", "a", "--no-faults"])).mangle
     assert rule("a/b=http://x/y=z").url == "http://x/y=z"
     assert rule("a/b=cloud/up").publish == "cloud/up"

@@ -2,6 +2,8 @@
 
 A Rule matches one topic exactly and delivers the bare content: neither topic nor node goes with it,
 whatever the other side answers counts as delivered, nothing is tried again, nothing empty is sent.
+It is the Router that puts the Rule's namespace in front of its topic; EdgeCore adds nothing. Each
+post has a connection of its own, see `posts`.
 """
 
 from __future__ import annotations
@@ -11,21 +13,24 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-import aiohttp
 import msgspec
 from aiohttp import web
 
+from tools.edgecore.posts import Posts
 from tools.edgecore.road import Upload
 
 MAX_AT_ONCE: Final = 64
-POST_S: Final = 60.0
 Deliver = Callable[[bytes], Awaitable[None]]
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """topic: exactly. Delivers by POST to `url`, on a topic of the same broker, or by `call`."""
+    """topic: exactly, behind `ns/` where one is given; what the agent publishes on is both.
+
+    Delivers by POST to `url`, on a topic of the same broker, or by `call`.
+    """
 
     topic: str
+    ns: str = ""
     url: str = ""
     publish: str = ""
     call: Deliver | None = None
@@ -39,12 +44,13 @@ class Router:
         rules: tuple[Rule, ...],
         *,
         publish: Callable[[str, bytes], Awaitable[None]],
+        posts: Posts,
         counts: Counter[str],
     ) -> None:
-        self._rules = {rule.topic: rule for rule in rules}
+        self._rules = {f"{rule.ns}/{rule.topic}" if rule.ns else rule.topic: rule for rule in rules}
         self._publish = publish
         self._counts = counts
-        self._client: aiohttp.ClientSession | None = None
+        self._posts = posts
         self._tasks: set[asyncio.Task[None]] = set()
         self._places = asyncio.Semaphore(MAX_AT_ONCE)
 
@@ -63,8 +69,7 @@ class Router:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._client is not None:
-            await self._client.close()
+        self._posts.close()
 
     def _is_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -78,18 +83,14 @@ class Router:
         elif rule.publish:
             await self._publish(rule.publish, content)
         else:
-            await self._post(rule.url, content)
-
-    async def _post(self, url: str, content: bytes) -> None:
-        if self._client is None:
-            timeout = aiohttp.ClientTimeout(total=POST_S)
-            self._client = aiohttp.ClientSession(timeout=timeout)
-        async with self._client.post(url, data=content) as answer:
-            await answer.read()  # and does not care for its status
+            await self._posts.post(rule.url, content)
 
 
 class RestDoor:
-    """`POST /<node>/<ns>/<topic>` publishes on <topic> at the edge; 200 says only: queued."""
+    """`POST /<node>/<ns>/<topic>` publishes on <topic> at the edge; 200 says only: queued.
+
+    max_bytes: of a body; the bound is this door's, the road up has none.
+    """
 
     def __init__(self, node: str, send: Callable[[str, bytes], bool], max_bytes: int) -> None:
         self._node = node

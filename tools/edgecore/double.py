@@ -3,7 +3,8 @@
     agent ──publish──▶ broker ──▶ EventBus ▶ EdgeHub (faults) ▶ Router ──Rule──▶ the cloud
     agent ◀─────────── broker ◀── EventBus ◀ FIFO of 100 ◀──────── REST, `send_down`, cloud/down/#
 
-Its clients have their confirmation from the broker before any of this begins.
+Its clients have their confirmation from the broker before any of this begins. With mode 0 the
+broker is EdgeCore's own: it dies with the process, and with it every session and all that it held.
 """
 
 from __future__ import annotations
@@ -11,19 +12,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import aiomqtt
 
 from edge_agent.links.mqtt_client import Client
 from tools.edgecore.cloud import RestDoor, Router, Rule
 from tools.edgecore.devices import Devices
+from tools.edgecore.posts import Posts
 from tools.edgecore.road import Downstream, Faults, Upload, Upstream
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 QOS: Final = 1
+OWN_QOS: Final = 0  # of what EdgeCore publishes on its own broker
 CLOUD_DOWN: Final = "cloud/down/"  # what stands behind it is the topic at the edge
 SUBSCRIBED: Final = (
     "$hw/events/upload/#",
@@ -40,10 +43,18 @@ CANCELLED_S: Final = 1.0
 IDLE_S: Final = 3600.0
 
 
+class OwnBroker(Protocol):
+    """A broker that is a process; both wait until it is so."""
+
+    def start(self) -> None: ...
+    def stop(self, *, kill: bool = False) -> None: ...
+
+
 class EdgeCoreDouble:
     """`async with EdgeCoreDouble(port=…, node=…, rules=…) as edgecore:` on a broker of loopback.
 
     devices: `ns/device` of those that exist. rest: open the REST door, whose port is `rest_port`.
+    broker: mode 0, that which dies with EdgeCore; it must run already, and outlives the double.
     """
 
     def __init__(
@@ -55,14 +66,17 @@ class EdgeCoreDouble:
         faults: Faults | None = None,
         devices: tuple[str, ...] = (),
         rest: bool = False,
+        broker: OwnBroker | None = None,
     ) -> None:
         self._port, self._node = port, node
         self._faults = faults or Faults()
         self._upstream, self._downstream = Upstream(self._faults), Downstream(self._faults)
         self._devices = Devices(node, devices)
         self._counts: Counter[str] = Counter()
-        self._router = Router(rules, publish=self._publish, counts=self._counts)
-        self._door = RestDoor(node, self.send_down, self._faults.max_upload_bytes)
+        self._posts = Posts(self._faults.keep_connections, self._counts)
+        self._router = Router(rules, publish=self._publish, posts=self._posts, counts=self._counts)
+        self._door = RestDoor(node, self.send_down, self._faults.max_rest_bytes)
+        self._broker, self._qos = broker, QOS if broker is None else OWN_QOS
         self._has_rest = rest
         self._client: aiomqtt.Client | None = None
         self._ready, self._up, self._down = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -99,22 +113,50 @@ class EdgeCoreDouble:
         """In its memory, on their way up."""
         return len(self._upstream)
 
+    @property
+    def connections(self) -> int:
+        """Those of posts that were answered and are still open."""
+        return self._posts.open
+
     def cut(self) -> None:
         """The link to the cloud goes; nobody at the edge is told."""
         self._upstream.cut()
 
+    def silence(self) -> None:
+        """Nothing passes from now on, either way; nobody is told, not EdgeHub, not CloudCore."""
+        self._upstream.silence()
+        self._up.set()
+
     def restore(self) -> None:
-        """It comes back, and swallows the first messages."""
+        """EdgeHub has a link again, now; it swallows the first messages."""
         self._upstream.restore()
         self._up.set()
 
+    async def reconnect(self) -> None:
+        """The road is back, a silent one is reset; returns when EdgeHub has noticed: 20 to 55 s."""
+        self._upstream.cut()
+        await asyncio.sleep(self._upstream.notices_after_s())
+        self.restore()
+
+    async def outage(self, lasts_s: float, *, silent: bool = False) -> None:
+        """The road is gone for so long; returns when EdgeHub has a link again."""
+        (self.silence if silent else self.cut)()
+        await asyncio.sleep(lasts_s)
+        await self.reconnect()
+
     async def restart(self, down_s: float = 0.0) -> None:
-        """The process ends and starts again; what is published meanwhile never existed."""
+        """The process ends and starts again; what is published meanwhile never existed. Its own
+        broker, where it has one, ends with it: its clients are thrown out.
+        """
         assert self._bus is not None
         await _ended(self._bus)
+        if self._broker is not None:
+            await asyncio.to_thread(self._broker.stop, kill=True)
         self._upstream.restart()
         self._downstream.restart()
         await asyncio.sleep(down_s)
+        if self._broker is not None:
+            await asyncio.to_thread(self._broker.start)
         self._bus = asyncio.ensure_future(self._run_bus())
         await self._ready.wait()
         self._up.set()
@@ -124,6 +166,9 @@ class EdgeCoreDouble:
         if not self._upstream.connected or not self._ready.is_set():
             self._counts["down_refused"] += 1
             return False
+        if self._upstream.is_silent:
+            self._counts["down_lost_in_silence"] += 1
+            return True
         self._downstream.push(topic, payload)
         self._down.set()
         return True
@@ -193,7 +238,7 @@ class EdgeCoreDouble:
         client = self._client
         try:
             if client is not None:
-                await client.publish(topic, payload, QOS)
+                await client.publish(topic, payload, self._qos)
                 return
         except aiomqtt.MqttError:
             pass

@@ -2,7 +2,9 @@
 
 Measured on a running one: text is all that survives, 30 messages a second after a burst of 60 for
 the whole node, order lost among 18 neighbours, the first ones after a cut swallowed, everything
-that waits lost with the process. It confirms to its clients what it then loses.
+that waits lost with the process. A road that is silent takes all there is, and nothing arrives; it
+ends with a reset. When the road is back, EdgeHub notices after 20 to 55 s, and what was published
+meanwhile goes first. It confirms to its clients what it then loses.
 """
 
 from __future__ import annotations
@@ -27,9 +29,13 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True):
     reorder_within: int = 18  # places; 0: order is kept
     reorder_share: float = 0.13  # of what waits behind something else
     lose_after_cut: int = 3
+    requeue: bool = False  # KubeEdge PR #7164, not merged: what was in flight at a cut goes again
     lose_at_restart: bool = True
+    reconnect_least_s: float = 20.0  # so long after the road is back it is noticed, at the soonest
+    reconnect_most_s: float = 55.0
     down_queue: int = 100  # the oldest goes first; 0: no limit
-    max_upload_bytes: int = 12 << 20
+    keep_connections: int = 256  # of posts; the Router never closes one. 0: each is closed
+    max_rest_bytes: int = 12 << 20  # of CloudCore's door; EdgeCore itself has no bound
     max_waiting: int = 100_000  # EdgeCore has no bound but the memory of the machine
 
 
@@ -39,7 +45,10 @@ NO_FAULTS: Final = Faults(
     reorder_within=0,
     lose_after_cut=0,
     lose_at_restart=False,
+    reconnect_least_s=0,
+    reconnect_most_s=0,
     down_queue=0,
+    keep_connections=0,
 )
 
 
@@ -111,7 +120,8 @@ class Upstream:
         self._waiting: deque[Waiting] = deque()
         self._bucket = TokenBucket(faults.rate_per_s, faults.burst)
         self._to_lose = 0
-        self.connected = True
+        self.connected = True  # as EdgeHub has it
+        self.is_silent = False  # and nothing arrives all the same
         self.counts: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -120,9 +130,6 @@ class Upstream:
     def push(self, upload: Upload) -> None:
         """From the broker, which has confirmed it already."""
         self.counts["received"] += 1
-        if len(upload.payload) > self._faults.max_upload_bytes:
-            self.counts["too_large"] += 1
-            return
         if self._faults.mangle:
             text = mangled(upload.payload)
             self.counts["mangled"] += text != upload.payload
@@ -135,6 +142,9 @@ class Upstream:
     def take(self, now_s: float) -> Upload | None:
         """The next one to arrive at the cloud, if one may now."""
         if not self.connected:
+            return None
+        if self.is_silent:
+            self._swallow(now_s)
             return None
         while self._to_lose and self._waiting:
             self._waiting.popleft()
@@ -152,27 +162,41 @@ class Upstream:
         return taken.upload
 
     def wait_s(self, now_s: float) -> float | None:
-        """Until `take` may give something; None: not before something else happens."""
+        """Until `take` may do something; None: not before something else happens."""
         if not self.connected or not self._waiting:
             return None
         return self._bucket.wait_s(now_s)
 
     def cut(self) -> None:
-        """The link to the cloud is gone. Clients are not told."""
-        self.connected = False
+        """The link to the cloud is reset, and gone. Clients are not told."""
+        self.connected, self.is_silent = False, False
+
+    def silence(self) -> None:
+        """Nothing arrives from now on, and nobody is told: not even EdgeHub, which goes on."""
+        self.is_silent = self.connected
 
     def restore(self) -> None:
-        """It is back; what waits first, or comes first, is swallowed."""
+        """EdgeHub has a link again; what waits first, or comes first, is swallowed."""
         if not self.connected:
-            self._to_lose = self._faults.lose_after_cut
-        self.connected = True
+            self._to_lose = 0 if self._faults.requeue else self._faults.lose_after_cut
+        self.connected, self.is_silent = True, False
+
+    def notices_after_s(self) -> float:
+        """From when the road is back until EdgeHub has a link again; another each time."""
+        return self._random.uniform(self._faults.reconnect_least_s, self._faults.reconnect_most_s)
 
     def restart(self) -> None:
         """The process ends and starts again, on a link that is as it was."""
         if self._faults.lose_at_restart:
             self.counts["lost_at_restart"] += len(self._waiting)
             self._waiting.clear()
+        self._to_lose = 0  # what would have taken them died too
         self._bucket = TokenBucket(self._faults.rate_per_s, self._faults.burst)
+
+    def _swallow(self, now_s: float) -> None:
+        while self._waiting and self._bucket.take(now_s):
+            self._waiting.popleft()
+            self.counts["lost_in_silence"] += 1
 
     def _place(self) -> int:
         """Whose turn it is: mostly the first's."""
