@@ -4,7 +4,8 @@
 
 `floor` is the lowest seq still offered; below it, and in `void`, a receiver waits for nothing and
 books the reason. `closed`: no seq from `next` on will ever come. `more`: further logs follow in
-another probe. It travels as an envelope of its own kind, beside records or alone.
+another probe. `via`, where it is there: what KubeEdge calls the machine, by which it is answered.
+It travels as an envelope of its own kind, beside records or alone.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from __future__ import annotations
 from typing import Annotated, Final
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from edge_agent.core.edgecore import Counter, Name, Seq, StreamName, Token
 from edge_agent.core.frames import RecordClass
+from edge_agent.core.kubeedge import OptionalNode
 from edge_agent.core.logbook import MAX_RANGES, Log, LogKey
 from edge_agent.core.wire.codec import Codecs
 from edge_agent.core.wire.envelope import Envelope, Kind
@@ -47,12 +49,16 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True, rename={"klass": "class"}
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
-    """nonce: not to be guessed; an answer that echoes it was made after it was asked."""
+    """nonce: not to be guessed; an answer that echoes it was made after it was asked.
+
+    via: only where KubeEdge's name of the machine is not that of the node.
+    """
 
     schema: Annotated[int, Meta(ge=1, le=1)] = SCHEMA
     nonce: Token
     logs: Annotated[tuple[Offer, ...], Meta(max_length=MAX_LOGS)] = ()
     more: bool = False
+    via: OptionalNode | UnsetType = UNSET
 
 
 _encoder = msgspec.json.Encoder()

@@ -20,6 +20,7 @@ from tests.broker import make_broker as make_broker  # noqa: PLC0414 - a fixture
 from tests.services.uplinks import NODE, QUIET, Agent, running, spooling
 from tools.edgecore_double import EdgeCoreDouble, Rule
 from tools.hot_tier import HotTier, HttpRoad, MqttRoad
+from tools.hot_tier.places import Places
 from tools.hot_tier.roads import UP
 
 pytestmark = pytest.mark.anyio
@@ -30,21 +31,42 @@ DEVICE = f"device/default/{NODE}"
 
 @asynccontextmanager
 async def behind_edgecore(
-    broker: Broker, folder: Path, heard: list[AnyRecord]
+    broker: Broker, folder: Path, heard: list[AnyRecord], machine: str = NODE
 ) -> AsyncIterator[tuple[EdgeCoreDouble, HotTier]]:
-    """The double with all its faults, a Rule to a hot tier, and its word back."""
-    road = HttpRoad(0)
-    async with HotTier(folder / "db", road, heard=heard.extend) as tier:
+    """The double with all its faults, a Rule to a hot tier, and its word back. machine: what
+    KubeEdge calls it.
+    """
+    places = Places()
+    road = HttpRoad(0, places=places)
+    async with HotTier(folder / "db", road, heard=heard.extend, places=places) as tier:
         with anyio.fail_after(10):
             while not road.port:
                 await anyio.sleep(0.01)
         rule = Rule(topic=TOPICS.up, url=f"http://127.0.0.1:{road.port}{UP}")
         devices = (f"default/{NODE}",)
         async with EdgeCoreDouble(
-            port=broker.port, node=NODE, rules=(rule,), devices=devices, rest=True
+            port=broker.port, node=machine, rules=(rule,), devices=devices, rest=True
         ) as edgecore:
             road.router = f"http://127.0.0.1:{edgecore.rest_port}"
             yield edgecore, tier
+
+
+async def test_a_node_that_kubeedge_calls_otherwise_is_answered(
+    broker: Broker, tmp_path: Path
+) -> None:
+    """EdgeCore's node is `ward.3`, which the agent's cannot be: acks went to a node that is not."""
+    heard: list[AnyRecord] = []
+    config = msgspec.structs.replace(QUIET, kubeedge_node="ward.3")
+    async with (
+        spooling(tmp_path) as spool,
+        behind_edgecore(broker, tmp_path, heard, "ward.3"),
+    ):
+        agent = Agent(spool, broker.port, config)
+        for _ in range(20):
+            agent.say()
+        async with running(agent):
+            await agent.drained()
+    assert len(heard) == 20
 
 
 async def test_a_cut_and_a_restart_of_edgecore_cost_time_and_no_record(

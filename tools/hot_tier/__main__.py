@@ -24,6 +24,7 @@ from tools.hot_tier import HotTier, HttpRoad, MqttRoad, Pair, releases
 from tools.hot_tier.announcer import Announcer, announce
 from tools.hot_tier.carried import take_in
 from tools.hot_tier.packing import command as packing
+from tools.hot_tier.places import Places
 
 SHEET_EVERY_S: Final = 1.0
 MQTT_PORT: Final = 1883
@@ -97,11 +98,13 @@ def _place(given: str) -> tuple[str, int]:
     return host or "127.0.0.1", int(port or MQTT_PORT)
 
 
-def _road(options: argparse.Namespace) -> tuple[Link, HttpRoad | None]:
+def _road(options: argparse.Namespace, places: Places) -> tuple[Link, HttpRoad | None]:
     http = mqtt = None
     if options.http is not None:
         ns = options.ns or "default"
-        http = HttpRoad(options.http, host=options.bind, router=options.router, ns=ns)
+        http = HttpRoad(
+            options.http, host=options.bind, router=options.router, ns=ns, places=places
+        )
     if options.mqtt is not None:
         config = UplinkConfig(
             tls=options.ca_file is not None,
@@ -120,10 +123,16 @@ def _road(options: argparse.Namespace) -> tuple[Link, HttpRoad | None]:
 
 
 async def _receive(options: argparse.Namespace) -> None:
-    road, http = _road(options)
+    places = Places()
+    road, http = _road(options, places)
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with HotTier(
-            options.db, road, nodes=options.node, live=options.live, ordered=options.ordered
+            options.db,
+            road,
+            nodes=options.node,
+            live=options.live,
+            ordered=options.ordered,
+            places=places,
         ) as tier:
             where = f"http://{options.bind}:{http.port}" if http else "mqtt"
             ready = {"rx": tier.sheet()["rx"], "road": where}

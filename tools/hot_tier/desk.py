@@ -33,13 +33,16 @@ MAX_NEEDS: Final = 64  # of one transaction
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """One probe. live: the epochs that it says are still written."""
+    """One probe. live: the epochs that it says are still written. via: KubeEdge's name of the
+    machine, "" for the node's own.
+    """
 
     carrier: str
     node: str
     nonce: str
     keys: tuple[LogKey, ...]
     live: frozenset[int]
+    via: str = ""
 
 
 class Outcome(msgspec.Struct):
@@ -237,6 +240,7 @@ class Desk:
                 nonce=probe.nonce,
                 keys=tuple(dict.fromkeys(offer.key for offer in answered)),
                 live=frozenset(offer.epoch for offer in answered if not offer.closed),
+                via=probe.via or "",
             )
         )
 

@@ -28,6 +28,7 @@ from edge_agent.core.wire.armour import MAX_BUNDLE_CHARS
 from edge_agent.links.credentials import read_secrets
 from edge_agent.links.mqtt_client import Client
 from edge_agent.ports import Link, LinkSession
+from tools.hot_tier.places import Places
 
 QOS: Final = 1
 ANSWER_S: Final = 10.0
@@ -36,7 +37,7 @@ MAX_UNCONFIRMED: Final = 20
 MAX_POSTS: Final = 64  # on their way to the Router
 MAX_NODE_POSTS: Final = 8
 UP: Final = "/up"
-DOWN: Final = "{router}/{node}/{ns}/edge-agent/{node}/down/{what}"
+DOWN: Final = "{router}/{place}/{ns}/edge-agent/{node}/down/{what}"
 
 _silent = logging.getLogger(f"{__name__}.aiomqtt")
 _silent.setLevel(logging.CRITICAL)  # the supervisor logs what is raised, once
@@ -113,15 +114,22 @@ class _MqttSession:
 
 class HttpRoad:
     """Listens on `host:port` (0: any free port; `port` says which). router: base URL, or "";
-    it may be given later."""
+    it may be given later. places: what KubeEdge calls the nodes' machines."""
 
     def __init__(
-        self, port: int, *, host: str = "127.0.0.1", router: str = "", ns: str = "default"
+        self,
+        port: int,
+        *,
+        host: str = "127.0.0.1",
+        router: str = "",
+        ns: str = "default",
+        places: Places | None = None,
     ) -> None:
         self.port = port
         self._host = host
         self.router = router
         self._ns = ns
+        self._places = places or Places()
 
     def connect(self) -> AbstractAsyncContextManager[LinkSession]:
         """Raises: LinkDown when the port is taken."""
@@ -129,7 +137,7 @@ class HttpRoad:
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[LinkSession]:
-        session = _HttpSession(lambda: self.router.rstrip("/"), self._ns)
+        session = _HttpSession(lambda: self.router.rstrip("/"), self._ns, self._places)
         server = web.AppRunner(session.app(), access_log=None, handle_signals=False)
         await server.setup()
         try:
@@ -154,10 +162,11 @@ class HttpRoad:
 class _HttpSession:
     """A Router that cannot be reached is no reason to stop listening: nodes ask again."""
 
-    def __init__(self, router: Callable[[], str], ns: str) -> None:
+    def __init__(self, router: Callable[[], str], ns: str, places: Places) -> None:
         self.client: aiohttp.ClientSession | None = None
         self._router = router
         self._ns = ns
+        self._places = places
         self._came: asyncio.Queue[bytes] = asyncio.Queue(MAX_WAITING)
         self._posts: dict[asyncio.Task[None], str] = {}  # by node
 
@@ -182,7 +191,8 @@ class _HttpSession:
         router = self._router()
         if not router or len(waiting) >= MAX_POSTS or waiting.count(node) >= MAX_NODE_POSTS:
             return
-        url = DOWN.format(router=router, node=node, ns=self._ns, what=what)
+        place = self._places.of(node)
+        url = DOWN.format(router=router, place=place, node=node, ns=self._ns, what=what)
         task = asyncio.ensure_future(self._post(url, payload))
         self._posts[task] = node
         task.add_done_callback(self._posts.pop)

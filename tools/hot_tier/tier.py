@@ -34,6 +34,7 @@ from tools.hot_tier.desk import Asked, Opened, Outcome
 from tools.hot_tier.desk_thread import DeskThread, Kept, Standing, at_desk
 from tools.hot_tier.epochs import Epochs
 from tools.hot_tier.outputs import Form
+from tools.hot_tier.places import Places
 from tools.hot_tier.receiver import Log
 from tools.hot_tier.sheet import MAX_SHOWN_LOGS, problems, sheet
 
@@ -55,7 +56,8 @@ class HotTier:
     """`async with HotTier(db, road) as tier: tier.sheet()`.
 
     nodes: whose records are taken; none: everybody's. live, ordered: files of JSON Lines. heard:
-    called on the loop with the records that are durable from now on, each once.
+    called on the loop with the records that are durable from now on, each once. places: shared with
+    a road that has to know them.
     """
 
     def __init__(
@@ -67,12 +69,14 @@ class HotTier:
         live: Path | None = None,
         ordered: Path | None = None,
         heard: Heard | None = None,
+        places: Places | None = None,
     ) -> None:
         self._path = db
         self._road = road
         self._nodes = tuple(nodes)
         self._files: dict[Form, Path | None] = {"live": live, "ordered": ordered}
         self._heard = heard
+        self._places = places or Places()
         self._clock = SystemClock()
         self.health = Health(self._clock)
         self._inbox: deque[bytes] = deque()
@@ -191,6 +195,8 @@ class HotTier:
         while len(self._books) > MAX_SHOWN_LOGS:
             self._books.popitem(last=False)
         for asked in outcome.asked:
+            if asked.carrier == asked.node:  # it is the carrier that is answered
+                self._places.heard(asked.node, asked.via)
             if self._epochs.heard(asked.node, asked.live, now_us):
                 self._answers.remind(asked.carrier, _waited_for(self._books.values(), asked))
         self._answers.took(outcome)

@@ -7,6 +7,7 @@ from typing import Final
 
 import anyio
 import anyio.to_thread
+import msgspec
 
 from edge_agent import logs
 from edge_agent.core import probe
@@ -31,8 +32,9 @@ log = logs.get("uplink")
 class Speaking:
     """`publish` and `read_ahead` run side by side for as long as a connection lasts."""
 
-    def __init__(self, desk: Desk, *, node: str, topic: str) -> None:
+    def __init__(self, desk: Desk, *, node: str, topic: str, via: str = "") -> None:
         self._desk, self._outbox, self._node, self._topic = desk, desk.outbox, node, topic
+        self._via = via or msgspec.UNSET
         self._packer, self._worker = Packer(), Packer()
         self._room_bytes = armour.room_bytes(node)
 
@@ -64,7 +66,8 @@ class Speaking:
         self._desk.room.set()
         parts = [cargo.envelope for cargo in load.cargos]
         if load.probe is not None:
-            asked = probe.encode(self._node, load.probe, self._packer.codecs)
+            question = msgspec.structs.replace(load.probe, via=self._via)
+            asked = probe.encode(self._node, question, self._packer.codecs)
             parts.append(envelope.encode(asked))
         if live:
             runs = (record for run in draft.runs for record in run)

@@ -52,7 +52,8 @@ class Uplink:
         document = Document(node, shelf.epoch, words)
         rooms = Rooms(shelf, clock, words, chance)
         self._desk = Desk(rooms, self._outbox, document, self._twin)
-        self._speaking = Speaking(self._desk, node=node, topic=topics.up)
+        via = config.kubeedge_node if config.kubeedge_node != node else ""
+        self._speaking = Speaking(self._desk, node=node, topic=topics.up, via=via)
         self._listening = Listening(self._desk, topics)
         self._cloud = "unknown"
         self._since_us = clock.boot_us()  # connected or offline
