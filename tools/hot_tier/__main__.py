@@ -20,7 +20,7 @@ from edge_agent.config.structs import LogConfig, UplinkConfig
 from edge_agent.core.errors import EdgeAgentError
 from edge_agent.ports import Link
 from edge_agent.stores.files import write_atomic
-from tools.hot_tier import HotTier, HttpRoad, MqttRoad, Pair, releases
+from tools.hot_tier import HotTier, HttpRoad, MqttRoad, Pair, quarantine, releases
 from tools.hot_tier.announcer import Announcer, announce
 from tools.hot_tier.carried import take_in
 from tools.hot_tier.packing import command as packing
@@ -38,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     _add_import(verbs.add_parser("import", help="take an export that was carried here by hand"))
     packing.add(verbs.add_parser("pack", help="make a package of a foreign ONNX file"))
     releases.add(verbs)
+    quarantine.add(verbs)
     options = parser.parse_args(arguments)
     if options.verb == "pack":
         return int(options.run(options))

@@ -24,7 +24,7 @@ from edge_agent.core.wire.armour import MAX_BUNDLE_CHARS
 from edge_agent.core.wire.outcome import WireError
 from edge_agent.stores.files import write_atomic
 from tools.hot_tier.answers import Answers
-from tools.hot_tier.desk_thread import DeskThread, at_desk
+from tools.hot_tier.desk_thread import DeskThread, Standing, at_desk
 
 GROUP: Final = 8  # bundles a transaction
 LATER_US: Final = 60_000_000  # between two looks at what is to be said: nothing has to wait
@@ -34,20 +34,26 @@ _AGAIN: Final = "edge-agent spool export"
 
 
 async def take_in(path: Path, *, db: Path, acks: Path) -> dict[str, Any]:
-    """`lines` read, `records` new here, `acks` written.
+    """`lines` read, `records` new here, `acks` written, `corrupt` envelopes of which nothing could
+    be read: they are in the quarantine, and stay at the edge.
 
     Raises: Rejected for a file that is no whole export; ConfigError, Overloaded, Damaged for the
     database.
     """
     lines = check(path)
     async with at_desk(db, files={}) as desk:
-        before = desk.opened.total.held
+        before = desk.opened
         said, after = await _take(path, desk)
     content = b"".join(letter + b"\n" for letter in said)
     if len(content) > MAX_ACK_FILE_BYTES:
         raise Overloaded(f"write {acks.name}: {len(content)} B, expected <= {MAX_ACK_FILE_BYTES} B")
     write_atomic(acks, content)
-    return {"lines": lines, "records": after - before, "acks": len(said)}
+    return {
+        "lines": lines,
+        "records": after.total.held - before.total.held,
+        "acks": len(said),
+        "corrupt": after.counts.get("corrupt", 0) - before.counts.get("corrupt", 0),
+    }
 
 
 def check(path: Path) -> int:
@@ -67,19 +73,18 @@ def check(path: Path) -> int:
     return number
 
 
-async def _take(path: Path, desk: DeskThread) -> tuple[list[bytes], int]:
-    """What is to be carried back, and the records held then."""
+async def _take(path: Path, desk: DeskThread) -> tuple[list[bytes], Standing]:
+    """What is to be carried back, and how it is here then."""
     answers = Answers(desk.rx, n=desk.opens << N_BITS, dicts=desk.dicts)
     said: list[bytes] = []
-    held, now_us, lines = desk.opened.total.held, 0, _lines(path)
+    standing, now_us, lines = desk.opened, 0, _lines(path)
     while group := list(islice(lines, GROUP)):
         outcome, standing = await desk.take(group)
-        held = standing.total.held
         answers.took(outcome)
         now_us += LATER_US
         payloads = [letter.payload for letter in answers.due(now_us) if letter.what == "ack"]
         said += [one for one in payloads if msgspec.json.decode(one).get("echo")]
-    return said, held
+    return said, standing
 
 
 def _lines(path: Path) -> Iterator[bytes]:

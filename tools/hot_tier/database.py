@@ -53,6 +53,15 @@ TABLES: Final = (
 )
 
 
+# Made where it is not there yet: a file of an older receiver stays a file of ours.
+ADDED: Final = (
+    # payloads that nothing could be read of; hash = xxh3_64 of the payload
+    """CREATE TABLE IF NOT EXISTS bad(n INTEGER PRIMARY KEY AUTOINCREMENT,
+    hash BLOB UNIQUE NOT NULL, first_s INTEGER NOT NULL, last_s INTEGER NOT NULL,
+    times INTEGER NOT NULL, carrier TEXT NOT NULL, reason TEXT NOT NULL, payload BLOB NOT NULL)""",
+)
+
+
 class DiskFull(Overloaded):
     """Nothing is lost: what could not be written is not acknowledged."""
 
@@ -110,6 +119,8 @@ class Database:
                 raise ConfigError(
                     "--db", f"{self.path}: expected schema {SCHEMA_VERSION}, got another"
                 )
+            for table in ADDED:
+                self._db.execute(table)
             self.put("opens", self.get("opens") + 1)
         self.rx: str = self.get("rx")
         self.opens: int = self.get("opens")

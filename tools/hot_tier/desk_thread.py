@@ -42,10 +42,12 @@ Kept = tuple[Outcome, Standing]
 class Parts:
     """The parts, made and used in the thread."""
 
-    def __init__(self, path: Path, nodes: Sequence[str], files: Mapping[Form, Path | None]) -> None:
+    def __init__(
+        self, path: Path, nodes: Sequence[str], files: Mapping[Form, Path | None], *, hears: bool
+    ) -> None:
         self.db = Database(path, mint=secrets.token_hex(16))
         try:
-            self.desk = Desk(self.db, nodes)
+            self.desk = Desk(self.db, nodes, hears=hears)
             self.recent = list(reversed(self.desk.logs.recent(MAX_SHOWN_LOGS)))
         except BaseException:
             self.db.close()
@@ -125,12 +127,19 @@ class DeskThread:
 
 @asynccontextmanager
 async def at_desk(
-    path: Path, *, nodes: Sequence[str] = (), files: Mapping[Form, Path | None]
+    path: Path,
+    *,
+    nodes: Sequence[str] = (),
+    files: Mapping[Form, Path | None],
+    hears: bool = False,
 ) -> AsyncIterator[DeskThread]:
-    """Raises: ConfigError, Overloaded, Damaged."""
+    """hears: whether records are wanted in outcomes.
+
+    Raises: ConfigError, Overloaded, Damaged.
+    """
     thread = ThreadPoolExecutor(1, thread_name_prefix="hot-tier-desk")
     try:
-        parts = await _in(thread, lambda: Parts(path, nodes, files))
+        parts = await _in(thread, lambda: Parts(path, nodes, files, hears=hears))
         desk = DeskThread(thread, parts)
         try:
             yield desk

@@ -22,7 +22,9 @@ WIRE: Final = (
     "needs",
     "probes",
     "documents",
-    "quarantined",
+    "bad_kept",  # of corrupt ones, in the quarantine: `hot_tier quarantine`
+    "bad_dropped",  # the oldest of them, for want of room
+    "quarantined",  # records with the id of another one
     "unquarantined",  # conflicts that found no room any more
     "overrun",  # payloads that were not opened: too many at once
 )
@@ -91,6 +93,9 @@ def problems(total: Total, counts: Mapping[str, int], doubles: Iterable[str]) ->
     if total.lost:
         words = f"{total.lost} records were acknowledged once and are not here"
         found.append(("lost-at-receiver", words, "was the database restored or replaced?"))
+    if counts.get("bad_kept"):
+        words = f"{counts['bad_kept']} payloads could not be read; nothing of them is acknowledged"
+        found.append(("bad-payloads", words, "python -m tools.hot_tier quarantine --db FILE"))
     if counts.get("unquarantined"):
         words = f"{counts['unquarantined']} records with the id of another one found no room"
         found.append(("quarantine-full", words, "export and empty the table odd"))

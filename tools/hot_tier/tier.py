@@ -149,7 +149,8 @@ class HotTier:
 
     @asynccontextmanager
     async def _run(self) -> AsyncIterator[None]:
-        async with at_desk(self._path, nodes=self._nodes, files=self._files) as desk:
+        hears = self._heard is not None
+        async with at_desk(self._path, nodes=self._nodes, files=self._files, hears=hears) as desk:
             self._desk = desk
             self._standing = desk.opened
             self._books = OrderedDict((log.key, log) for log in desk.recent)

@@ -97,6 +97,12 @@ def pack(carrier: str, contents: Sequence[bytes]) -> bytes:
     return payload
 
 
+def carrier_of(payload: bytes) -> str:
+    """Whom a payload names as its carrier, before anything of it is checked; "" for nobody."""
+    head = _HEAD.match(payload)
+    return head[1].decode() if head else ""
+
+
 def unpack(payload: bytes) -> Bundle:
     """Everything in a bundle, or nothing.
 

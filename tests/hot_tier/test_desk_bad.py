@@ -1,0 +1,162 @@
+"""What one payload breaks costs that payload: counted, kept to be looked at, and no more."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from edge_agent.core.frames import AnyRecord
+from edge_agent.core.wire import armour, bounds, envelope, records
+from edge_agent.core.wire.envelope import Envelope
+from tests.hot_tier.opened import opened
+from tests.hot_tier.wire import CODECS, ask, balances, batch, bundle, offer, record
+from tests.wire.test_corpus import CORPUS, OUTCOMES
+from tools.hot_tier import quarantine
+from tools.hot_tier.__main__ import main
+from tools.hot_tier.carried import take_in
+from tools.hot_tier.desk import Desk
+from tools.hot_tier.quarantine import Bad, Quarantine
+
+
+def payload_of(name: str) -> bytes:
+    return (CORPUS / f"{name}.txt").read_bytes().strip()
+
+
+def listed(folder: Path) -> list[dict[str, Any]]:
+    return [told for told, _ in quarantine.kept(folder / "db")]
+
+
+@pytest.mark.parametrize("name", sorted(OUTCOMES))
+def test_a_payload_of_the_corpus_costs_its_own_records_alone(tmp_path: Path, name: str) -> None:
+    good = OUTCOMES[name].count("values")
+    with opened(tmp_path) as at:
+        at.desk.take([bundle(batch(1, 2)), payload_of(name), bundle(batch(3, 4))])
+        assert at.sheet()["total"]["held"] == 4 + good
+        assert balances(at.sheet())
+        assert at.sheet()["wire"]["corrupt"] == at.sheet()["wire"]["bad_kept"] == 1
+    (told,) = listed(tmp_path)
+    assert (told["carrier"], told["times"]) == ("mut-1", 1)
+    assert told["reason"]
+
+
+def test_an_export_with_a_poisoned_line_is_taken_in_but_for_that_line(tmp_path: Path) -> None:
+    lines = [bundle(batch(1, 3)), payload_of("poison_2GB"), bundle(ask("nonce", offer(1, 4)))]
+    (tmp_path / "out.eax").write_bytes(b"\n".join(lines) + b"\n")
+
+    async def take() -> dict[str, Any]:
+        return await take_in(tmp_path / "out.eax", db=tmp_path / "db", acks=tmp_path / "acks")
+
+    found = anyio.run(take)
+    assert (found["records"], found["corrupt"]) == (3, 1)
+    assert len(listed(tmp_path)) == 1
+
+
+def test_the_quarantine_is_listed_and_written_out_beside_a_receiver_at_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with opened(tmp_path) as at:
+        at.desk.take([payload_of("nan_score"), b"ea1 b !!!", payload_of("nan_score")])
+        db, out = str(tmp_path / "db"), tmp_path / "bad"
+        assert main(["quarantine", "--db", db, "--out", str(out)]) == 0
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(one["carrier"], one["times"]) for one in told] == [("mut-1", 2), ("b", 1)]
+    assert (out / told[0]["file"]).read_bytes() == payload_of("nan_score")
+    assert (out / told[1]["file"]).read_bytes() == b"ea1 b !!!"
+    assert main(["quarantine", "--db", str(tmp_path / "none")]) == 1
+
+
+def test_the_quarantine_keeps_the_newest_within_its_bounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quarantine, "MAX_ROWS", 5)
+    monkeypatch.setattr(quarantine, "MAX_BYTES", 1000)
+    with opened(tmp_path) as at:
+        kept = Quarantine(at.db, lambda: 0.0)
+        for size in (10, 10, 300, 301, 302, 303, 20):
+            with at.db.transaction():
+                kept.put("a", Bad(bytes([size % 256]) * size, "r" * 1000))
+        sizes = [told["bytes"] for told in listed(tmp_path)]
+        assert sizes == [301, 302, 303, 20]
+        assert all(len(told["reason"]) == 300 for told in listed(tmp_path))
+
+
+def test_a_file_of_an_older_receiver_gets_its_quarantine(tmp_path: Path) -> None:
+    with opened(tmp_path) as at:
+        at.desk.take([bundle(batch(1, 2))])
+    with closing(sqlite3.connect(tmp_path / "db")) as db, db:
+        db.execute("DROP TABLE bad")
+    assert listed(tmp_path) == []
+    with opened(tmp_path) as at:
+        at.desk.take([b"noise"])
+        assert at.held() == [1, 2]
+    assert len(listed(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RecursionError(), OverflowError(), KeyError(7)])
+def test_an_error_that_nobody_foresaw_costs_one_envelope(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    right = records.decode
+
+    def wrong(given: Envelope, codecs: Any) -> Any:
+        if given.stream == "bad":
+            raise error
+        return right(given, codecs)
+
+    monkeypatch.setattr(records, "decode", wrong)
+    with opened(tmp_path) as at:
+        out = at.desk.take([bundle(batch(1, 2), batch(1, 1, stream="bad"), batch(3, 4))])
+        assert at.held() == [1, 2, 3, 4]
+        assert [one.seq for one in out.records] == [1, 2, 3, 4]
+        assert at.sheet()["wire"]["corrupt"] == 1
+        assert balances(at.sheet())
+    (told,) = listed(tmp_path)
+    assert type(error).__name__ in told["reason"]
+
+
+def heavy(seqs: Sequence[int]) -> Envelope:
+    """Nearly as large, decoded, as one envelope may be."""
+    texts = "x" * 15_000
+    some: list[AnyRecord] = [record(seq, what=texts) for seq in seqs]
+    return records.encode(some, CODECS)
+
+
+def test_a_bundle_gives_no_more_than_its_bound_decoded(tmp_path: Path) -> None:
+    parts = [heavy(range(n * 250 + 1, n * 250 + 251)) for n in range(5)]
+    size = 250 * bounds.size_of(record(1, what="x" * 15_000))
+    assert 4 * size < bounds.MAX_BUNDLE_BYTES < 5 * size < 5 * bounds.MAX_BATCH_BYTES
+    with opened(tmp_path) as at:
+        at.desk.take([bundle(*parts)])
+        assert at.sheet()["total"]["held"] == 1000
+        assert at.sheet()["wire"]["corrupt"] == 1
+        at.desk.take([bundle(parts[4])])
+        assert at.sheet()["total"]["held"] == 1250
+
+
+def test_a_bad_body_makes_no_node_known(tmp_path: Path) -> None:
+    with opened(tmp_path) as at:
+        for n in range(50):
+            forged = f"ea1 n{n} ".encode() + payload_of("nan_score").split(b" ")[2]
+            at.desk.take([forged])
+        assert at.desk._nodes == set()
+
+
+def test_what_is_kept_of_a_bad_body_is_that_envelope_alone(tmp_path: Path) -> None:
+    with opened(tmp_path) as at:
+        at.desk.take([payload_of("good_then_bad_body")])
+    ((_, payload),) = quarantine.kept(tmp_path / "db")
+    (one,) = armour.unpack(payload).contents
+    assert one == armour.unpack(payload_of("good_then_bad_body")).contents[1]
+    assert isinstance(one, envelope.Envelope)
+
+
+def test_records_are_kept_in_memory_for_those_who_want_them_only(tmp_path: Path) -> None:
+    with opened(tmp_path) as at:
+        assert Desk(at.db, hears=False).take([bundle(batch(1, 2))]).records == []
