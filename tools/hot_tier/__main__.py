@@ -23,6 +23,7 @@ from edge_agent.stores.files import write_atomic
 from tools.hot_tier import HotTier, HttpRoad, MqttRoad, Pair, quarantine, releases
 from tools.hot_tier.announcer import Announcer, announce
 from tools.hot_tier.carried import take_in
+from tools.hot_tier.notices import Notices
 from tools.hot_tier.packing import command as packing
 from tools.hot_tier.places import Places
 
@@ -99,12 +100,19 @@ def _place(given: str) -> tuple[str, int]:
     return host or "127.0.0.1", int(port or MQTT_PORT)
 
 
-def _road(options: argparse.Namespace, places: Places) -> tuple[Link, HttpRoad | None]:
+def _road(
+    options: argparse.Namespace, places: Places, notices: Notices
+) -> tuple[Link, HttpRoad | None]:
     http = mqtt = None
     if options.http is not None:
         ns = options.ns or "default"
         http = HttpRoad(
-            options.http, host=options.bind, router=options.router, ns=ns, places=places
+            options.http,
+            host=options.bind,
+            router=options.router,
+            ns=ns,
+            places=places,
+            notices=notices,
         )
     if options.mqtt is not None:
         config = UplinkConfig(
@@ -124,8 +132,8 @@ def _road(options: argparse.Namespace, places: Places) -> tuple[Link, HttpRoad |
 
 
 async def _receive(options: argparse.Namespace) -> None:
-    places = Places()
-    road, http = _road(options, places)
+    places, notices = Places(), Notices()
+    road, http = _road(options, places, notices)
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with HotTier(
             options.db,
@@ -134,6 +142,7 @@ async def _receive(options: argparse.Namespace) -> None:
             live=options.live,
             ordered=options.ordered,
             places=places,
+            notices=notices,
         ) as tier:
             where = f"http://{options.bind}:{http.port}" if http else "mqtt"
             ready = {"rx": tier.sheet()["rx"], "road": where}

@@ -29,6 +29,8 @@ from edge_agent.links.credentials import read_secrets
 from edge_agent.links.mqtt_client import Client
 from edge_agent.ports import Link, LinkSession
 from tools.hot_tier.places import Places
+from tools.hot_tier.door import REQUEST_S, Door
+from tools.hot_tier.notices import Notices
 
 QOS: Final = 1
 ANSWER_S: Final = 10.0
@@ -36,6 +38,8 @@ MAX_WAITING: Final = 256  # payloads that nobody took yet: 64 MB at most
 MAX_UNCONFIRMED: Final = 20
 MAX_POSTS: Final = 64  # on their way to the Router
 MAX_NODE_POSTS: Final = 8
+LINGER_S: Final = 1.0  # for the rest of a body that was refused
+CLOSE_S: Final = 1.0  # for requests that are being answered
 UP: Final = "/up"
 DOWN: Final = "{router}/{place}/{ns}/edge-agent/{node}/down/{what}"
 
@@ -114,7 +118,9 @@ class _MqttSession:
 
 class HttpRoad:
     """Listens on `host:port` (0: any free port; `port` says which). router: base URL, or "";
-    it may be given later. places: what KubeEdge calls the nodes' machines."""
+    it may be given later. connections: at once; None: what the limit of open files leaves room for.
+    places: what KubeEdge calls the nodes' machines.
+    """
 
     def __init__(
         self,
@@ -124,12 +130,16 @@ class HttpRoad:
         router: str = "",
         ns: str = "default",
         places: Places | None = None,
+        notices: Notices | None = None,
+        connections: int | None = None,
     ) -> None:
         self.port = port
         self._host = host
         self.router = router
         self._ns = ns
         self._places = places or Places()
+        self._notices = notices or Notices()
+        self._connections = connections
 
     def connect(self) -> AbstractAsyncContextManager[LinkSession]:
         """Raises: LinkDown when the port is taken."""
@@ -138,15 +148,15 @@ class HttpRoad:
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[LinkSession]:
         session = _HttpSession(lambda: self.router.rstrip("/"), self._ns, self._places)
-        server = web.AppRunner(session.app(), access_log=None, handle_signals=False)
+        server = web.AppRunner(
+            session.app(), access_log=None, handle_signals=False, lingering_time=LINGER_S,
+            auto_decompress=False, shutdown_timeout=CLOSE_S,
+        )  # fmt: skip
         await server.setup()
+        assert server.server is not None
+        door = Door(server.server, self._notices, bound=self._connections, request_s=REQUEST_S)
         try:
-            try:
-                await web.TCPSite(server, self._host, self.port).start()
-            except OSError as error:
-                where = f"{self._host}:{self.port}"
-                raise LinkDown(f"listen on {where}: {error.strerror}", hint="--http 0") from error
-            self.port = server.addresses[0][1]
+            self.port = door.open(self._host, self.port)
             timeout = aiohttp.ClientTimeout(total=ANSWER_S)
             connector = aiohttp.TCPConnector(limit=MAX_UNCONFIRMED)
             async with aiohttp.ClientSession(timeout=timeout, connector=connector) as client:
@@ -156,6 +166,7 @@ class HttpRoad:
                 finally:
                     await session.close()
         finally:
+            door.close()
             await server.cleanup()
 
 
@@ -174,6 +185,7 @@ class _HttpSession:
         app = web.Application(client_max_size=MAX_BUNDLE_CHARS)
         app.router.add_post(UP, self._up)
         app.router.add_post("/", self._up)
+        app.on_response_prepare.append(_closes)
         return app
 
     async def _up(self, request: web.Request) -> web.Response:
@@ -211,6 +223,12 @@ class _HttpSession:
         for task in self._posts:
             task.cancel()
         await asyncio.gather(*self._posts, return_exceptions=True)
+
+
+async def _closes(_: web.Request, answer: web.StreamResponse) -> None:
+    """The Router never uses a connection again, and never closes one."""
+    answer.force_close()
+    answer.headers["Connection"] = "close"
 
 
 class Pair:

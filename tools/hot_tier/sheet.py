@@ -27,6 +27,8 @@ WIRE: Final = (
     "quarantined",  # records with the id of another one
     "unquarantined",  # conflicts that found no room any more
     "overrun",  # payloads that were not opened: too many at once
+    "turned_away",  # connections that were answered 503: too many at once
+    "timed_out",  # connections that sent no whole request in time
 )
 
 

@@ -33,6 +33,7 @@ from tools.hot_tier.answers import Answers, Letter
 from tools.hot_tier.desk import Asked, Opened, Outcome
 from tools.hot_tier.desk_thread import DeskThread, Kept, Standing, at_desk
 from tools.hot_tier.epochs import Epochs
+from tools.hot_tier.notices import Notices
 from tools.hot_tier.outputs import Form
 from tools.hot_tier.places import Places
 from tools.hot_tier.receiver import Log
@@ -46,6 +47,7 @@ MAX_LARGE: Final = 64  # envelopes that wait; then nothing more is opened
 MAX_OUTBOX: Final = 1024  # letters while the road is down; the oldest goes
 FULL_PAUSE_S: Final = 1.0
 OUTPUT_PAUSE_S: Final = 0.05
+ROOM: Final = "make room on its disk"
 N_BITS: Final = 32  # of an acknowledgement's number, below the count of opens
 
 Heard = Callable[[Sequence[AnyRecord]], None]
@@ -57,7 +59,7 @@ class HotTier:
 
     nodes: whose records are taken; none: everybody's. live, ordered: files of JSON Lines. heard:
     called on the loop with the records that are durable from now on, each once. places: shared with
-    a road that has to know them.
+    a road that has to know them. notices: those of the road too, where they shall stand in the sheet.
     """
 
     def __init__(
@@ -70,7 +72,9 @@ class HotTier:
         ordered: Path | None = None,
         heard: Heard | None = None,
         places: Places | None = None,
+        notices: Notices | None = None,
     ) -> None:
+        self.notices = notices or Notices()
         self._path = db
         self._road = road
         self._nodes = tuple(nodes)
@@ -94,7 +98,6 @@ class HotTier:
         self._answers: Answers
         self._epochs = Epochs()
         self._overrun = 0
-        self._trouble: dict[str, str] = {}
         self._running: AbstractAsyncContextManager[None] | None = None
 
     async def __aenter__(self) -> HotTier:
@@ -118,17 +121,14 @@ class HotTier:
         """The balance as of the last commit; see `sheet`."""
         now_us = self._clock.boot_us()
         total, counts = self._standing
-        counts = {**counts, "overrun": self._overrun}
+        counts = {**counts, **self.notices.counts, "overrun": self._overrun}
         found = sheet(self._desk.rx, total, self._books.values(), counts)
         found["nodes"] = {
             node: {"last_probe_s": round(us / 1e6, 1)}
             for node, us in self._epochs.ages_us(now_us).items()
         }
         found["problems"] = problems(total, counts, self._epochs.doubles(now_us))
-        found["problems"] += [
-            {"code": code, "what": what, "fix": "make room on its disk"}
-            for code, what in self._trouble.items()
-        ]
+        found["problems"] += self.notices.problems()
         return found
 
     async def document(self, node: str, name: str) -> bytes:
@@ -181,11 +181,11 @@ class HotTier:
 
     async def _kept(self, kept: Kept | Overloaded) -> None:
         if isinstance(kept, Overloaded):  # nothing of it was acknowledged: it comes again
-            self._trouble["disk-full"] = kept.what
+            self.notices.tell("disk-full", kept.what, kept.hint or ROOM)
             await anyio.sleep(FULL_PAUSE_S)
             return
         outcome, self._standing = kept
-        self._trouble.pop("disk-full", None)
+        self.notices.over("disk-full")
         self._book(outcome)
 
     def _book(self, outcome: Outcome) -> None:
@@ -216,11 +216,11 @@ class HotTier:
             self._grew.clear()
             try:
                 await self._desk.catch_up()
-                self._trouble.pop("output", None)
+                self.notices.over("output")
                 if not self._grew.is_set():
                     self._written.set()
             except Overloaded as error:
-                self._trouble["output"] = error.what
+                self.notices.tell("output", error.what, error.hint or ROOM)
                 self._grew.set()
                 await anyio.sleep(FULL_PAUSE_S)
             await anyio.sleep(OUTPUT_PAUSE_S)
