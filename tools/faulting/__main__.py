@@ -21,6 +21,8 @@ from tools.faulting.drain import drain
 from tools.faulting.flips import flips
 from tools.faulting.kill import ordeal, whole_ordeal
 from tools.faulting.million import million
+from tools.faulting.outage import Plan as OutagePlan
+from tools.faulting.outage import outage
 from tools.faulting.ward import AGENT_LIFE_S, Plan
 
 
@@ -46,6 +48,13 @@ def main(arguments: list[str] | None = None) -> int:
     long = verbs.add_parser("drain", help="hours of backlog, through all faults of EdgeCore")
     long.add_argument("--hours", type=float, default=1.0, metavar="H")
     long.set_defaults(run=_drain)
+    away = verbs.add_parser("outage", help="hours without a road, in simulated time")
+    away.add_argument("--hours", type=float, default=10.0, metavar="H")
+    away.add_argument("--seed", type=int, default=1)
+    away.add_argument("--per-s", type=int, default=10, metavar="N", help="results of each stream")
+    away.add_argument("--silent", action="store_true", help="swallows everything, then a reset")
+    away.add_argument("--requeue", action="store_true", help="with KubeEdge PR #7164")
+    away.set_defaults(run=_outage)
     down = verbs.add_parser("rollouts", help="models come and go while everything falls over")
     down.add_argument("--cycles", type=int, default=10, metavar="N")
     down.add_argument("--seed", type=int, default=1)
@@ -62,6 +71,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _drain(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     return drain(folder, options.hours)
+
+
+def _outage(_: Path, options: argparse.Namespace) -> dict[str, Any]:
+    names = OutagePlan.__struct_fields__
+    return outage(OutagePlan(**{name: getattr(options, name) for name in names}))
 
 
 def _rollouts(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
