@@ -136,6 +136,27 @@ def open_bundle(payload: bytes) -> tuple[str, list[Envelope]]:
     return parts[1], found
 
 
+def open_all(payload: bytes) -> list[Envelope | None]:
+    """As `open_bundle`, with None for each envelope that is a need."""
+    check(len(payload) <= 256_000, "too long")
+    parts = payload.split(b" ")
+    check(len(parts) == 3 and parts[0] == b"ea1" and payload.isascii(), "no bundle")
+    check(NAME.fullmatch(parts[1].decode()) is not None, "no carrier")
+    given = Bytes(disarm(parts[2].decode()))
+    found: list[Envelope | None] = []
+    while not given.done:
+        check(len(found) < 64, "more than 64 envelopes")
+        start = given.at
+        try:
+            found.append(open_envelope(given))
+        except Wanting:
+            found.append(None)
+            if given.given[start + 2] != 1:
+                break
+    check(bool(found), "no envelope")
+    return found
+
+
 # --- section 3
 
 
