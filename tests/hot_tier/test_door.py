@@ -74,10 +74,6 @@ async def listening(
         (b"no request at all\r\n\r\n", 400),
     ],
 )
-def descriptors(pid: int) -> int:
-    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
-
-
 async def test_each_answered_connection_is_closed_by_the_receiver(
     tmp_path: Path, sent: bytes, status: int
 ) -> None:
@@ -174,6 +170,10 @@ async def _posts(port: int, number: int, kept: list[socket.socket]) -> int:
     return good
 
 
+def _descriptors(pid: int) -> int:
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+
 @pytest.mark.parametrize(
     "posts",
     [2000, pytest.param(20_000, marks=[pytest.mark.long, pytest.mark.timeout(600)])],
@@ -191,7 +191,7 @@ async def test_few_descriptors_are_enough_for_a_connection_per_post_that_never_c
 
         async def look() -> None:
             while True:
-                seen.append(descriptors(process.pid))
+                seen.append(_descriptors(process.pid))
                 await anyio.sleep(0.05)
 
         async with anyio.create_task_group() as group:

@@ -7,8 +7,11 @@ acknowledged is in the database, however it ends. `pack` makes a package of a fo
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -16,18 +19,20 @@ import anyio
 import msgspec
 
 from edge_agent import logs
-from edge_agent.config.structs import LogConfig, UplinkConfig
+from edge_agent.config.structs import LogConfig, SuperviseConfig, UplinkConfig
 from edge_agent.core.errors import EdgeAgentError
 from edge_agent.ports import Link
-from edge_agent.stores.files import write_atomic
+from edge_agent.supervise import Run, rooms
 from tools.hot_tier import HotTier, HttpRoad, MqttRoad, Pair, quarantine, releases
 from tools.hot_tier.announcer import Announcer, announce
 from tools.hot_tier.carried import take_in
-from tools.hot_tier.notices import Notices
+from tools.hot_tier.notices import HOLDS_S, Notices
 from tools.hot_tier.packing import command as packing
 from tools.hot_tier.places import Places
+from tools.hot_tier.sheet_file import SheetFile
 
-SHEET_EVERY_S: Final = 1.0
+SETTLE_S: Final = 3.0  # for what has come, at the end
+NOBODY: Final = "nothing reads what it prints; the line is not needed"
 MQTT_PORT: Final = 1883
 
 
@@ -136,38 +141,45 @@ async def _receive(options: argparse.Namespace) -> None:
     road, http = _road(options, places, notices)
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with HotTier(
-            options.db,
-            road,
-            nodes=options.node,
-            live=options.live,
-            ordered=options.ordered,
-            places=places,
-            notices=notices,
-        ) as tier:
+            options.db, road, nodes=options.node, live=options.live, ordered=options.ordered,
+            places=places, notices=notices,
+        ) as tier:  # fmt: skip
             where = f"http://{options.bind}:{http.port}" if http else "mqtt"
-            ready = {"rx": tier.sheet()["rx"], "road": where}
-            print(msgspec.json.encode(ready).decode(), flush=True)
-            async with anyio.create_task_group() as group:
-                if options.sheet is not None:
-                    group.start_soon(_keep_sheet, tier, options.sheet)
+            _say_ready({"rx": tier.sheet()["rx"], "road": where}, notices)
+            sheet = SheetFile(options.sheet, tier.sheet, notices) if options.sheet else None
+            note = tier.health.note
+            async with rooms("reports", config=SuperviseConfig(), on_state=note) as floor:
+                if sheet is not None:
+                    floor.begin("sheet", sheet.keep)
                 if options.repository is not None:
-                    group.start_soon(announce, tier, Announcer(options.repository))
+                    floor.begin("announcer", _announcing(tier, options.repository))
                 async for _ in signals:
                     break
-                group.cancel_scope.cancel()
-            await tier.settle()
-            if options.sheet is not None:
-                write_atomic(options.sheet, _json(tier))
+            with anyio.move_on_after(SETTLE_S):
+                await tier.settle()
+            if sheet is not None:
+                with anyio.move_on_after(SETTLE_S):
+                    await sheet.write()
 
 
-async def _keep_sheet(tier: HotTier, path: Path) -> None:
-    while True:
-        await anyio.to_thread.run_sync(write_atomic, path, _json(tier))
-        await anyio.sleep(SHEET_EVERY_S)
+def _announcing(tier: HotTier, folder: Path) -> Run:
+    announcer = Announcer(folder)
+
+    async def run(ready: Callable[[], None]) -> None:
+        ready()
+        await announce(tier, announcer)
+
+    return run
 
 
-def _json(tier: HotTier) -> bytes:
-    return msgspec.json.encode(tier.sheet()) + b"\n"
+def _say_ready(said: dict[str, str], notices: Notices) -> None:
+    """Whoever started us may not listen any more; that is no reason to stop."""
+    try:
+        print(msgspec.json.encode(said).decode(), flush=True)
+    except OSError as error:
+        notices.tell("stdout", f"say that it is ready: {error.strerror}", NOBODY, for_s=HOLDS_S)
+        with suppress(OSError):  # or what is still buffered fails once more at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

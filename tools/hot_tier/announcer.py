@@ -9,7 +9,6 @@ stick. Decides by the time that it is given; only `load` touches the disk.
 from __future__ import annotations
 
 from collections import OrderedDict
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -17,13 +16,14 @@ import anyio
 import msgspec
 
 from edge_agent.core.edgecore import MAX_DOWN_BYTES, MAX_TUF_CHARS
-from edge_agent.core.errors import EdgeAgentError
+from edge_agent.core.errors import EdgeAgentError, Rejected
 from edge_agent.core.wire import armour
 from edge_agent.host import SystemClock
 from tools.hot_tier import wanted
 from tools.hot_tier.answers import Letter
 from tools.hot_tier.fleet import Standing, standing
 from tools.hot_tier.keys import Keys
+from tools.hot_tier.outputs import way_out
 from tools.hot_tier.publishing import family
 from tools.hot_tier.repository import Repository
 from tools.hot_tier.stages import STATUS
@@ -59,15 +59,25 @@ class Announcer:
 
     def __init__(self, folder: Path) -> None:
         self._house = Repository(folder, Keys(folder / "no-keys"))
-        self._stamp = b""
+        self._stamp: bytes | None = None
         self._wanted: dict[str, Wanted] = {}
         self._nodes: OrderedDict[str, Told] = OrderedDict()
 
     def load(self) -> bool:
         """Reads what is published; False when it is the same as before. Blocks on the disk.
 
-        Raises: Rejected.
+        Raises: Rejected when it cannot be read, or not be understood.
         """
+        try:
+            return self._load()
+        except OSError as error:
+            words = f"read --repository: {error.strerror or error}"
+            raise Rejected(words, hint=way_out(error)) from None
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            words = f"read --repository: expected signed metadata, got {type(error).__name__}"
+            raise Rejected(words, hint="restore it, or sign it anew") from None
+
+    def _load(self) -> bool:
         stamp = (self._house.metadata / "timestamp.json").read_bytes()
         if stamp == self._stamp:
             return False
@@ -87,7 +97,7 @@ class Announcer:
         """The newest status document of a node; b"" when it has sent none yet."""
         try:
             found = msgspec.json.decode(document) if document else {}
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             found = {}
         said = standing(node, found if isinstance(found, dict) else {})
         told = self._nodes.setdefault(node, Told(said))
@@ -144,8 +154,11 @@ async def announce(
     """Until it is cancelled: every node that the tier has heard of is told what is wanted of it."""
     clock, turn = SystemClock(), 0
     while True:
-        with suppress(OSError, EdgeAgentError):  # half written, or away: what was known still holds
+        try:
             await anyio.to_thread.run_sync(announcer.load)
+            tier.notices.over("repository")
+        except EdgeAgentError as error:  # half written, or away: what was known still holds
+            tier.notices.tell("repository", error.what, error.hint or "restore it")
         nodes = list(tier.sheet()["nodes"])
         for node in nodes[turn : turn + MAX_LOOKS]:
             announcer.heard(node, await tier.document(node, document))

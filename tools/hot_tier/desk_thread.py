@@ -11,7 +11,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
@@ -118,11 +118,22 @@ class DeskThread:
     async def document(self, node: str, name: str) -> bytes:
         return await _in(self._thread, lambda: self._parts.desk.papers.newest(node, name))
 
-    async def catch_up(self) -> None:
-        """Until the files have all that the database has. Raises: Overloaded, Damaged."""
+    async def catch_up(self) -> dict[Form, Overloaded]:
+        """Until the files have all that the database has; those that could not be written, and
+        why. One that cannot holds up no other. Raises: Damaged.
+        """
+        refused: dict[Form, Overloaded] = {}
         behind = list(self._parts.outputs)
         while behind:
-            behind = [output for output in behind if await _in(self._thread, output.step)]
+            behind = [output for output in behind if await self._step(output, refused)]
+        return refused
+
+    async def _step(self, output: Output, refused: dict[Form, Overloaded]) -> bool:
+        try:
+            return await _in(self._thread, output.step)
+        except Overloaded as error:
+            refused[output.form] = error
+            return False
 
 
 @asynccontextmanager
@@ -144,7 +155,7 @@ async def at_desk(
         try:
             yield desk
         finally:
-            with anyio.move_on_after(CLOSE_S, shield=True), suppress(Overloaded):
+            with anyio.move_on_after(CLOSE_S, shield=True):
                 await desk.catch_up()
             with anyio.CancelScope(shield=True):
                 await _in(thread, parts.close)

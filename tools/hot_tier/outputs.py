@@ -11,6 +11,7 @@ Used by the thread of the database.
 
 from __future__ import annotations
 
+import errno
 import os
 import zlib
 from collections.abc import Iterator
@@ -48,43 +49,49 @@ class Output:
         self._db = db
         self._logs = logs
         self._voids = Voids(db)
-        self._form = form
+        self.form: Form = form
         self._path = path.absolute()
         self._is_new = True
 
     def step(self) -> bool:
         """Writes some more; False when there is nothing left to write.
 
-        Raises: Overloaded when the file cannot be written; DiskFull, Damaged.
+        Raises: Overloaded when the file cannot be written; DiskFull, Damaged. What else there is
+        to write stays as it was.
         """
-        place = self._begin() if self._is_new else self._place()
-        batch = self._live(place["n"]) if self._form == "live" else self._ordered(place["n"])
+        place = self._begin() if self._is_new or self._is_cut() else self._place()
+        batch = self._live(place["n"]) if self.form == "live" else self._ordered(place["n"])
         if not batch.sql and batch.n == place["n"]:
             return False
         place["n"] = batch.n
-        place["size"] = _append(self._path, place["size"], b"".join(batch.lines))
+        place["size"] = _append(self._path, self.form, place["size"], b"".join(batch.lines))
         with self._db.transaction():
             for statement, *values in batch.sql:
                 self._db.write(statement, *values)
-            self._db.put(self._form, place)
+            self._db.put(self.form, place)
         return True
 
     def _place(self) -> Place:
-        place: Place = self._db.get(self._form)
+        place: Place = self._db.get(self.form)
         return place
 
+    def _is_cut(self) -> bool:
+        """Somebody took it away, or made it shorter, while we wrote it."""
+        written: int = self._place()["size"]
+        return _size(self._path, self.form) < written
+
     def _begin(self) -> Place:
-        """Where the file is continued, or its start."""
-        place: Place = self._db.get(self._form) or {}
-        size = self._path.stat().st_size if self._path.exists() else -1
+        """Where the file is continued, or its start. Raises: Overloaded, DiskFull, Damaged."""
+        place: Place = self._db.get(self.form) or {}
+        size = _size(self._path, self.form)
         if place.get("path") != str(self._path) or size < place["size"]:
             place = {"path": str(self._path), "size": 0, "n": 0}
             with self._db.transaction():
-                self._db.put(self._form, place)
-                if self._form == "ordered":
+                self._db.put(self.form, place)
+                if self.form == "ordered":
                     self._db.write("UPDATE log SET emitted = 0 WHERE emitted > 0")
                     self._db.write("DELETE FROM late")
-        _append(self._path, place["size"], b"")
+        _append(self._path, self.form, place["size"], b"")
         self._is_new = False
         return place
 
@@ -166,13 +173,41 @@ def _names(key: LogKey) -> dict[str, Any]:
 _json = msgspec.json.Encoder().encode
 
 
-def _append(path: Path, size: int, content: bytes) -> int:
+def way_out(error: OSError) -> str:
+    """What to do about a report file that cannot be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "make room on its disk"
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return "make the folder that it shall be in"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "let this user write there, or name another place"
+    if error.errno in (errno.EISDIR, errno.ENXIO, errno.EINVAL, errno.ENOTEMPTY):
+        return "name a plain file"
+    return "check its disk"
+
+
+def _size(path: Path, form: Form) -> int:
+    """-1 when it is not there. Raises: Overloaded."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return -1
+    except OSError as error:
+        raise _refused(form, error) from error
+
+
+def _refused(form: Form, error: OSError) -> Overloaded:
+    return Overloaded(f"write --{form}: {error.strerror or error}", hint=way_out(error))
+
+
+def _append(path: Path, form: Form, size: int, content: bytes) -> int:
     """The file is its first `size` bytes and this, durable; its new size.
 
     Raises: Overloaded.
     """
+    flags = os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe is refused, not waited
     try:
-        descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, flags, 0o600)
         with os.fdopen(descriptor, "wb", buffering=0) as file:
             file.truncate(size)
             file.seek(size)
@@ -181,6 +216,5 @@ def _append(path: Path, size: int, content: bytes) -> int:
                 view = view[file.write(view) :]
             os.fsync(file.fileno())
     except OSError as error:
-        words = error.strerror or str(error)
-        raise Overloaded(f"write {path.name}: {words}", hint="make room on its disk") from error
+        raise _refused(form, error) from error
     return size + len(content)

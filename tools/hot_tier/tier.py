@@ -28,7 +28,7 @@ from edge_agent.core.logbook import LogKey
 from edge_agent.core.moulds import make_ready
 from edge_agent.host import SystemClock
 from edge_agent.ports import Link, LinkSession
-from edge_agent.supervise import Health, rooms
+from edge_agent.supervise import Health, RoomHealth, RoomState, rooms
 from tools.hot_tier.answers import Answers, Letter
 from tools.hot_tier.desk import Asked, Opened, Outcome
 from tools.hot_tier.desk_thread import DeskThread, Kept, Standing, at_desk
@@ -130,6 +130,7 @@ class HotTier:
         }
         found["problems"] = problems(total, counts, self._epochs.doubles(now_us))
         found["problems"] += self.notices.problems()
+        found["problems"] += [_room(one) for one in self.health.rooms().values() if one.failing]
         return found
 
     async def document(self, node: str, name: str) -> bytes:
@@ -215,15 +216,18 @@ class HotTier:
         while True:
             await self._grew.wait()
             self._grew.clear()
-            try:
-                await self._desk.catch_up()
-                self.notices.over("output")
-                if not self._grew.is_set():
-                    self._written.set()
-            except Overloaded as error:
-                self.notices.tell("output", error.what, error.hint or ROOM)
+            refused = await self._desk.catch_up()
+            for form in self._files:
+                if form in refused:
+                    error = refused[form]
+                    self.notices.tell("output", error.what, error.hint or ROOM, about=form)
+                else:
+                    self.notices.over("output", about=form)
+            if refused:
                 self._grew.set()
                 await anyio.sleep(FULL_PAUSE_S)
+            elif not self._grew.is_set():
+                self._written.set()
             await anyio.sleep(OUTPUT_PAUSE_S)
 
     async def _travel(self, ready: Callable[[], None]) -> None:
@@ -257,6 +261,17 @@ class HotTier:
             wait_s = None if wake_us is None else max(0.0, (wake_us - self._clock.boot_us()) / 1e6)
             with anyio.move_on_after(wait_s):
                 await self._said.wait()
+
+
+def _room(one: RoomHealth) -> dict[str, str]:
+    """A road that is down is weather at the edge; here somebody has to know of it."""
+    is_road = one.name == "road" and one.weather
+    verb = "is given up" if one.state is RoomState.GIVEN_UP else "failed, will be tried again"
+    return {
+        "code": "road-down" if is_road else "service-failed",
+        "what": one.error if is_road else f"{one.name} {verb}: {one.error}",
+        "fix": one.hint or f"look at the log of {one.name}",
+    }
 
 
 def _slice(large: deque[Opened]) -> list[Opened]:
