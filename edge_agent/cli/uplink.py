@@ -79,7 +79,7 @@ def said(uplink: Status) -> list[tuple[str, str]]:
     raw, sent = uplink.get("raw_bytes"), uplink.get("sent_bytes")
     pairs = [
         ("broker", words),
-        ("cloud", plain(uplink.get("cloud"))),
+        ("cloud", _cloud(uplink)),
         ("last ack", _ago(uplink.get("last_ack_s"))),
         ("latency", f"{percentiles(uplink.get('latency_ms'))} ms (p50/p99, until acknowledged)"),
         ("sent", f"{size(sent)} for {size(raw)} of records ({share(sent, raw)})"),
@@ -88,6 +88,13 @@ def said(uplink: Status) -> list[tuple[str, str]]:
     if uplink.get("reason"):
         pairs.insert(1, ("reason", plain(uplink["reason"])))
     return pairs
+
+
+def _cloud(uplink: Status) -> str:
+    words, next_s = plain(uplink.get("cloud")), uplink.get("next_probe_s")
+    if uplink.get("cloud") != "down" or next_s is None:
+        return words
+    return f"{words} (next question in {duration(next_s)})"
 
 
 def _ago(seconds: object) -> str:

@@ -22,6 +22,7 @@ BURST_US: Final = 15_000  # how long one publish may keep the road busy
 QUEUEING_US: Final = 25_000  # so much over the least round trip, or as much again, means a queue
 QUEUEING_TIMES: Final = 2  # in a row
 OUTAGE_US: Final = 2_000_000  # one so long was no queue: the road was cut under it
+WAITED_US: Final = 30_000_000  # one so long lay somewhere until the road was there again
 LEAST_SHARE: Final = 1 / 64
 BLAMELESS_SHARE: Final = 1 / 32  # with so little, it is not the backlog that queues
 LEAST_BYTES: Final = 2_000  # of backlog in a publish, on the slowest road
@@ -130,6 +131,8 @@ class Governor:
 
     def answered(self, now_us: int, round_trip_us: int) -> None:
         """A probe came back."""
+        if round_trip_us >= WAITED_US:
+            return
         smoothed = self.round_trip_us or round_trip_us
         self.round_trip_us = smoothed + (round_trip_us - smoothed) // 4
         if round_trip_us >= OUTAGE_US:

@@ -3,7 +3,8 @@
 Events come in (a record was appended, the spool's books changed, an ack came), decisions go out
 (read this, publish that, delete these). Time is an argument in microseconds, chance a number in
 [0, 1), nonces are given. Nothing of it outlives the process, and next to nothing the connection:
-what there is to send is in the spool's books, what has arrived is in the answer to a probe.
+what there is to send is in the spool's books, what has arrived is in the answer to a probe. Into a
+road that answers nothing go probes alone, ever more seldom; any answer wakes it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import msgspec
 
 from edge_agent.core import logbook
 from edge_agent.core.backfill import Backfill, Want
+from edge_agent.core.backoff import ProbeBackoff
 from edge_agent.core.edgecore import Ack, NeedSaid
 from edge_agent.core.frames import AnyRecord, RecordClass
 from edge_agent.core.governor import Governor, Limits
@@ -70,7 +72,10 @@ class Outbox:
         self.resends = 0
         self.heard_us: int | None = None  # the last word that told us something, on this connection
         self._probe_us: int | None = None  # when the next probe is due
+        self._due_anyway_us = 0  # the same, whatever connection there is then
         self._probed_us = 0  # when the last one went
+        self._usual_us = 0  # the pause after it, once it is answered
+        self._backoff = ProbeBackoff()
         self._asked_us: int | None = None  # the first question since the last answer
         self._owed_us: int | None = None  # since when an ack of data is owed
         self._is_old = False  # the receiver; told once a connection
@@ -83,7 +88,8 @@ class Outbox:
         self.is_up, self._is_old = True, False
         self.ledger.observe(logs)
         self.ledger.tell_all()
-        self._probe_us = now_us
+        is_asked = self._backoff.reconnected(now_us)
+        self._probe_us = now_us if is_asked else max(now_us, self._due_anyway_us)
 
     def down(self) -> None:
         self.is_up = False
@@ -100,7 +106,7 @@ class Outbox:
     def observe(self, logs: Iterable[Log], now_us: int) -> tuple[logbook.Ack, ...]:
         """The spool's books as committed; acks that may be applied now."""
         evicted = self.ledger.observe(logs)
-        if self.is_up and evicted:
+        if self.is_up and evicted and self.cloud(now_us) != "down":
             soon_us = max(now_us + EVICTED_US, self._probed_us + PROBE_LEAST_US)
             self._probe_us = soon_us if self._probe_us is None else min(self._probe_us, soon_us)
         elif self.is_up and self.ledger.unsettled and self._probe_us is None:
@@ -110,6 +116,10 @@ class Outbox:
     def heard(self, ack: Ack, now_us: int) -> Heard:
         """An ack from outside, well formed."""
         heard = self.witness.hear(ack, now_us)
+        if heard.answers:
+            self._answered(now_us)
+        else:
+            self.sign_of_life(now_us)
         if not heard.is_trusted:
             return heard
         if heard.verdict is Verdict.REPLACED:
@@ -117,16 +127,31 @@ class Outbox:
         arrived = self.flights.settle(self.ledger.known)
         if heard.question is not None:
             self.governor.answered(now_us, now_us - heard.question.at_us)
-            self._asked_us = None
             if not (self.ledger.unsettled or len(self.flights)):
                 self._probe_us = None
         if self.is_up and (heard.question is not None or arrived):
-            self.heard_us = now_us
+            self.heard_us, self._asked_us = now_us, None
+            self._backoff.answered()
             self._owed_us = now_us if len(self.flights) or self.flights.retries else None
         return msgspec.structs.replace(heard, arrived=tuple(arrived))
 
+    def _answered(self, now_us: int) -> None:
+        """A question was, however old: EdgeCore sends what it kept in the order in which it came.
+        The next one goes when it would have gone without the silence.
+        """
+        self._backoff.answered()
+        if self._probe_us is not None:
+            usual_us = max(now_us, self._probed_us + self._usual_us)
+            self._probe_us = min(self._probe_us, usual_us)
+
+    def sign_of_life(self, now_us: int) -> None:
+        """Something came from the cloud that answers no question: worth one, if it was silent."""
+        if self.is_up and self.cloud(now_us) == "down" and self._backoff.sign(now_us):
+            self._probe_us = max(now_us, self._probed_us + PROBE_LEAST_US)
+
     def needed(self, need: NeedSaid, now_us: int) -> bool:
         """Records could not be read there; True: they will go again, in another form."""
+        self.sign_of_life(now_us)
         if need.why == "version" and not self._is_old:
             self._is_old = True
             what = need.name or need.kind or "what this agent sends"
@@ -154,9 +179,13 @@ class Outbox:
     def cloud(self, now_us: int) -> Literal["up", "down", "unknown"]:
         """What can be said of the receiver from here."""
         silent_us = 0 if self._asked_us is None else now_us - self._asked_us
-        if silent_us >= SILENT_US:
+        if self.is_up and (silent_us >= SILENT_US or self._backoff.is_silent):
             return "down"
         return "unknown" if self.heard_us is None else "up"
+
+    def next_probe_us(self) -> int | None:
+        """When the next question goes; None: there is nothing to ask."""
+        return self._probe_us
 
     def turn(self, now_us: int, chance: float) -> None:
         """What time alone changes. To be called before each `draft`."""
@@ -237,9 +266,11 @@ class Outbox:
 
     def _may_send(self, now_us: int) -> bool:
         """Data, not only probes."""
+        if not self.is_up or self.cloud(now_us) == "down":
+            return False
         stalled = self._owed_us is not None and now_us - self._owed_us >= STALL_US
         full = len(self.flights) >= self._limits.inflight_bundles
-        return self.is_up and not (stalled or full or self.witness.is_contested)
+        return not (stalled or full or self.witness.is_contested)
 
     def _ask(self, now_us: int, chance: float, nonce: str) -> Probe | None:
         """The probe, when it is due or soon would be, and when the next one is."""
@@ -251,8 +282,12 @@ class Outbox:
         self._asked_us = now_us if self._asked_us is None else self._asked_us
         pressed = self.backfill.is_busy or self.heard_us is None or self._owed_us is not None
         spread_us = PROBE_PRESSED_US if pressed else PROBE_SPREAD_US
-        pause_us = 0 if more else PROBE_LEAST_US + int(spread_us * chance)
-        self._probe_us = now_us + pause_us  # at least until this one is answered
+        self._usual_us = PROBE_LEAST_US + int(spread_us * chance)
+        if more and self.cloud(now_us) != "down":
+            self._probe_us = now_us  # the next page; all of them are one question
+        else:  # at least until this one is answered
+            self._probe_us = now_us + self._backoff.asked(chance, self._usual_us)
+        self._due_anyway_us = self._probe_us
         return Probe(nonce=nonce, logs=offers, more=more)
 
 

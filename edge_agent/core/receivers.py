@@ -16,7 +16,7 @@ from edge_agent.core.logbook import LogKey
 from edge_agent.core.probe import Offer
 from edge_agent.core.ranges import Ranges
 
-MAX_NONCES: Final = 64
+MAX_NONCES: Final = 256  # of an outage of 21 hours; while all is well, of some minutes
 MAX_PAST: Final = 8
 QUIET_US: Final = 60_000_000  # alone for so long: the other one is gone
 PAST_US: Final = 600_000_000  # who spoke within it and speaks again takes turns

@@ -40,10 +40,12 @@ class Heard(msgspec.Struct, frozen=True, kw_only=True):
 
     apply: delete what these say. forfeit: these logs hold no more than so, whatever was said
     before. forget: closed logs that the receiver knows to be over. question: the probe that this
-    is the first answer to. arrived: publishes that are there, whole.
+    is the first answer to. arrived: publishes that are there, whole. answers: it is this
+    receiver's first answer to a question of ours, whether it is trusted or not.
     """
 
     verdict: Verdict
+    answers: bool = False
     apply: tuple[logbook.Ack, ...] = ()
     forfeit: tuple[logbook.Ack, ...] = ()
     forget: tuple[LogKey, ...] = ()
@@ -84,7 +86,7 @@ class Witness:
             self._ledger.distrust()
         if verdict in (Verdict.UNASKED, Verdict.CONTESTED):
             self.refused += len(ack.acks)
-            return Heard(verdict=verdict)
+            return Heard(verdict=verdict, answers=first)
         if verdict is Verdict.REPLACED:
             self.find("receiver-replaced", "the receiver has another database than before")
             self._ledger.distrust()
@@ -94,6 +96,7 @@ class Witness:
         self._ledger.heard()
         return Heard(
             verdict=verdict,
+            answers=first,
             apply=self._ledger.applicable(),
             forfeit=tuple(step for step in forfeit if step is not None),
             forget=self._ledger.settled(o.key for o in offers if o.closed and o.floor == o.next),

@@ -35,6 +35,8 @@ class Listening:
         elif isinstance(said, NeedSaid):
             self._needed(said)
         elif isinstance(said, Desired | Tuf):
+            self._outbox.sign_of_life(self._desk.now_us())
+            self._desk.news.set()
             self._desk.rooms.words.on_event(said)
         elif isinstance(said, TwinAnswer):
             self._desk.twin.answered(said)

@@ -72,13 +72,14 @@ class Uplink:
         """In the shape of the status."""
         desk, now_us = self._desk, self._desk.now_us()
         p50, p99 = desk.latency_us.quantiles(0.5, 0.99)
-        last_us = desk.last_ack_us
+        last_us, next_us = desk.last_ack_us, self._outbox.next_probe_us()
         return {
             "configured": True,
             "connected": self._outbox.is_up,
             "since_s": round((now_us - self._since_us) / 1e6, 1),
             "cloud": self._outbox.cloud(now_us),
             "last_ack_s": None if last_us is None else round((now_us - last_us) / 1e6, 1),
+            "next_probe_s": None if next_us is None else round(max(0, next_us - now_us) / 1e6, 1),
             "inflight": len(self._outbox.flights),
             "latency_ms": {
                 "p50": None if p50 is None else round(p50 / 1000, 3),
@@ -126,7 +127,7 @@ class Uplink:
             if cloud == "up" and self._cloud != "up":
                 self._twin.renew()  # EdgeCore never makes up for what it dropped without a cloud
             self._cloud = cloud
-            if self._config.twin:
+            if self._config.twin and cloud != "down":  # EdgeCore would only drop it
                 await self._twin.tell(session, self._desk.rooms.clock)
             await anyio.sleep(TWIN_PERIOD_S)
 
