@@ -27,6 +27,7 @@ GROUPS = {  # module: its verbs
     "models": ("models",),
     "spool": ("spool",),
     "uplink": ("uplink",),
+    "wire": ("wire",),
     "audit": ("audit",),
     "replay": ("replay",),
     "bench": ("bench",),
