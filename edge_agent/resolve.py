@@ -19,12 +19,14 @@ from edge_agent.config.structs import (
     ImagesSource,
     Source,
     StreamConfig,
+    UplinkConfig,
     VideoSource,
 )
 from edge_agent.core import v4l2
 from edge_agent.core.errors import Damaged, Rejected
 from edge_agent.core.places import local_path
 from edge_agent.held import open_plain
+from edge_agent.links.road_keys import read_pinned
 from edge_agent.stores.known import Remembered
 from edge_agent.stores.models import Models
 from edge_agent.stores.shelf import Shelf
@@ -43,7 +45,7 @@ def models_of(config: Config, state_dir: Path | None) -> Models:
 
 def unresolved(config: Config, models: Models) -> list[Flaw]:
     """What is not there, or can't be read. A source's path is a warning: it may come. Blocks."""
-    found = [*_dirs(config), *_secrets(config)]
+    found = [*_dirs(config), *_secrets(config), *_pinned(config.uplink)]
     for name, stream in config.streams.items():
         found += [*_models(stream, ("streams", name), models, comes=config.rollouts.enabled)]
         found += [*_source(stream.source, ("streams", name, "source"))]
@@ -148,6 +150,16 @@ def _models(stream: StreamConfig, key: Key, models: Models, *, comes: bool) -> I
                 hint=wrong.hint,
                 severity="error" if wrong.healable else "warn",
             )
+
+
+def _pinned(config: UplinkConfig) -> Iterator[Flaw]:
+    """A file of keys that can be read and is none, or lacks the one that is needed."""
+    if not config.enabled or config.hot_tier_keys is None:
+        return
+    try:
+        read_pinned(config)
+    except Rejected as wrong:
+        yield Flaw(key=("uplink", "hot_tier_keys"), message=wrong.what, hint=wrong.hint)
 
 
 def _secrets(config: Config) -> Iterator[Flaw]:

@@ -7,19 +7,23 @@ values. Neither holds a finding, a path or a name of a person.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from edge_agent import __version__, logs
 from edge_agent.config.structs import Config
 from edge_agent.core.edgecore import Desired, Tuf
-from edge_agent.core.errors import ConfigError
+from edge_agent.core.errors import ConfigError, LinkDenied
 from edge_agent.core.lineup import twin_words
 from edge_agent.core.notes import Notes
 from edge_agent.core.twin import STATES, DeviceState, Value
+from edge_agent.core.wire.sealing import RoadKeys
 from edge_agent.core.witness import Finding
 from edge_agent.links.mqtt import MqttLink
+from edge_agent.links.road_keys import NODE_KEY, new_signing, read_keys
 from edge_agent.ports import Clock
 from edge_agent.services.uplink import Uplink, Words
+from edge_agent.stores.files import write_once
 from edge_agent.stores.spool import DiskSpool
 from edge_agent.views import Views
 
@@ -34,6 +38,10 @@ FIXES: Final = {
     "receivers-alternate": "two hot tiers answer: stop one; nothing is deleted until then",
     "lost-at-receiver": "the hot tier's database was replaced or restored: ask its operator",
     "receiver-too-old": "update the hot tier",
+    "receiver-lacks-key": "enrol what `edge-agent uplink key` prints at the hot tier; is "
+    "uplink.hot_tier_keys its newest file?",
+    "answers-untrusted": "if the hot tier has new keys, put its file at uplink.hot_tier_keys; "
+    "else somebody answers in its name",
 }
 
 log = logs.get("uplink")
@@ -110,10 +118,32 @@ def uplink_of(
         return None
     uplink = Uplink(
         node=config.node, config=config.uplink, link=link, shelf=disk, clock=clock,
-        words=upward.words(),
+        words=upward.words(), keys=keys_of(config),
     )  # fmt: skip
     disk.voices.on_change(lambda _: uplink.on_change())
     return uplink
+
+
+def keys_of(config: Config) -> Callable[[], RoadKeys] | None:
+    """Reads the keys of the road; makes that of this node, where it is to sign and has none. None:
+    nothing is sealed, signed or checked.
+    """
+    uplink, path = config.uplink, Path(config.state_dir) / NODE_KEY
+    if not (uplink.seal or uplink.sign or uplink.hot_tier_keys is not None):
+        return None
+
+    def read() -> RoadKeys:
+        if uplink.sign and not path.exists():
+            try:
+                write_once(path, new_signing())
+            except OSError as error:
+                words = error.strerror or "an error"
+                raise LinkDenied(
+                    f"make {path.name}: {words}", hint="is state_dir writable?"
+                ) from None
+        return read_keys(uplink, path)
+
+    return read
 
 
 def _nobody(event: Desired | Tuf) -> None:

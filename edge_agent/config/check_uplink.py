@@ -12,6 +12,7 @@ from edge_agent.config.structs import UplinkConfig
 PLAIN_PORT: Final = 1883
 TLS_PORT: Final = 8883
 EDGECORE_PORT: Final = 1884  # of its built-in broker; plain TCP, this machine only
+OF_TLS: Final = ("ca_file", "cert_file", "key_file")
 EDGECORE_PER_S: Final = 30  # its messageQPS, for all of the node
 
 
@@ -42,17 +43,29 @@ def uplink(config: UplinkConfig) -> Iterator[Flaw]:
     elif config.insecure:
         yield _flaw("insecure", "has no effect here: the road is safe", severe=False)
     yield from _pairs(config)
-    for name in ("ca_file", "cert_file", "key_file", "password_file"):
+    yield from _protection(config)
+    for name in ("ca_file", "cert_file", "key_file", "password_file", "hot_tier_keys"):
         path = getattr(config, name)
         if path is not None and not path.startswith("/"):
             yield _flaw(name, f"relative (expected an absolute path, got {quoted(path)})")
-        if path is not None and name != "password_file" and not config.tls:
+        if path is not None and name in OF_TLS and not config.tls:
             yield _flaw(name, "has no effect without tls", "tls = true", severe=False)
     if config.tls and config.port == PLAIN_PORT:
         yield _flaw("port", "1883 is the port without TLS", f"port = {TLS_PORT}", severe=False)
     if config.publishes_per_s >= EDGECORE_PER_S:
         words = f"EdgeCore passes on {EDGECORE_PER_S} for the whole machine; the rest waits in it"
         yield _flaw("publishes_per_s", words, severe=False)
+
+
+def _protection(config: UplinkConfig) -> Iterator[Flaw]:
+    if config.seal and config.hot_tier_keys is None:
+        hint = 'hot_tier_keys = "/etc/edge-agent/hot-tier.pub"; python -m tools.hot_tier makes it'
+        yield _flaw("seal", "without hot_tier_keys (expected the key to seal to)", hint)
+    if config.sign and config.hot_tier_keys is None:
+        words = (
+            "without hot_tier_keys: whoever reaches the broker can still make records be deleted"
+        )
+        yield _flaw("sign", words, "pin the hot tier's keys, too", severe=False)
 
 
 def _open(config: UplinkConfig) -> Iterator[Flaw]:

@@ -192,6 +192,9 @@ class UplinkConfig(Section, frozen=True, kw_only=True):
     key_file: Text | None = None
     username: Annotated[str, Meta(max_length=256)] = ""
     password_file: Text | None = None
+    hot_tier_keys: Text | None = None  # public keys; with them, only signed answers count
+    seal: bool = False  # bodies, for the hot tier alone
+    sign: bool = False  # envelopes, with the key of this node
     insecure: bool = False  # plain TCP to another machine
     ns: Name = "default"
     device: Annotated[str, Meta(pattern=NODE_PATTERN)] = ""

@@ -127,6 +127,12 @@ WORDS: Final = {
     "UplinkConfig.username": "Name to log in with. Empty: none.",
     "UplinkConfig.password_file": "File whose first line is the password. Read again for each "
     "connection.",
+    "UplinkConfig.hot_tier_keys": "File with the public keys of the hot tier (`hot-tier.pub`). "
+    "With it nothing is deleted that was not acknowledged with one of them. Read again for each "
+    "connection, and every 10 s.",
+    "UplinkConfig.seal": "Encrypt what is sent for the hot tier alone; needs `hot_tier_keys`.",
+    "UplinkConfig.sign": "Sign what is sent with the key of this machine, which is made once in "
+    "`state_dir`; `edge-agent uplink key` prints the half to enrol at the hot tier.",
     "UplinkConfig.insecure": "Allow a broker on another machine without TLS: whoever can listen on "
     "the network reads the results.",
     "UplinkConfig.ns": "Kubernetes namespace of the device and of the Rule that takes the results.",

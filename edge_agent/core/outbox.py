@@ -34,6 +34,7 @@ PATIENCE_US: Final = 1_000_000  # with a publish, at least
 PROBE_LEAST_US: Final = 1_000_000
 PROBE_SPREAD_US: Final = 4_000_000
 PROBE_PRESSED_US: Final = 500_000  # instead of it: a backlog drains, or no answer comes
+KEYLESS_US: Final = 5_000_000  # until it is told again
 EVICTED_US: Final = 250_000  # evictions are told together
 MAX_LIVE_BYTES: Final = 120_000  # of one payload; leaves room for backlog and probe
 KINDS: Final = {klass.value: klass for klass in RecordClass}
@@ -79,6 +80,7 @@ class Outbox:
         self._asked_us: int | None = None  # the first question since the last answer
         self._owed_us: int | None = None  # since when an ack of data is owed
         self._is_old = False  # the receiver; told once a connection
+        self._keyless_us = -KEYLESS_US  # when a key was missing there, as was told last
 
     # ── events ────────────────────────────────────────────────────────────────────────────────
 
@@ -156,6 +158,10 @@ class Outbox:
             self._is_old = True
             what = need.name or need.kind or "what this agent sends"
             self.witness.find("receiver-too-old", f"the receiver cannot read {what}")
+        if need.why == "key" and now_us - self._keyless_us >= KEYLESS_US:
+            self._keyless_us = now_us
+            what = "the hot tier does not have the keys of this node: it takes nothing"
+            self.witness.find("receiver-lacks-key", what)
         stream, _, name = need.name.partition("/")
         klass = KINDS.get(name)
         if need.kind != "records" or klass is None:

@@ -18,6 +18,7 @@ from edge_agent.core.ranges import Ranges
 
 MAX_NONCES: Final = 256  # of an outage of 21 hours; while all is well, of some minutes
 MAX_PAST: Final = 8
+LATE_QUESTIONS: Final = 16  # an answer to one so many before the newest that was answered is old
 QUIET_US: Final = 60_000_000  # alone for so long: the other one is gone
 PAST_US: Final = 600_000_000  # who spoke within it and speaks again takes turns
 
@@ -56,6 +57,7 @@ class Receivers:
         self._questions: dict[str, Question] = {}  # by nonce, oldest first
         self._asked = 0
         self._since = 0  # the question that made `current` trusted
+        self._answered = 0  # the newest that a trusted one answered
         self._stranger: tuple[str, int] | None = None  # and the question it answered first
         self._past: dict[str, int] = {}  # when others were last trusted
         self._last = ""  # who answered last, while it is contested
@@ -71,6 +73,13 @@ class Receivers:
 
     def question(self, echo: str) -> Question | None:
         return self._questions.get(echo)
+
+    def is_fresh(self, nonce: str) -> bool:
+        """Whether what was said after this question may still be believed. What an attacker kept,
+        from before a receiver lost its database, is not.
+        """
+        question = self._questions.get(nonce)
+        return question is not None and question.number > self._answered - LATE_QUESTIONS
 
     def forget(self, key: LogKey) -> None:
         """What was known of a log holds no more."""
@@ -94,6 +103,7 @@ class Receivers:
         if question is None:
             return Verdict.TRUSTED
         question.answered.add(rx)
+        self._answered = max(self._answered, question.number)
         if self._stranger is not None and question.number >= self._stranger[1]:
             return self._contest(rx, now_us)
         return Verdict.TRUSTED
@@ -123,6 +133,7 @@ class Receivers:
 
     def _adopt(self, rx: str, question: Question) -> Verdict:
         self.current, self._since, self._stranger = rx, question.number, None
+        self._answered = max(self._answered, question.number)
         question.answered.add(rx)
         return Verdict.TRUSTED
 

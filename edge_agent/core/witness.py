@@ -29,6 +29,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         "receivers-alternate",
         "lost-at-receiver",
         "receiver-too-old",
+        "receiver-lacks-key",
+        "answers-untrusted",
         "record-unfit",
     ]
     what: str
@@ -70,6 +72,10 @@ class Witness:
     @property
     def is_contested(self) -> bool:
         return self._receivers.is_contested
+
+    def is_fresh(self, nonce: str) -> bool:
+        """Whether what was said after this question of ours still counts."""
+        return self._receivers.is_fresh(nonce)
 
     def ask(self, nonce: str, now_us: int, offers: tuple[Offer, ...]) -> None:
         """A probe goes out; what is known now can't be less when it is answered."""

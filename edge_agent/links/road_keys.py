@@ -24,9 +24,12 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from edge_agent.core.errors import Rejected
-from edge_agent.core.public_keys import key_id
+from edge_agent.config.structs import UplinkConfig
+from edge_agent.core import public_keys
+from edge_agent.core.errors import LinkDenied, Rejected
+from edge_agent.core.public_keys import PublicKeys, key_id
 from edge_agent.core.wire.outcome import WireError
+from edge_agent.core.wire.sealing import Protection, RoadKeys
 from edge_agent.held import open_plain
 
 MAX_KEY_BYTES: Final = 16_384
@@ -36,11 +39,18 @@ _INFO: Final = b"edge-agent seal 1\n"
 
 
 class RoadSealer:
-    """To the holder of one X25519 key. public: raw, 32 B. Thread-safe."""
+    """To the holder of one X25519 key. public: raw, 32 B. Thread-safe.
+
+    Raises: Rejected for a point that nothing can be sealed to.
+    """
 
     def __init__(self, public: bytes) -> None:
         self._public, self._there = public, X25519PublicKey.from_public_bytes(public)
         self.id = key_id(public)
+        try:
+            X25519PrivateKey.generate().exchange(self._there)
+        except ValueError:
+            raise Rejected("read public key: expected an X25519 key, got none") from None
 
     def seal(self, plain: bytes, head: bytes) -> tuple[bytes, bytes]:
         once = X25519PrivateKey.generate()
@@ -113,6 +123,16 @@ def _derived(shared: bytes, ephemeral: bytes, public: bytes) -> tuple[bytes, byt
 # ── private keys in files ─────────────────────────────────────────────────────────────────────
 
 
+def new_signing() -> bytes:
+    """A new Ed25519 key, as a file of it holds it."""
+    return pem(Ed25519PrivateKey.generate())
+
+
+def new_sealing() -> bytes:
+    """A new X25519 key, as a file of it holds it."""
+    return pem(X25519PrivateKey.generate())
+
+
 def pem(key: Ed25519PrivateKey | X25519PrivateKey) -> bytes:
     """What a file of a private key holds."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -160,3 +180,53 @@ def _bad(path: Path, expected: str, got: str) -> Rejected:
         f"read {path.name}: expected {expected}, got {got}",
         hint="restore it from a backup; or move it away: a new one is made, to be enrolled anew",
     )
+
+
+# ── the edge's own ────────────────────────────────────────────────────────────────────────────
+
+NODE_KEY: Final = "uplink.key"  # in state_dir
+
+
+def read_keys(config: UplinkConfig, node_key: Path) -> RoadKeys:
+    """What `[uplink]` asks for, out of its files; they are read anew at each connection. Blocks.
+
+    node_key: of this node; there already when `sign` is on. Raises: LinkDenied naming the file.
+    """
+    try:
+        pinned = read_pinned(config)
+        sealer = RoadSealer(pinned.seal[0]) if config.seal else None
+        signer = read_signing(node_key) if config.sign else None
+        verifier = RoadVerifier(pinned.sign) if config.hot_tier_keys is not None else None
+    except FileNotFoundError:
+        what = f"read {node_key.name}: it is not there"
+        raise LinkDenied(what, hint="edge-agent uplink key makes it, to be enrolled") from None
+    except Rejected as error:
+        raise LinkDenied(error.what, hint=error.hint) from None
+    return RoadKeys(Protection(sealer, signer), verifier)
+
+
+def read_pinned(config: UplinkConfig) -> PublicKeys:
+    """The file at `hot_tier_keys`, with at least the keys that the configuration needs. Blocks.
+
+    Raises: Rejected.
+    """
+    if config.hot_tier_keys is None:
+        if config.seal:
+            raise Rejected("read uplink.hot_tier_keys: expected a file, got none", hint=PIN_HINT)
+        return PublicKeys()
+    try:
+        with open_plain(Path(config.hot_tier_keys)) as file:
+            content = file.read(public_keys.MAX_FILE_BYTES + 1)
+    except OSError as error:
+        words = error.strerror or "an error"
+        raise Rejected(f"read uplink.hot_tier_keys: {words}", hint=PIN_HINT) from None
+    found = public_keys.read(content, "uplink.hot_tier_keys")
+    if not found.sign:
+        raise Rejected("read uplink.hot_tier_keys: expected a key to sign, got none", hint=PIN_HINT)
+    if config.seal and not found.seal:
+        raise Rejected("read uplink.hot_tier_keys: expected a key to seal, got none", hint=PIN_HINT)
+    RoadVerifier(found.sign)
+    return found
+
+
+PIN_HINT: Final = "the hot tier's hot-tier.pub belongs there, readable by the agent's user"

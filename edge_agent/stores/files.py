@@ -97,6 +97,28 @@ def write_atomic(path: Path, content: bytes, *, mode: int = 0o600, disk: Disk = 
     disk.sync_folder(path.parent)
 
 
+def write_once(path: Path, content: bytes, *, mode: int = 0o600, disk: Disk = DISK) -> bool:
+    """As `write_atomic`, but never over what is there, and then False: of two who make it at once,
+    one does.
+
+    Raises: OSError.
+    """
+    if os.path.lexists(path):
+        return False
+    with written_beside(path, content, mode=mode, disk=disk) as beside:
+        try:
+            os.link(beside, path)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without links; nobody else is at it, most likely
+            disk.rename(beside, path)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                disk.unlink(beside)
+    disk.sync_folder(path.parent)
+    return True
+
+
 @contextmanager
 def written_beside(
     path: Path, content: bytes, *, mode: int = 0o600, disk: Disk = DISK

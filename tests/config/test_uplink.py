@@ -42,6 +42,8 @@ def test_a_sound_road_has_no_problem(uplink: str) -> None:
         ('tls = true\nkey_file = "/c"', "uplink.key_file — without cert_file"),
         ('username = "x"\npassword_file = "p"', "uplink.password_file — relative"),
         ('password_file = "/p"', "uplink.password_file — without username"),
+        ("seal = true", "uplink.seal — without hot_tier_keys (expected the key to seal to)"),
+        ('hot_tier_keys = "x.pub"', "uplink.hot_tier_keys — relative"),
         ("publishes_per_s = 0", "uplink.publishes_per_s — wrong value"),
         ("twin_every_s = 1", "uplink.twin_every_s — wrong value (expected a number at least 10"),
         ('ns = "Default"', "uplink.ns — wrong value (expected a name"),

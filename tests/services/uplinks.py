@@ -16,6 +16,7 @@ from edge_agent.core.edgecore import Desired, Tuf
 from edge_agent.core.errors import LinkDown
 from edge_agent.core.frames import AnyRecord, Event
 from edge_agent.core.twin import DeviceState, Value
+from edge_agent.core.wire.sealing import RoadKeys
 from edge_agent.core.witness import Finding
 from edge_agent.host import SystemClock
 from edge_agent.links.mqtt import MqttLink
@@ -30,7 +31,13 @@ QUIET = UplinkConfig(answer_s=2.0, keepalive_s=5, twin=False)
 class Agent:
     """A spool and its uplink, as the house wires them."""
 
-    def __init__(self, spool: DiskSpool, port: int, config: UplinkConfig = QUIET) -> None:
+    def __init__(
+        self,
+        spool: DiskSpool,
+        port: int,
+        config: UplinkConfig = QUIET,
+        keys: Callable[[], RoadKeys] | None = None,
+    ) -> None:
         self.spool = spool
         self.clock = SystemClock()
         self.events: list[Desired | Tuf] = []
@@ -51,6 +58,7 @@ class Agent:
             shelf=spool,
             clock=self.clock,
             words=words,
+            keys=keys,
         )
         spool.voices.on_change(lambda _: self.uplink.on_change())
 

@@ -14,11 +14,12 @@ from typing import Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 
-from edge_agent.core import edgecore
+from edge_agent.core import edgecore, signed
 from edge_agent.core.edgecore import MAX_DOWN_BYTES, MAX_LOGS, MAX_RANGES, MAX_SEQ
 from edge_agent.core.logbook import LogKey
 from edge_agent.core.wire.envelope import VERSION
 from edge_agent.core.wire.outcome import Need
+from edge_agent.core.wire.sealing import Signer
 from tools.hot_tier.desk import Outcome
 from tools.hot_tier.papers import Docs
 from tools.hot_tier.receiver import Log
@@ -57,6 +58,7 @@ class Addressee:
 
     def __init__(self) -> None:
         self.questions: deque[tuple[str, tuple[LogKey, ...]]] = deque(maxlen=MAX_QUESTIONS)
+        self.heard = ""  # the nonce of its newest question
         self.changed: OrderedDict[LogKey, None] = OrderedDict()
         self.repeats: OrderedDict[LogKey, Repeat] = OrderedDict()
         self.needs: OrderedDict[Need, None] = OrderedDict()
@@ -80,11 +82,16 @@ class Addressee:
 
 
 class Answers:
-    """rx: the identity of the database. n: below all numbers that are to be given."""
+    """rx: the identity of the database. n: below all numbers that are to be given. signer: of every
+    letter; None: they go unsigned.
+    """
 
-    def __init__(self, rx: str, *, n: int, dicts: tuple[str, ...]) -> None:
+    def __init__(
+        self, rx: str, *, n: int, dicts: tuple[str, ...], signer: Signer | None = None
+    ) -> None:
         self._rx = rx
         self._n = n
+        self._signer = signer
         self._can = edgecore.Can(versions=(VERSION,), dicts=dicts)
         self._books: OrderedDict[LogKey, Log] = OrderedDict()
         self._addressees: OrderedDict[str, Addressee] = OrderedDict()
@@ -101,7 +108,9 @@ class Answers:
                 one.repeats.pop(key, None)  # begins anew when it is told
                 _put(one.changed, key, None, MAX_KEYS)
         for asked in outcome.asked:
-            self._addressee(asked.carrier).questions.append((asked.nonce, asked.keys))
+            one = self._addressee(asked.carrier)
+            one.questions.append((asked.nonce, asked.keys))
+            one.heard = asked.nonce
         for carrier, need in outcome.needs:
             _put(self._addressee(carrier).needs, need, None, MAX_NEEDS)
 
@@ -123,11 +132,18 @@ class Answers:
             wake_us = one.wake_us()
             if wake_us is None or wake_us > now_us:
                 continue
-            letters += self._answers(node, one, now_us)
+            said = self._answers(node, one, now_us)
             if one.tick_us <= now_us:
-                letters += self._news(node, one, now_us)
-            letters += _needs(node, one, now_us)
+                said += self._news(node, one, now_us)
+            said += _needs(node, one, now_us)
+            letters += [self._signed(letter, one.heard) for letter in said]
         return letters
+
+    def _signed(self, letter: Letter, heard: str) -> Letter:
+        if self._signer is None:
+            return letter
+        payload = signed.sign(letter.what, letter.payload, self._signer, heard=heard)
+        return letter._replace(payload=payload)
 
     def _addressee(self, node: str) -> Addressee:
         one = self._addressees.get(node) or Addressee()
@@ -192,6 +208,7 @@ class Answers:
     ) -> list[list[edgecore.LogAck]]:
         """What is to be said of these logs, cut into letters; at least one, which may be empty."""
         room = MAX_DOWN_BYTES - len(self._letter(node, one, [], echo="x" * 64).payload) - 32
+        room -= signed.MAX_COST_BYTES if self._signer is not None else 0
         pages: list[list[edgecore.LogAck]] = [[]]
         left = room
         for log in (self._books[key] for key in keys if key in self._books):

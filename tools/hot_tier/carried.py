@@ -25,6 +25,7 @@ from edge_agent.core.wire.outcome import WireError
 from edge_agent.stores.files import write_atomic
 from tools.hot_tier.answers import Answers
 from tools.hot_tier.desk_thread import DeskThread, Standing, at_desk
+from tools.hot_tier.gate import OPEN, Keys
 
 GROUP: Final = 8  # bundles a transaction
 LATER_US: Final = 60_000_000  # between two looks at what is to be said: nothing has to wait
@@ -33,7 +34,7 @@ N_BITS: Final = 32
 _AGAIN: Final = "edge-agent spool export"
 
 
-async def take_in(path: Path, *, db: Path, acks: Path) -> dict[str, Any]:
+async def take_in(path: Path, *, db: Path, acks: Path, keys: Keys = OPEN) -> dict[str, Any]:
     """`lines` read, `records` new here, `acks` written, `corrupt` envelopes of which nothing could
     be read: they are in the quarantine, and stay at the edge.
 
@@ -41,9 +42,9 @@ async def take_in(path: Path, *, db: Path, acks: Path) -> dict[str, Any]:
     database.
     """
     lines = check(path)
-    async with at_desk(db, files={}) as desk:
+    async with at_desk(db, files={}, gate=keys.gate) as desk:
         before = desk.opened
-        said, after = await _take(path, desk)
+        said, after = await _take(path, desk, keys)
     content = b"".join(letter + b"\n" for letter in said)
     if len(content) > MAX_ACK_FILE_BYTES:
         raise Overloaded(f"write {acks.name}: {len(content)} B, expected <= {MAX_ACK_FILE_BYTES} B")
@@ -73,9 +74,9 @@ def check(path: Path) -> int:
     return number
 
 
-async def _take(path: Path, desk: DeskThread) -> tuple[list[bytes], Standing]:
+async def _take(path: Path, desk: DeskThread, keys: Keys) -> tuple[list[bytes], Standing]:
     """What is to be carried back, and how it is here then."""
-    answers = Answers(desk.rx, n=desk.opens << N_BITS, dicts=desk.dicts)
+    answers = Answers(desk.rx, n=desk.opens << N_BITS, dicts=desk.dicts, signer=keys.signer)
     said: list[bytes] = []
     standing, now_us, lines = desk.opened, 0, _lines(path)
     while group := list(islice(lines, GROUP)):

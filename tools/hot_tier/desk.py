@@ -27,6 +27,7 @@ from edge_agent.core.wire.envelope import Envelope, Kind
 from edge_agent.core.wire.outcome import Need, WireError
 from tools.hot_tier import receiver
 from tools.hot_tier.database import Database, DiskFull
+from tools.hot_tier.gate import Gate, Unproven
 from tools.hot_tier.papers import Docs, Papers
 from tools.hot_tier.quarantine import MAX_A_TRANSACTION, Bad, Quarantine
 from tools.hot_tier.receiver import Incoming, Log
@@ -93,10 +94,19 @@ class Opened(NamedTuple):
 
 class Desk:
     """Opens, decides, writes. nodes: whose envelopes are taken; none given: everybody's. hears:
-    whether somebody wants the records of an outcome; else they are not kept in memory.
+    whether somebody wants the records of an outcome; else they are not kept in memory. gate: what a
+    signature has to say, and the keys of seals.
     """
 
-    def __init__(self, db: Database, nodes: Collection[str] = (), *, hears: bool = True) -> None:
+    def __init__(
+        self,
+        db: Database,
+        nodes: Collection[str] = (),
+        gate: Gate | None = None,
+        *,
+        hears: bool = True,
+    ) -> None:
+        self._gate = gate or Gate()
         self.codecs = Codecs([DICTIONARY_1])
         self.logs = Logs(db)
         self.rows = Rows(db)
@@ -200,15 +210,23 @@ class Desk:
             Kind.DOCUMENT: self._document,
         }
         try:
+            admitted = self._gate.admit(envelope)
             self._admit(opened.carrier, envelope.node)
+            if isinstance(admitted, Need):
+                self._lacks(opened.carrier, admitted)
+                return
             if envelope.kind not in actions:
                 raise Rejected(f"take {envelope.kind.name}: expected records, probe or document")
-            actions[envelope.kind](opened, envelope)
+            actions[envelope.kind](opened, admitted)
             self._nodes.update((opened.carrier, envelope.node))
         except WireError as error:
             self._spoiled(opened.carrier, _bad(opened, error.what))
         except DiskFull:
             raise
+        except Unproven as refused:
+            self.counts[refused.count] += 1
+            if refused.need is not None:
+                self._lacks(opened.carrier, refused.need)
         except (Rejected, Overloaded):
             self.counts["refused"] += 1
 

@@ -20,6 +20,7 @@ import anyio
 from edge_agent.core.errors import Overloaded
 from tools.hot_tier.database import Database
 from tools.hot_tier.desk import Desk, Opened, Outcome
+from tools.hot_tier.gate import Gate
 from tools.hot_tier.outputs import Form, Output
 from tools.hot_tier.sheet import MAX_SHOWN_LOGS
 from tools.hot_tier.store import Total
@@ -43,11 +44,17 @@ class Parts:
     """The parts, made and used in the thread."""
 
     def __init__(
-        self, path: Path, nodes: Sequence[str], files: Mapping[Form, Path | None], *, hears: bool
+        self,
+        path: Path,
+        nodes: Sequence[str],
+        files: Mapping[Form, Path | None],
+        gate: Gate | None = None,
+        *,
+        hears: bool,
     ) -> None:
         self.db = Database(path, mint=secrets.token_hex(16))
         try:
-            self.desk = Desk(self.db, nodes, hears=hears)
+            self.desk = Desk(self.db, nodes, gate, hears=hears)
             self.recent = list(reversed(self.desk.logs.recent(MAX_SHOWN_LOGS)))
         except BaseException:
             self.db.close()
@@ -143,6 +150,7 @@ async def at_desk(
     nodes: Sequence[str] = (),
     files: Mapping[Form, Path | None],
     hears: bool = False,
+    gate: Gate | None = None,
 ) -> AsyncIterator[DeskThread]:
     """hears: whether records are wanted in outcomes.
 
@@ -150,7 +158,7 @@ async def at_desk(
     """
     thread = ThreadPoolExecutor(1, thread_name_prefix="hot-tier-desk")
     try:
-        parts = await _in(thread, lambda: Parts(path, nodes, files, hears=hears))
+        parts = await _in(thread, lambda: Parts(path, nodes, files, gate, hears=hears))
         desk = DeskThread(thread, parts)
         try:
             yield desk

@@ -19,6 +19,8 @@ WIRE: Final = (
     "envelopes",
     "corrupt",  # bundles and envelopes that nothing could be read of
     "refused",  # whole, but beyond a bound, not for us, or for nobody here
+    "unsigned",  # not signed, or with a key that is not enrolled, where a signature is asked for
+    "forged",  # not signed by whom they name
     "needs",
     "probes",
     "documents",

@@ -33,6 +33,7 @@ from tools.hot_tier.answers import Answers, Letter
 from tools.hot_tier.desk import Asked, Opened, Outcome
 from tools.hot_tier.desk_thread import DeskThread, Kept, Standing, at_desk
 from tools.hot_tier.epochs import Epochs
+from tools.hot_tier.gate import OPEN, Keys
 from tools.hot_tier.notices import Notices
 from tools.hot_tier.outputs import Form
 from tools.hot_tier.places import Places
@@ -59,8 +60,8 @@ class HotTier:
 
     nodes: whose records are taken; none: everybody's. live, ordered: files of JSON Lines. heard:
     called on the loop with the records that are durable from now on, each once. places: shared with
-    a road that has to know them. notices: those of the road too, if they
-    shall stand in the sheet.
+    a road that has to know them. notices: those of the road too, if they shall stand in the sheet.
+    keys: what nodes have to show, and what answers are signed with.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class HotTier:
         heard: Heard | None = None,
         places: Places | None = None,
         notices: Notices | None = None,
+        keys: Keys = OPEN,
     ) -> None:
         self.notices = notices or Notices()
         self._path = db
@@ -82,6 +84,7 @@ class HotTier:
         self._files: dict[Form, Path | None] = {"live": live, "ordered": ordered}
         self._heard = heard
         self._places = places or Places()
+        self._keys = keys
         self._clock = SystemClock()
         self.health = Health(self._clock)
         self._inbox: deque[bytes] = deque()
@@ -129,6 +132,7 @@ class HotTier:
             for node, us in self._epochs.ages_us(now_us).items()
         }
         found["problems"] = problems(total, counts, self._epochs.doubles(now_us))
+        found["problems"] += self._keys.gate.problems(counts)
         found["problems"] += self.notices.problems()
         found["problems"] += [_room(one) for one in self.health.rooms().values() if one.failing]
         return found
@@ -151,12 +155,19 @@ class HotTier:
 
     @asynccontextmanager
     async def _run(self) -> AsyncIterator[None]:
-        hears = self._heard is not None
-        async with at_desk(self._path, nodes=self._nodes, files=self._files, hears=hears) as desk:
+        async with at_desk(
+            self._path,
+            nodes=self._nodes,
+            files=self._files,
+            gate=self._keys.gate,
+            hears=self._heard is not None,
+        ) as desk:
             self._desk = desk
             self._standing = desk.opened
             self._books = OrderedDict((log.key, log) for log in desk.recent)
-            self._answers = Answers(desk.rx, n=desk.opens << N_BITS, dicts=desk.dicts)
+            self._answers = Answers(
+                desk.rx, n=desk.opens << N_BITS, dicts=desk.dicts, signer=self._keys.signer
+            )
             self._grew.set()
             config = SuperviseConfig()
             async with rooms("hot tier", config=config, on_state=self.health.note) as floor:

@@ -98,6 +98,13 @@ class Protection(NamedTuple):
 PLAIN: Final = Protection()
 
 
+class RoadKeys(NamedTuple):
+    """What one end has of keys. verifier: of the other end; None: nothing is checked."""
+
+    protection: Protection = PLAIN
+    verifier: Verifier | None = None
+
+
 class Signed(enum.Enum):
     """What can be said of a signature."""
 

@@ -12,6 +12,8 @@ from edge_agent.core.errors import Rejected
 from edge_agent.core.logbook import Ack
 from edge_agent.core.outbox import Outbox
 from edge_agent.core.window import Window
+from edge_agent.core.wire.envelope import Envelope
+from edge_agent.core.wire.sealing import RoadKeys
 from edge_agent.ports import Clock
 from edge_agent.services.uplink.neighbours import Shelf, Words
 from edge_agent.services.uplink.papers import Document, Twin
@@ -29,12 +31,13 @@ class Rooms(NamedTuple):
 
 
 class Desk:
-    """Used on the loop alone. dicts: what the receiver announced last."""
+    """Used on the loop alone. dicts: what the receiver announced last. keys: of this connection."""
 
     def __init__(self, rooms: Rooms, outbox: Outbox, document: Document, twin: Twin) -> None:
         self.rooms, self.outbox, self.document, self.twin = rooms, outbox, document, twin
         self.news, self.room = anyio.Event(), anyio.Event()
         self.dicts: tuple[str, ...] = ()
+        self.keys = RoadKeys()
         self.last_ack_us: int | None = None
         self.latency_us = Window()
         self.counts = dict.fromkeys(("sent_bytes", "raw_bytes", "publishes", "refused", "unfit"), 0)
@@ -42,6 +45,10 @@ class Desk:
 
     def now_us(self) -> int:
         return self.rooms.clock.boot_us()
+
+    def encoded(self, envelope: Envelope) -> bytes:
+        """Sealed and signed as the keys say; also from a worker thread. Raises: Overloaded."""
+        return self.keys.protection.encode(envelope)
 
     def changed(self) -> None:
         """The spool's books have changed."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from edge_agent import logs
-from edge_agent.core import edgecore
+from edge_agent.core import edgecore, signed
 from edge_agent.core.edgecore import Ack, Desired, NeedSaid, StateAnswer, Topics, Tuf, TwinAnswer
-from edge_agent.core.errors import Damaged, Overloaded, Rejected
+from edge_agent.core.errors import Damaged, Overloaded, Rejected, Untrusted
 from edge_agent.core.logbook import Ack as Step
 from edge_agent.ports import LinkSession
 from edge_agent.services.uplink.desk import Desk
+
+SIGNED: Final = ("ack", "need")  # of all else nothing is believed that TUF has not signed
+TOLD_US: Final = 5_000_000
 
 log = logs.get("uplink")
 
@@ -18,16 +23,46 @@ class Listening:
 
     def __init__(self, desk: Desk, topics: Topics) -> None:
         self._desk, self._outbox, self._topics = desk, desk.outbox, topics
+        self._told_us = -TOLD_US
 
     async def listen(self, session: LinkSession) -> None:
         async for topic, payload in session.messages():
             try:
+                self._check(topic, payload)
                 said = edgecore.read(self._topics, topic, payload)
+            except Untrusted as wrong:
+                self._distrust(wrong)
+                continue
             except Rejected as wrong:
                 self._desk.counts["refused"] += 1
                 log.warning("refused", error=wrong.what)
                 continue
             await self._take(said)
+
+    def _check(self, topic: str, payload: bytes) -> None:
+        """Where keys of the hot tier are pinned: its signature, and that no ack is an old one. An
+        old need costs a resend; and a receiver that cannot read our questions can name none.
+
+        Raises: Untrusted.
+        """
+        verifier = self._desk.keys.verifier
+        what = next((one for one in SIGNED if topic == self._topics.down(one)), None)
+        if verifier is None or what is None:
+            return
+        if len(payload) > edgecore.MAX_DOWN_BYTES:
+            return  # refused for that
+        heard = signed.check(what, payload, verifier)
+        if what == "ack" and not self._outbox.witness.is_fresh(heard):
+            raise Untrusted(f"read down/{what}: expected an answer to a question of late, got none")
+
+    def _distrust(self, wrong: Untrusted) -> None:
+        """Nothing of it is used; what waits, waits on."""
+        self._desk.counts["refused"] += 1
+        now_us = self._desk.now_us()
+        if now_us - self._told_us >= TOLD_US:
+            self._told_us = now_us
+            self._outbox.witness.find("answers-untrusted", wrong.what)
+            self._desk.look()
 
     async def _take(self, said: edgecore.Event) -> None:
         if isinstance(said, Ack):

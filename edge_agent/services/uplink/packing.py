@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -15,6 +15,9 @@ from edge_agent.core.logbook import LogKey
 from edge_agent.core.wire import envelope, records
 from edge_agent.core.wire.codec import Codecs
 from edge_agent.core.wire.dict_v1 import DICTIONARY_1
+from edge_agent.core.wire.envelope import Envelope
+
+Encode = Callable[[Envelope], bytes]  # may raise Overloaded, ValueError
 
 _json = msgspec.json.Encoder()
 CLASS_BYTES = len(b',"class":""')
@@ -30,12 +33,23 @@ class Packed(NamedTuple):
     unfit: list[int]
 
 
-class Packer:
-    """Encodes with the dictionary that the receiver announced, or plainly."""
+class Wrap(NamedTuple):
+    """How records become bytes."""
 
-    def __init__(self) -> None:
+    codecs: Codecs
+    encode: Encode
+
+
+class Packer:
+    """Encodes with the dictionary that the receiver announced, or plainly.
+
+    encode: an envelope into its bytes, sealed and signed where that is wanted.
+    """
+
+    def __init__(self, encode: Encode = envelope.encode) -> None:
         self.codecs = Codecs((DICTIONARY_1,))
         self._plain = Codecs()
+        self._encode = encode
 
     def live(self, runs: Sequence[Sequence[AnyRecord]], dicts: Iterable[str]) -> list[Cargo]:
         """One envelope for each run, or a few. dicts: the dictionaries that may be used.
@@ -43,18 +57,19 @@ class Packer:
         What no envelope can hold is left out: it is met again in the spool.
         """
         self.codecs.allow(dicts)
-        return [c for run in runs for c in _cargos(run, self.codecs, MAX_CARGO_BYTES, [])]
+        wrap = Wrap(self.codecs, self._encode)
+        return [c for run in runs for c in _cargos(run, wrap, MAX_CARGO_BYTES, [])]
 
     def backlog(
         self, rows: Sequence[tuple[int, bytes]], want: Want, dicts: Iterable[str]
     ) -> Packed:
         """What was read for a `Want`. For a worker thread."""
         self.codecs.allow(dicts)
-        codecs = self._plain if want.plain else self.codecs
+        wrap = Wrap(self._plain if want.plain else self.codecs, self._encode)
         unfit: list[int] = []
         found = list(_readable(want.key, rows, unfit))
         most = min(int(SLACK * want.max_bytes), MAX_CARGO_BYTES)
-        cargos = [cargo for run in _runs(found) for cargo in _cargos(run, codecs, most, unfit)]
+        cargos = [cargo for run in _runs(found) for cargo in _cargos(run, wrap, most, unfit)]
         left = set(unfit)
         return Packed(cargos, json_bytes(r for r in found if r.seq not in left), unfit)
 
@@ -76,10 +91,10 @@ def _readable(
 
 
 def _cargos(
-    run: Sequence[AnyRecord], codecs: Codecs, max_bytes: int, unfit: list[int]
+    run: Sequence[AnyRecord], wrap: Wrap, max_bytes: int, unfit: list[int]
 ) -> Iterator[Cargo]:
     """Halves until each fits; a single record may be larger than `max_bytes`, within reason."""
-    body, weight = _envelope(run, codecs)
+    body, weight = _envelope(run, wrap)
     most = max_bytes if len(run) > 1 else MAX_CARGO_BYTES
     if body and _payload_bytes(body) <= most:
         span = Span(key_of(run[0]), run[0].seq, run[-1].seq)
@@ -88,17 +103,17 @@ def _cargos(
         unfit.append(run[0].seq)
     else:
         half = len(run) // 2
-        yield from _cargos(run[:half], codecs, max_bytes, unfit)
-        yield from _cargos(run[half:], codecs, max_bytes, unfit)
+        yield from _cargos(run[:half], wrap, max_bytes, unfit)
+        yield from _cargos(run[half:], wrap, max_bytes, unfit)
 
 
-def _envelope(run: Sequence[AnyRecord], codecs: Codecs) -> tuple[bytes, int]:
+def _envelope(run: Sequence[AnyRecord], wrap: Wrap) -> tuple[bytes, int]:
     """The envelope, and what it weighs (`Cargo`); b"" when it would be beyond the bounds of one, or
     when it can't be said in one.
     """
     try:
-        found, weight = records.encode_weighed(run, codecs)
-        return envelope.encode(found), weight
+        found, weight = records.encode_weighed(run, wrap.codecs)
+        return wrap.encode(found), weight
     except (Overloaded, ValueError):
         return b"", 0
 

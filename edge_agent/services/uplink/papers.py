@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from edge_agent.core import twin
@@ -9,6 +10,7 @@ from edge_agent.core.edgecore import Ack, NeedSaid, Topics, TwinAnswer
 from edge_agent.core.errors import Overloaded
 from edge_agent.core.wire import documents, envelope
 from edge_agent.core.wire.codec import Codecs
+from edge_agent.core.wire.envelope import Envelope
 from edge_agent.ports import Clock, LinkSession
 from edge_agent.services.uplink.neighbours import Words
 
@@ -31,14 +33,16 @@ class Document:
     def is_due(self, now_us: int) -> bool:
         return now_us >= self._due_us
 
-    def envelope(self, now_us: int, codecs: Codecs) -> bytes | None:
+    def envelope(
+        self, now_us: int, codecs: Codecs, encode: Callable[[Envelope], bytes] = envelope.encode
+    ) -> bytes | None:
         """None: nothing new, or more than may be sent."""
         self._due_us = now_us + EVERY_US
         content = documents.canonical(self._words.document())
         if envelope.short_id(content).hex() == self._held:
             return None
         try:
-            body = envelope.encode(self._sender.encode(content, codecs))
+            body = encode(self._sender.encode(content, codecs))
         except Overloaded:
             self.too_large += 1
             return None

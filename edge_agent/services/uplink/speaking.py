@@ -15,7 +15,7 @@ from edge_agent.core.backfill import Want
 from edge_agent.core.errors import Damaged, Overloaded
 from edge_agent.core.lanes import Cargo
 from edge_agent.core.outbox import Draft
-from edge_agent.core.wire import armour, envelope
+from edge_agent.core.wire import armour
 from edge_agent.ports import LinkSession
 from edge_agent.services.uplink.desk import Desk
 from edge_agent.services.uplink.packing import Packed, Packer, json_bytes
@@ -35,7 +35,7 @@ class Speaking:
     def __init__(self, desk: Desk, *, node: str, topic: str, via: str = "") -> None:
         self._desk, self._outbox, self._node, self._topic = desk, desk.outbox, node, topic
         self._via = via or msgspec.UNSET
-        self._packer, self._worker = Packer(), Packer()
+        self._packer, self._worker = Packer(desk.encoded), Packer(desk.encoded)
         self._room_bytes = armour.room_bytes(node)
 
     async def publish(self, session: LinkSession) -> None:
@@ -68,7 +68,7 @@ class Speaking:
         if load.probe is not None:
             question = msgspec.structs.replace(load.probe, via=self._via)
             asked = probe.encode(self._node, question, self._packer.codecs)
-            parts.append(envelope.encode(asked))
+            parts.append(self._desk.encoded(asked))
         if live:
             runs = (record for run in draft.runs for record in run)
             self._desk.counts["raw_bytes"] += json_bytes(runs)
@@ -88,7 +88,7 @@ class Speaking:
     ) -> None:
         """One publish of these envelopes, and of the status document when it is due."""
         if not alone and self._outbox.cloud(now_us) == "up" and self._desk.document.is_due(now_us):
-            paper = self._desk.document.envelope(now_us, self._packer.codecs)
+            paper = self._desk.document.envelope(now_us, self._packer.codecs, self._desk.encoded)
             if paper is not None and sum(map(len, parts)) + len(paper) <= self._room_bytes:
                 parts = [*parts, paper]
         if not parts:

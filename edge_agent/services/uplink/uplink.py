@@ -8,13 +8,16 @@ from typing import Any, Final, cast
 
 import anyio
 import anyio.abc
+import anyio.to_thread
 
+from edge_agent import logs
 from edge_agent.config.structs import UplinkConfig
 from edge_agent.core.edgecore import Topics
 from edge_agent.core.errors import LinkDown
 from edge_agent.core.frames import AnyRecord, Record
 from edge_agent.core.governor import Limits
 from edge_agent.core.outbox import Outbox
+from edge_agent.core.wire.sealing import RoadKeys
 from edge_agent.ports import Clock, Link, LinkSession
 from edge_agent.services.uplink.desk import Desk, Rooms
 from edge_agent.services.uplink.listening import Listening
@@ -24,10 +27,16 @@ from edge_agent.services.uplink.speaking import Speaking
 
 TWIN_PERIOD_S: Final = 1.0
 DRAIN_LOOK_S: Final = 0.02
+KEYS_EVERY_S: Final = 10.0
+
+log = logs.get("uplink")
 
 
 class Uplink:
-    """Not vital. `on_record` and `on_change` are called on the loop and never wait."""
+    """Not vital. `on_record` and `on_change` are called on the loop and never wait.
+
+    keys: reads them from their files; blocks, and may raise LinkDenied. None: there are none.
+    """
 
     def __init__(
         self,
@@ -38,9 +47,10 @@ class Uplink:
         shelf: Shelf,
         clock: Clock,
         words: Words,
+        keys: Callable[[], RoadKeys] | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        self._config, self._link = config, link
+        self._config, self._link, self._read_keys = config, link, keys
         topics = Topics.of(config.ns, node, config.device)
         limits = Limits(
             publishes_per_s=config.publishes_per_s,
@@ -95,6 +105,8 @@ class Uplink:
         """Until the connection ends. Raises: LinkDown."""
         down: list[LinkDown] = []
         speaking, listening = self._speaking, self._listening
+        if self._read_keys is not None:
+            self._desk.keys = await anyio.to_thread.run_sync(self._read_keys)
         async with self._link.connect() as session:
             self._outbox.up(self._desk.rooms.shelf.logs(), self._desk.now_us())
             self._twin.renew()
@@ -102,7 +114,10 @@ class Uplink:
             ready()
             try:
                 async with anyio.create_task_group() as group:
-                    jobs = (listening.listen, speaking.publish, speaking.read_ahead, self._tell)
+                    jobs = (
+                        listening.listen, speaking.publish, speaking.read_ahead, self._tell,
+                        self._renew_keys,
+                    )  # fmt: skip
                     for job in jobs:
                         group.start_soon(_until_down, job, session, group, down)
             finally:
@@ -130,6 +145,17 @@ class Uplink:
             if self._config.twin and cloud != "down":  # EdgeCore would only drop it
                 await self._twin.tell(session, self._desk.rooms.clock)
             await anyio.sleep(TWIN_PERIOD_S)
+
+    async def _renew_keys(self, _session: LinkSession) -> None:
+        """A connection may last for months, and keys be rotated meanwhile."""
+        while True:
+            await anyio.sleep(KEYS_EVERY_S)
+            if self._read_keys is None:
+                continue
+            try:
+                self._desk.keys = await anyio.to_thread.run_sync(self._read_keys)
+            except LinkDown as error:  # half written, or away: those at hand still count
+                log.warning("the keys of the uplink could not be read anew", error=error.what)
 
 
 async def _until_down(
