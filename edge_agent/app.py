@@ -39,7 +39,7 @@ from edge_agent.stores.audit import AuditLog
 from edge_agent.stores.models import Models
 from edge_agent.stores.spool import Courier
 from edge_agent.supervise import Health, rooms
-from edge_agent.upward import Upward, uplink_of
+from edge_agent.upward import Upward, keys_of, uplink_of
 from edge_agent.views import Events, Rooms
 
 MOST_LANES = 64  # as `engine.lanes` may ask for
@@ -223,7 +223,7 @@ def connect(agent: Agent, store: Store, config: Config, *, secret: bytes) -> Upl
     store.listen(agent.tell)
     views.troubles = store.problems
     if store.disk is not None:
-        views.durable = Courier(store.disk, node=config.node, secret=secret)
+        views.durable = Courier(store.disk, node=config.node, secret=secret, keys=keys_of(config))
     upward = Upward(views, notes, agent.tell)
     upward.on_down = agent.downward.rollouts.came
     uplink = uplink_of(config, store.disk, clock=clock, upward=upward, notes=notes)

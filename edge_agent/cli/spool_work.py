@@ -34,6 +34,7 @@ from edge_agent.ground import AlreadyRunning, mint_key, take_lock
 from edge_agent.host import SystemClock, SystemHost
 from edge_agent.stores.files import read_bounded
 from edge_agent.stores.spool import Courier, Notice, SpoolLimits, compact, open_spool
+from edge_agent.upward import keys_of
 
 SPOOL_FILE = "spool.db"
 SLOW_S = 600.0  # of silence while the daemon reads everything
@@ -174,7 +175,8 @@ async def opened(config: Config, path: Path) -> AsyncIterator[tuple[Courier, Cal
     try:
         spool.voices.on_notice(_tell)
         before = spool.stats().corrupt
-        yield Courier(spool, node=node, secret=secret), lambda: spool.stats().corrupt - before
+        courier = Courier(spool, node=node, secret=secret, keys=keys_of(config))
+        yield courier, lambda: spool.stats().corrupt - before
     finally:
         await spool.aclose()
 

@@ -23,7 +23,7 @@ POLL_S = 0.25
 
 def add(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
-        "uplink", help="the road to the hot tier: status, test, drain", description=__doc__
+        "uplink", help="the road to the hot tier: status, test, key, drain", description=__doc__
     )
     verbs = parser.add_subparsers(dest="uplink_verb", metavar="VERB", required=True)
     status = verbs.add_parser(
@@ -42,6 +42,19 @@ def add(subparsers: Subparsers) -> None:
     add_config_options(test)
     json_option(test)
     test.set_defaults(run=later("uplink_test"))
+    key = verbs.add_parser(
+        "key",
+        help="the public key of this machine, to be enrolled at the hot tier",
+        description="Prints the public half of the key that this machine signs with "
+        "(`uplink.sign`), and makes it where there is none. To change it: `--next`, enrol what it "
+        "prints beside the old one, then `--succeed`. Exits 6 when the key can't be read.",
+    )
+    change = key.add_mutually_exclusive_group()
+    change.add_argument("--next", action="store_true", help="make and print the one that follows")
+    change.add_argument("--succeed", action="store_true", help="let it take the place of the old")
+    add_config_options(key)
+    json_option(key)
+    key.set_defaults(run=later("uplink_key"))
     drain = verbs.add_parser(
         "drain",
         help="wait until the hot tier has everything",

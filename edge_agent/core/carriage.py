@@ -11,15 +11,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from edge_agent.core import probe as probes
+from edge_agent.core import signed
 from edge_agent.core.edgecore import Ack, Topics, read
-from edge_agent.core.errors import Overloaded, Rejected
+from edge_agent.core.errors import Overloaded, Rejected, Untrusted
 from edge_agent.core.frames import AnyRecord, unpack
 from edge_agent.core.logbook import Log, LogKey
 from edge_agent.core.probe import MAX_LOGS, MAX_PAGE_VOIDS, Offer, Probe, offer_of
@@ -28,11 +29,13 @@ from edge_agent.core.wire import envelope as envelopes
 from edge_agent.core.wire.bounds import MAX_BUNDLE_BYTES
 from edge_agent.core.wire.codec import Codecs
 from edge_agent.core.wire.envelope import Envelope, Kind
+from edge_agent.core.wire.sealing import Verifier
 
 MAX_ACK_FILE_BYTES: Final = 8 << 20  # 256 acknowledgements of the largest size
 MAX_RUN: Final = 300  # records of an envelope
 RANDOM_BYTES: Final = 12
 MAC_BYTES: Final = 16
+Encode = Callable[[Envelope], bytes]  # sealed and signed, where that is wanted
 _PURPOSE: Final = b"edge-agent export 1 "
 
 
@@ -55,18 +58,29 @@ class Line(msgspec.Struct, frozen=True):
 
 
 def pack_rows(
-    carrier: str, key: LogKey, rows: Sequence[tuple[int, bytes]], codecs: Codecs
+    carrier: str,
+    key: LogKey,
+    rows: Sequence[tuple[int, bytes]],
+    codecs: Codecs,
+    *,
+    encode: Encode = envelopes.encode,
 ) -> Packed:
     """(seq, MessagePack) of one log, rising, gaps allowed: in as few bundles as hold them."""
     room = armour.room_bytes(carrier)
-    found = [one for run in _runs(key, rows) for one in _fitting(run, codecs, room)]
-    held = sum(envelope.count for envelope, _ in found)
-    encoded = [(envelopes.encode(envelope), weight) for envelope, weight in found]
-    return Packed(list(_bundles(carrier, encoded, room)), held, len(rows) - held)
+    runs = _runs(key, rows)
+    found = [one for run in runs for one in _fitting(run, codecs, room, encode)]
+    held = sum(one.records for one in found)
+    return Packed(list(_bundles(carrier, found, room)), held, len(rows) - held)
 
 
 def seal(
-    carrier: str, logs: Iterable[Log], *, epoch: int, nonce: str, codecs: Codecs
+    carrier: str,
+    logs: Iterable[Log],
+    *,
+    epoch: int,
+    nonce: str,
+    codecs: Codecs,
+    encode: Encode = envelopes.encode,
 ) -> list[bytes]:
     """The probes of the carrier's own logs, a bundle each: at least one."""
     own = [log for log in logs if log.key.node == carrier]
@@ -76,8 +90,7 @@ def seal(
         for number, page in enumerate(pages, 1)
     ]
     return [
-        armour.pack(carrier, [envelopes.encode(probes.encode(carrier, probe, codecs))])
-        for probe in asked
+        armour.pack(carrier, [encode(probes.encode(carrier, probe, codecs))]) for probe in asked
     ]
 
 
@@ -107,23 +120,32 @@ def _runs(key: LogKey, rows: Iterable[tuple[int, bytes]]) -> Iterator[list[AnyRe
         yield run
 
 
-def _fitting(run: Sequence[AnyRecord], codecs: Codecs, room: int) -> list[tuple[Envelope, int]]:
-    """Envelopes, with the bytes that each is at most, decoded. Halves where one would not go into
-    a bundle; a single record that does not, or that cannot be said, is left out.
+class _Encoded(NamedTuple):
+    """One envelope. weight: bytes that its records are at most, decoded."""
+
+    content: bytes
+    records: int
+    weight: int
+
+
+def _fitting(run: Sequence[AnyRecord], codecs: Codecs, room: int, encode: Encode) -> list[_Encoded]:
+    """Halves where one envelope would not go into a bundle; a single record that does not, or that
+    cannot be said, is left out.
     """
     with suppress(Overloaded, ValueError):
         envelope, weight = records.encode_weighed(run, codecs)
-        if len(envelopes.encode(envelope)) <= room:
-            return [(envelope, weight)]
+        encoded = encode(envelope)
+        if len(encoded) <= room:
+            return [_Encoded(encoded, len(run), weight)]
     half = len(run) // 2
     parts = (run[:half], run[half:]) if half else ()
-    return [one for part in parts for one in _fitting(part, codecs, room)]
+    return [one for part in parts for one in _fitting(part, codecs, room, encode)]
 
 
-def _bundles(carrier: str, contents: Iterable[tuple[bytes, int]], room: int) -> Iterator[bytes]:
+def _bundles(carrier: str, contents: Iterable[_Encoded], room: int) -> Iterator[bytes]:
     waiting: list[bytes] = []
     weighed = 0
-    for content, weight in contents:
+    for content, _, weight in contents:
         size = sum(map(len, waiting)) + len(content)
         full = len(waiting) == armour.MAX_ENVELOPES or weighed + weight > MAX_BUNDLE_BYTES
         if waiting and (size > room or full):
@@ -149,8 +171,11 @@ def _pages(offers: Iterable[Offer]) -> Iterator[tuple[Offer, ...]]:
 # ── and back ──────────────────────────────────────────────────────────────────────────────────
 
 
-def read_acks(node: str, content: bytes, secret: bytes) -> list[Ack]:
-    """All acknowledgements of a file, or none.
+def read_acks(
+    node: str, content: bytes, secret: bytes, verifier: Verifier | None = None
+) -> list[Ack]:
+    """All acknowledgements of a file, or none. verifier: of the hot tier, where its keys are
+    pinned.
 
     Raises: Rejected with the number of the line.
     """
@@ -162,7 +187,11 @@ def read_acks(node: str, content: bytes, secret: bytes) -> list[Ack]:
         if not line.strip():
             continue
         try:
+            if verifier is not None:
+                signed.check("ack", line, verifier)
             ack = read(topics, topics.down("ack"), line)
+        except Untrusted as error:
+            raise Rejected(f"read acks: line {number}: {error.what}", hint=_UNSIGNED) from None
         except Rejected as error:
             raise Rejected(f"read acks: line {number}: {error.what}", hint=_WRITTEN_BY) from None
         assert isinstance(ack, Ack)
@@ -179,6 +208,9 @@ def read_acks(node: str, content: bytes, secret: bytes) -> list[Ack]:
     return found
 
 
+_UNSIGNED: Final = (
+    "import it at the hot tier with --uplink-keys; is uplink.hot_tier_keys its newest file?"
+)
 _WRITTEN_BY: Final = "expected the file that the hot tier wrote for an export"
 
 

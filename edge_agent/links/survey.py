@@ -18,10 +18,11 @@ import msgspec
 
 from edge_agent.config.check_uplink import EDGECORE_PORT, PLAIN_PORT, is_loopback, port_of
 from edge_agent.config.structs import UplinkConfig
-from edge_agent.core.errors import ConfigError, LinkDown
+from edge_agent.core.errors import ConfigError, LinkDown, Rejected
 from edge_agent.links.credentials import read_secrets
 from edge_agent.links.mqtt import MqttLink
 from edge_agent.links.resolve import addresses
+from edge_agent.links.road_keys import read_pinned
 
 EXPIRY_DAYS = 30
 
@@ -83,10 +84,11 @@ class _Walk:
     async def files(self) -> tuple[str, str]:
         try:
             secrets = await anyio.to_thread.run_sync(read_secrets, self._config)
-        except LinkDown as error:
+            await anyio.to_thread.run_sync(read_pinned, self._config)
+        except (LinkDown, Rejected) as error:
             raise _Ends(error.what, error.hint) from None
         self._tls = secrets.tls
-        named = ("ca_file", "cert_file", "key_file", "password_file")
+        named = ("ca_file", "cert_file", "key_file", "password_file", "hot_tier_keys")
         count = sum(getattr(self._config, name) is not None for name in named)
         return (f"{count} files can be read", "") if count else ("", "no files are named")
 

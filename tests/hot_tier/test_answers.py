@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from edge_agent.core import edgecore
+from edge_agent.core import edgecore, signed
 from edge_agent.core.edgecore import Ack, Topics
 from edge_agent.core.frames import RecordClass
 from edge_agent.core.logbook import LogKey
 from edge_agent.core.wire.outcome import Need
+from edge_agent.links.road_keys import RoadSigner, RoadVerifier
 from tools.hot_tier.answers import Answers, Letter
 from tools.hot_tier.desk import Asked, Outcome
 from tools.hot_tier.epochs import Epochs
@@ -111,6 +114,27 @@ def test_many_logs_full_of_holes_are_cut_into_letters_within_bounds() -> None:
     assert sum(len(ack.acks) for ack in said) == 64
     assert all(len(one.have) == 32 for ack in said for one in ack.acks)
     assert {ack.echo for ack in said} == {"n"}
+
+
+def test_signed_letters_are_within_bounds_name_the_question_and_wait_for_the_first() -> None:
+    signer = RoadSigner(Ed25519PrivateKey.generate())
+    at = Answers("r" * 64, n=1 << 60, dicts=("0123456789abcdef",), signer=signer)
+    at.took(changed(log()))
+    assert at.due(0) == []  # nobody asked yet
+    nonce = "n" * 64
+    at.took(asked(nonce, *(log(n, holes=4000) for n in range(1, 65))))
+    letters = at.due(S)
+    assert max(len(letter.payload) for letter in letters) > 0.9 * edgecore.MAX_DOWN_BYTES
+    assert sum(len(ack.acks) for ack in read(letters)) >= 64
+    pinned = RoadVerifier([signer.public])
+    assert {signed.check(one.what, one.payload, pinned) for one in letters} == {nonce}
+    at.took(Outcome(needs=[("a", need_of("key"))]))
+    (need,) = [one for one in at.due(2 * S) if one.what == "need"]
+    signed.check("need", need.payload, pinned)
+
+
+def need_of(why: Literal["key"]) -> Need:
+    return Need(node="a", kind="records", name="s/event", epoch=1, a=1, b=2, why=why)
 
 
 def test_what_does_not_fit_into_a_tick_waits_for_the_next() -> None:

@@ -7,12 +7,18 @@ from pathlib import Path
 
 import anyio
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from edge_agent.core.errors import Rejected
+from edge_agent.core.public_keys import PublicKeys, write
+from edge_agent.core.wire.sealing import Protection, RoadKeys
+from edge_agent.links.road_keys import RoadOpener, RoadSealer, RoadSigner, RoadVerifier
 from edge_agent.stores.spool import Courier, DiskSpool
 from tests.stores.spooling import NODE, a_record, open_small
 from tools.hot_tier import __main__ as command
 from tools.hot_tier.carried import take_in
+from tools.hot_tier.gate import Enrolled, Gate, Keys
 
 pytestmark = pytest.mark.anyio
 SECRET = b"s" * 32
@@ -89,3 +95,37 @@ def test_the_command_says_what_it_took(tmp_path: Path, capsys: pytest.CaptureFix
     ]
     assert command.main(wrong) == 1
     assert "edge-agent spool export" in capsys.readouterr().err
+
+
+async def test_an_export_is_sealed_and_signed_like_the_road_and_so_is_its_answer(
+    tmp_path: Path,
+) -> None:
+    sealing, signer, node = (
+        X25519PrivateKey.generate(),
+        RoadSigner(Ed25519PrivateKey.generate()),
+        RoadSigner(Ed25519PrivateKey.generate()),
+    )
+    (tmp_path / "nodes").mkdir()
+    (tmp_path / "nodes" / f"{NODE}.pub").write_bytes(write(PublicKeys((node.public,)), NODE))
+    gate = Gate(RoadOpener([sealing]), Enrolled(tmp_path / "nodes"), is_strict=True)
+    sealer = RoadSealer(sealing.public_key().public_bytes_raw())
+    keys = RoadKeys(Protection(sealer, node), RoadVerifier([signer.public]))
+    spool = open_small(tmp_path / "spool.db")
+    out, acks, db = tmp_path / "out", tmp_path / "acks", tmp_path / "db"
+    try:
+        for _ in range(50):
+            spool.append(a_record())
+        await committed(spool)
+        courier = Courier(spool, node=NODE, secret=SECRET, keys=lambda: keys)
+        out.write_bytes(b"".join([line async for line in courier.export()]))
+        assert (await take_in(out, db=tmp_path / "other", acks=acks))["records"] == 0
+        unsigned = await take_in(out, db=db, acks=acks, keys=Keys(gate))
+        assert unsigned["records"] == 50
+        with pytest.raises(Rejected, match="expected it signed") as refused:
+            await courier.apply(acks.read_bytes())
+        assert "--uplink-keys" in refused.value.hint
+        assert spool.stats().records == 50
+        await take_in(out, db=db, acks=acks, keys=Keys(gate, signer))
+        assert (await courier.apply(acks.read_bytes()))["records"] == 50
+    finally:
+        await spool.aclose()

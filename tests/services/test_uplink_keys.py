@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -13,9 +13,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from edge_agent.config.structs import Config, UplinkConfig
 from edge_agent.core import edgecore, public_keys, signed
 from edge_agent.core import probe as asking
 from edge_agent.core.edgecore import Ack, LogAck, Topics
+from edge_agent.core.errors import LinkDenied
 from edge_agent.core.frames import AnyRecord
 from edge_agent.core.public_keys import PublicKeys
 from edge_agent.core.wire import armour
@@ -24,12 +26,14 @@ from edge_agent.core.wire.envelope import Envelope, Kind
 from edge_agent.core.wire.sealing import PLAIN, Protection, RoadKeys
 from edge_agent.links.mqtt import MqttLink
 from edge_agent.links.road_keys import RoadOpener, RoadSealer, RoadSigner, RoadVerifier
+from edge_agent.services.uplink import uplink
+from edge_agent.upward import keys_of
 from tests.broker import Broker
 from tests.broker import broker as broker  # noqa: PLC0414 - a fixture
 from tests.broker import make_broker as make_broker  # noqa: PLC0414 - a fixture
 from tests.services.uplinks import NODE, QUIET, Agent, running, spooling
 from tools.edgecore_double import EdgeCoreDouble, Rule
-from tools.hot_tier import HotTier, HttpRoad
+from tools.hot_tier import HotTier, HttpRoad, MqttRoad
 from tools.hot_tier.gate import Enrolled, Gate, Keys
 from tools.hot_tier.roads import UP
 
@@ -223,3 +227,104 @@ async def test_without_the_receivers_key_records_stay_and_it_is_told(
     assert {finding.code for finding in agent.findings} == {"receiver-lacks-key"}
     assert heard == []
     assert spool.stats().records == 5
+
+
+async def test_every_key_is_rotated_while_records_flow_and_none_is_lost(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made, brought to the other side, retired; the hot tier restarts for each step of its own."""
+    monkeypatch.setattr(uplink, "KEYS_EVERY_S", 0.05)
+    site, heard = Site(tmp_path), list[AnyRecord]()
+    old_node, new_node = site.node, RoadSigner(Ed25519PrivateKey.generate())
+    both_seal = [X25519PrivateKey.generate(), *site.sealing]
+    both_sign = [RoadSigner(Ed25519PrivateKey.generate()), *site.signing]
+    edge_keys = [site.edge()]
+    said = 0
+
+    async def phase(agent: Agent, keys: Keys, *steps: Callable[[], None]) -> None:
+        nonlocal said
+        road = MqttRoad("127.0.0.1", broker.port)
+        async with HotTier(tmp_path / "db", road, heard=heard.extend, keys=keys) as tier:
+            for step in (lambda: None, *steps):
+                step()
+                for _ in range(10):
+                    agent.say()
+                    said += 1
+                    await anyio.sleep(0.02)
+            await agent.drained()
+            sheet = tier.sheet()
+        assert (sheet["wire"]["unsigned"], sheet["wire"]["forged"]) == (0, 0)
+
+    def pin() -> None:
+        site.sealing, site.signing = both_seal, both_sign
+        edge_keys[0] = site.edge()
+
+    def follow() -> None:
+        site.enrol(new_node, old_node)
+        site.node = new_node
+        edge_keys[0] = site.edge()
+
+    async with spooling(tmp_path) as spool:
+        agent = Agent(spool, broker.port, keys=lambda: edge_keys[0])
+        async with running(agent):
+            await phase(agent, site.tier())
+            gate = Gate(RoadOpener(both_seal), Enrolled(site.nodes), is_strict=True)
+            await phase(agent, Keys(gate, both_sign[-1]), pin, follow)
+            agent.say()  # sealed for the new key, on its way while the old one goes
+            said += 1
+            site.enrol(new_node)
+            newest = Gate(RoadOpener(both_seal[:1]), Enrolled(site.nodes), is_strict=True)
+            await phase(agent, Keys(newest, both_sign[0]))
+        books = spool.stats()
+    assert sorted(record.seq for record in heard) == list(range(1, said + 1))
+    assert (books.acked, books.evicted, books.records) == (said, 0, 0)
+    assert agent.findings == []
+
+
+async def test_acks_that_were_kept_from_before_delete_nothing(
+    broker: Broker, tmp_path: Path
+) -> None:
+    """Genuine, of an earlier run: the receiver may have lost its database since."""
+    site, kept = Site(tmp_path), list[bytes]()
+    async with spooling(tmp_path) as spool:
+        first = Agent(spool, broker.port, keys=site.edge)
+        for _ in range(30):
+            first.say()
+        async with anyio.create_task_group() as group:
+            group.start_soon(listened, broker, kept, TOPICS.down("ack"))
+            road = MqttRoad("127.0.0.1", broker.port)
+            async with HotTier(tmp_path / "db", road, keys=site.tier()), running(first):
+                await first.drained()
+            group.cancel_scope.cancel()
+        second = Agent(spool, broker.port, keys=site.edge)
+        for _ in range(5):
+            second.say()
+        async with (
+            running(second),
+            MqttLink(msgspec.structs.replace(QUIET, port=broker.port), node="x").connect() as who,
+        ):
+            for payload in kept:
+                await who.publish(TOPICS.down("ack"), payload)
+            await second.until(lambda: second.uplink.stats()["refused"] >= len(kept) > 0)
+        assert spool.stats().records == 5
+        assert second.findings == []  # so may be what was said to the run before
+
+
+async def test_a_node_key_is_made_once_and_a_missing_pin_keeps_the_road_closed(
+    tmp_path: Path,
+) -> None:
+    pinned = tmp_path / "hot-tier.pub"
+    options = UplinkConfig(sign=True, seal=True, hot_tier_keys=str(pinned))
+    read = keys_of(Config(state_dir=str(tmp_path), uplink=options))
+    assert read is not None
+    with pytest.raises(LinkDenied, match="hot_tier_keys"):
+        read()
+    site = Site(tmp_path)
+    seal = site.sealing[0].public_key().public_bytes_raw()
+    pinned.write_bytes(public_keys.write(PublicKeys((site.signing[0].public,), (seal,)), "tier"))
+    first, again = read(), read()
+    assert first.protection.signer is not None
+    assert again.protection.signer is not None
+    assert first.protection.signer.id == again.protection.signer.id
+    assert (tmp_path / "uplink.key").stat().st_mode & 0o777 == 0o600
+    assert keys_of(Config(state_dir=str(tmp_path))) is None

@@ -23,7 +23,7 @@ from edge_agent.config.structs import LogConfig, SuperviseConfig, UplinkConfig
 from edge_agent.core.errors import EdgeAgentError
 from edge_agent.ports import Link
 from edge_agent.supervise import Run, rooms
-from tools.hot_tier import HotTier, HttpRoad, MqttRoad, Pair, quarantine, releases
+from tools.hot_tier import HotTier, HttpRoad, MqttRoad, Pair, quarantine, releases, uplink_keys
 from tools.hot_tier.announcer import Announcer, announce
 from tools.hot_tier.carried import take_in
 from tools.hot_tier.notices import HOLDS_S, Notices
@@ -45,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     packing.add(verbs.add_parser("pack", help="make a package of a foreign ONNX file"))
     releases.add(verbs)
     quarantine.add(verbs)
+    uplink_keys.add(verbs)
     options = parser.parse_args(arguments)
     if options.verb == "pack":
         return int(options.run(options))
@@ -84,6 +85,7 @@ def _add_receive(parser: argparse.ArgumentParser) -> None:
     add("--username", default="", help="for the broker")
     add("--password-file", default=None, metavar="FILE")
     add("--ca-file", default=None, metavar="FILE", help="for TLS to the broker")
+    uplink_keys.add_options(parser)
 
 
 def _add_import(parser: argparse.ArgumentParser) -> None:
@@ -91,10 +93,13 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--db", type=Path, required=True, metavar="FILE", help="the database")
     parser.add_argument("--acks", type=Path, required=True, metavar="OUT.jsonl",
                         help="to carry back, for `edge-agent spool import`")  # fmt: skip
+    uplink_keys.add_options(parser)
 
 
 async def _import(options: argparse.Namespace) -> None:
-    found = await take_in(options.file, db=options.db, acks=options.acks)
+    found = await take_in(
+        options.file, db=options.db, acks=options.acks, keys=uplink_keys.load(options)
+    )
     print(msgspec.json.encode(found).decode())
 
 
@@ -142,7 +147,7 @@ async def _receive(options: argparse.Namespace) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with HotTier(
             options.db, road, nodes=options.node, live=options.live, ordered=options.ordered,
-            places=places, notices=notices,
+            places=places, notices=notices, keys=uplink_keys.load(options),
         ) as tier:  # fmt: skip
             where = f"http://{options.bind}:{http.port}" if http else "mqtt"
             _say_ready({"rx": tier.sheet()["rx"], "road": where}, notices)

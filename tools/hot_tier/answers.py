@@ -136,14 +136,19 @@ class Answers:
             if one.tick_us <= now_us:
                 said += self._news(node, one, now_us)
             said += _needs(node, one, now_us)
-            letters += [self._signed(letter, one.heard) for letter in said]
+            letters += self._signed(said, one.heard) if self._signer is not None else said
         return letters
 
-    def _signed(self, letter: Letter, heard: str) -> Letter:
-        if self._signer is None:
-            return letter
-        payload = signed.sign(letter.what, letter.payload, self._signer, heard=heard)
-        return letter._replace(payload=payload)
+    def _signed(self, letters: Iterable[Letter], heard: str) -> list[Letter]:
+        """heard: the newest question of that node. Before the first one no ack of ours would be
+        believed: it would be as good as one that somebody kept.
+        """
+        assert self._signer is not None
+        return [
+            one._replace(payload=signed.sign(one.what, one.payload, self._signer, heard=heard))
+            for one in letters
+            if heard or one.what != "ack"
+        ]
 
     def _addressee(self, node: str) -> Addressee:
         one = self._addressees.get(node) or Addressee()

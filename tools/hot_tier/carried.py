@@ -30,13 +30,15 @@ from tools.hot_tier.gate import OPEN, Keys
 GROUP: Final = 8  # bundles a transaction
 LATER_US: Final = 60_000_000  # between two looks at what is to be said: nothing has to wait
 N_BITS: Final = 32
+UNTAKEN: Final = ("needs", "unsigned", "forged", "corrupt")
 
 _AGAIN: Final = "edge-agent spool export"
 
 
 async def take_in(path: Path, *, db: Path, acks: Path, keys: Keys = OPEN) -> dict[str, Any]:
-    """`lines` read, `records` new here, `acks` written, `corrupt` envelopes of which nothing could
-    be read: they are in the quarantine, and stay at the edge.
+    """`lines` read, `records` new here, `acks` written; `needs`, `unsigned`, `forged`: envelopes
+    that were not taken for want of a key, or of a signature; `corrupt`: of which nothing could be
+    read: they are in the quarantine, and stay at the edge.
 
     Raises: Rejected for a file that is no whole export; ConfigError, Overloaded, Damaged for the
     database.
@@ -49,12 +51,9 @@ async def take_in(path: Path, *, db: Path, acks: Path, keys: Keys = OPEN) -> dic
     if len(content) > MAX_ACK_FILE_BYTES:
         raise Overloaded(f"write {acks.name}: {len(content)} B, expected <= {MAX_ACK_FILE_BYTES} B")
     write_atomic(acks, content)
-    return {
-        "lines": lines,
-        "records": after.total.held - before.total.held,
-        "acks": len(said),
-        "corrupt": after.counts.get("corrupt", 0) - before.counts.get("corrupt", 0),
-    }
+    untaken = {name: after.counts.get(name, 0) - before.counts.get(name, 0) for name in UNTAKEN}
+    records = after.total.held - before.total.held
+    return {"lines": lines, "records": records, "acks": len(said), **untaken}
 
 
 def check(path: Path) -> int:

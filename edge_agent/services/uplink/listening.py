@@ -18,6 +18,10 @@ TOLD_US: Final = 5_000_000
 log = logs.get("uplink")
 
 
+class Stale(Rejected):
+    """Signed, and too old to say what the receiver holds now."""
+
+
 class Listening:
     """`listen` runs for as long as a connection lasts."""
 
@@ -33,6 +37,10 @@ class Listening:
             except Untrusted as wrong:
                 self._distrust(wrong)
                 continue
+            except Stale as wrong:  # for the process before this one; or somebody kept it
+                self._desk.counts["refused"] += 1
+                log.info("refused", error=wrong.what)
+                continue
             except Rejected as wrong:
                 self._desk.counts["refused"] += 1
                 log.warning("refused", error=wrong.what)
@@ -43,7 +51,7 @@ class Listening:
         """Where keys of the hot tier are pinned: its signature, and that no ack is an old one. An
         old need costs a resend; and a receiver that cannot read our questions can name none.
 
-        Raises: Untrusted.
+        Raises: Untrusted; Stale.
         """
         verifier = self._desk.keys.verifier
         what = next((one for one in SIGNED if topic == self._topics.down(one)), None)
@@ -53,7 +61,7 @@ class Listening:
             return  # refused for that
         heard = signed.check(what, payload, verifier)
         if what == "ack" and not self._outbox.witness.is_fresh(heard):
-            raise Untrusted(f"read down/{what}: expected an answer to a question of late, got none")
+            raise Stale(f"read down/{what}: expected an answer to a question of late, got none")
 
     def _distrust(self, wrong: Untrusted) -> None:
         """Nothing of it is used; what waits, waits on."""

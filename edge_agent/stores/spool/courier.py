@@ -7,7 +7,7 @@ Implements `ports.DurableSpool`.
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import anyio
@@ -17,10 +17,11 @@ from edge_agent import logs
 from edge_agent.core import carriage
 from edge_agent.core.carriage import Packed
 from edge_agent.core.edgecore import LogAck
-from edge_agent.core.errors import Overloaded
+from edge_agent.core.errors import LinkDenied, Overloaded, Rejected
 from edge_agent.core.logbook import Ack, LogKey
 from edge_agent.core.ranges import count, intersect, union
 from edge_agent.core.wire.codec import Codecs
+from edge_agent.core.wire.sealing import Protection, RoadKeys
 from edge_agent.stores.spool.limits import Page
 from edge_agent.stores.spool.spool import DiskSpool
 
@@ -30,10 +31,19 @@ log = logs.get("spool")
 
 
 class Courier:
-    """One request at a time. secret: of this state directory, for the nonces of exports."""
+    """One request at a time. secret: of this state directory, for the nonces of exports. keys:
+    reads those of the road, may raise LinkDenied; None: there are none.
+    """
 
-    def __init__(self, spool: DiskSpool, *, node: str, secret: bytes) -> None:
-        self._spool, self._node, self._secret = spool, node, secret
+    def __init__(
+        self,
+        spool: DiskSpool,
+        *,
+        node: str,
+        secret: bytes,
+        keys: Callable[[], RoadKeys] | None = None,
+    ) -> None:
+        self._spool, self._node, self._secret, self._keys = spool, node, secret, keys
         self._busy = ""
 
     async def verify(self) -> Mapping[str, int]:
@@ -48,22 +58,26 @@ class Courier:
     async def export(self) -> AsyncGenerator[bytes, None]:
         """The lines of an export (`core.carriage`), read as they are taken.
 
-        Raises: Overloaded, Damaged.
+        Raises: Rejected when it has to be sealed or signed and the keys can't be read;
+        Overloaded, Damaged.
         """
         with self._alone("export"):
+            keys = await anyio.to_thread.run_sync(self._read_keys)
             codecs = Codecs()  # no dictionary: who will read it said nothing of any
             nonce = carriage.mint(
                 self._node, self._secret, secrets.token_bytes(carriage.RANDOM_BYTES)
             )
             unfit = 0
             async for page in self._spool.backlog.pages():
-                packed = await anyio.to_thread.run_sync(self._pack, page, codecs)
+                packed = await anyio.to_thread.run_sync(self._pack, page, codecs, keys.protection)
                 unfit += packed.unfit
                 for bundle in packed.bundles:
                     yield bundle + b"\n"
             if unfit:
                 log.warning("records that nobody can read stay here", records=unfit)
-            for bundle in await anyio.to_thread.run_sync(self._seal, nonce, codecs):
+            for bundle in await anyio.to_thread.run_sync(
+                self._seal, nonce, codecs, keys.protection
+            ):
                 yield bundle + b"\n"
 
     async def apply(self, content: bytes) -> Mapping[str, int]:
@@ -73,7 +87,8 @@ class Courier:
         Raises: Rejected, Overloaded, Damaged.
         """
         with self._alone("import"):
-            said = carriage.read_acks(self._node, content, self._secret)
+            keys = await anyio.to_thread.run_sync(self._read_keys)
+            said = carriage.read_acks(self._node, content, self._secret, keys.verifier)
             named = joined(one for ack in said for one in ack.acks)
             acks = [ack for ack in named if self._spool.log(ack.key) is not None]
             records = sum(map(self._claimed, acks))
@@ -93,13 +108,19 @@ class Courier:
         finally:
             self._busy = ""
 
-    def _pack(self, page: Page, codecs: Codecs) -> Packed:
-        return carriage.pack_rows(self._node, page.key, page.rows, codecs)
+    def _read_keys(self) -> RoadKeys:
+        try:
+            return self._keys() if self._keys is not None else RoadKeys()
+        except LinkDenied as error:
+            raise Rejected(error.what, hint=error.hint) from None
 
-    def _seal(self, nonce: str, codecs: Codecs) -> list[bytes]:
-        epoch = self._spool.epoch
+    def _pack(self, page: Page, codecs: Codecs, way: Protection) -> Packed:
+        return carriage.pack_rows(self._node, page.key, page.rows, codecs, encode=way.encode)
+
+    def _seal(self, nonce: str, codecs: Codecs, way: Protection) -> list[bytes]:
+        epoch, logs = self._spool.epoch, self._spool.logs()
         return carriage.seal(
-            self._node, self._spool.logs(), epoch=epoch, nonce=nonce, codecs=codecs
+            self._node, logs, epoch=epoch, nonce=nonce, codecs=codecs, encode=way.encode
         )
 
     def _claimed(self, ack: Ack) -> int:
