@@ -43,6 +43,7 @@ DENIALS: Final = (1, 2, 4, 5, 132, 133, 134, 135, 138, 140)  # of MQTT 3.1.1, as
 FAREWELL_S: Final = 1.0
 DIAGNOSIS_S: Final = 1.0
 DOWN_FIX: Final = "is the broker running, and the network there? edge-agent uplink test"
+NAME_FIX: Final = "check uplink.host and the name server (resolvectl); or set an address"
 CONNECT_S: Final = 5.0
 
 _silent = logging.getLogger(f"{__name__}.aiomqtt")
@@ -241,25 +242,29 @@ class MqttLink:
         The library connects in a thread that cannot be cancelled; an unreachable host would hold
         up the end of the agent. And what plain TCP reaches has to be this machine.
         """
-        host = self._config.host
+        host, found = self._config.host, list[str]()
         try:
             with anyio.fail_after(min(CONNECT_S, self._config.answer_s)):
-                writer = await self._opened()
+                found = await addresses(host, self._port)
+                writer = await self._opened(found)
             peer = str(writer.get_extra_info("peername")[0])
             writer.close()
         except TimeoutError:
-            raise self._refused("no answer", "is the host on, and the port open?") from None
+            words = "no answer" if found else "no answer from the name server"
+            hint = "is the host on, and the port open?" if found else NAME_FIX
+            raise self._refused(words, hint) from None
         except OSError as error:
-            raise self._refused(_reason(error), "is the broker running?") from None
+            hint = "is the broker running?" if found else NAME_FIX
+            raise self._refused(_reason(error), hint) from None
         is_here = ipaddress.ip_address(peer.partition("%")[0]).is_loopback
         if not (self._config.tls or self._config.insecure or is_here):
             raise self._denied(f"{host} is {peer}, not this machine", "tls = true")
         return peer
 
-    async def _opened(self) -> asyncio.StreamWriter:
-        """At the first of its addresses that answers. Raises: OSError."""
+    async def _opened(self, found: list[str]) -> asyncio.StreamWriter:
+        """At the first of these addresses that answers. Raises: OSError."""
         last: OSError = socket.gaierror(socket.EAI_NONAME, "no address")
-        for address in await addresses(self._config.host, self._port):
+        for address in found:
             try:
                 _, writer = await asyncio.open_connection(address, self._port)
             except OSError as error:

@@ -14,14 +14,20 @@ from typing import Any
 import anyio
 import pytest
 
+from edge_agent.config.structs import UplinkConfig
+from edge_agent.core.errors import LinkDown
 from edge_agent.links import resolve
+from edge_agent.links.mqtt import MqttLink
 from edge_agent.links.mqtt_client import Client
 
 pytestmark = pytest.mark.anyio
 
 HANGS = """
 import asyncio, socket, threading
+from edge_agent.config.structs import UplinkConfig
+from edge_agent.core.errors import LinkDown
 from edge_agent.links import resolve
+from edge_agent.links.mqtt import MqttLink
 socket.getaddrinfo = lambda *_, **__: threading.Event().wait()
 async def main():
     try:
@@ -106,3 +112,29 @@ async def test_the_mqtt_client_connects_to_the_address_and_asks_nobody(
         assert sock.getpeername() == ("127.0.0.1", port)
         sock.close()
     assert asked == ["127.0.0.1"]
+
+
+async def test_a_name_server_that_hangs_is_named_and_not_the_host(
+    hanging: threading.Event,
+) -> None:
+    """Seen: "no answer; is the host on, and the port open?" of a host that nobody had asked."""
+    config = UplinkConfig(host="broker.example", insecure=True, answer_s=0.5)
+    with pytest.raises(LinkDown, match="no answer from the name server") as down:
+        async with MqttLink(config, node="cart-3").connect():
+            pass
+    assert "name server" in down.value.hint
+    assert not hanging.is_set()
+
+
+async def test_a_host_that_has_no_name_is_told_to_look_at_the_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def nobody(*_: object, **__: object) -> list[object]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", nobody)
+    config = UplinkConfig(host="broker.example", insecure=True)
+    with pytest.raises(LinkDown, match="Name or service not known") as down:
+        async with MqttLink(config, node="cart-3").connect():
+            pass
+    assert "uplink.host" in down.value.hint
