@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import zlib
 from collections.abc import Sequence
 from contextlib import closing
+from math import nan
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from edge_agent.core.frames import AnyRecord
+from edge_agent.core.frames import AnyRecord, Label, Result, pack
 from edge_agent.core.wire import armour, bounds, envelope, records
 from edge_agent.core.wire.envelope import Envelope
 from tests.hot_tier.opened import opened
 from tests.hot_tier.wire import CODECS, ask, balances, batch, bundle, offer, record
 from tests.wire.test_corpus import CORPUS, OUTCOMES
-from tools.hot_tier import quarantine
+from tools.hot_tier import papers, quarantine
 from tools.hot_tier.__main__ import main
 from tools.hot_tier.carried import take_in
 from tools.hot_tier.desk import Desk
@@ -160,3 +162,52 @@ def test_what_is_kept_of_a_bad_body_is_that_envelope_alone(tmp_path: Path) -> No
 def test_records_are_kept_in_memory_for_those_who_want_them_only(tmp_path: Path) -> None:
     with opened(tmp_path) as at:
         assert Desk(at.db, hears=False).take([bundle(batch(1, 2))]).records == []
+
+
+def document(body: bytes, *, stream: str = "status", number: int = 1, node: str = "a") -> Envelope:
+    return Envelope(
+        kind=envelope.Kind.DOCUMENT, codec=envelope.Codec.RAW, node=node, stream=stream,
+        epoch=1, first=number, count=1, raw_len=len(body), body=body,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "body", [b"[1]", b"\xff", b"", b'{"a":' * 5000, b'{"a":' + b"[" * 64 + b"]" * 64 + b"}", b"{"]
+)
+def test_a_document_that_nobody_can_read_is_neither_kept_nor_a_base(
+    tmp_path: Path, body: bytes
+) -> None:
+    with opened(tmp_path) as at:
+        at.desk.take([bundle(document(b'{"n":1}'))])
+        out = at.desk.take([bundle(document(body, number=2), batch(1, 1))])
+        assert at.sheet()["wire"]["corrupt"] == 1
+        assert len(out.docs["a"]["status"]) == 1
+        assert at.desk.papers.newest("a", "status") == b'{"n":1}'
+
+
+def test_documents_in_memory_are_bounded_in_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(papers, "MAX_CACHED_BYTES", 1 << 20)
+    with opened(tmp_path) as at:
+        for number in range(1, 40):
+            text = b'{"n":%d,"x":"%s"}' % (number, b"x" * 100_000)
+            node = f"n{number % 5}"
+            at.desk.take([bundle(document(text, number=number, node=node), carrier=node)])
+        cached = at.desk.papers._receivers.values()
+        assert sum(one.size_bytes for one in cached) <= 1 << 20
+        assert at.desk.counts["documents"] == 39
+
+
+def test_a_nan_that_an_older_receiver_took_is_told_and_not_shown_as_null(tmp_path: Path) -> None:
+    with opened(tmp_path) as at:
+        at.desk.take([bundle(batch(1, 3))])
+        odd = Result(
+            node="a", stream="s", epoch=1, seq=2, labels=(Label(head="h", label="l", score=nan),)
+        )
+        body = pack(odd)
+        with at.db.transaction():
+            at.db.write("UPDATE r SET body = ?, crc = ? WHERE id & 255 = 2", body, zlib.crc32(body))
+        at.write()
+        for form in ("live", "ordered"):
+            assert [one["kind"] for one in at.lines(form)] == ["event", "damaged", "event"]

@@ -346,7 +346,7 @@ class Head:
                 ("kind", chance.choice([0, 2, 3, 4, 5, 9])),
                 ("flags", 1),
                 ("version", 2),
-                ("stream", chance.choice([b"", b"-x", b"A", b"\xff", b"s" * 64])),
+                ("stream", chance.choice([b"-x", b"A", b"\xff", b"s" * 64])),
                 ("ext", chance.choice([b"\x07\x01x", b"\x02\x00", b"\x07\x05x", b"\x80\x00"])),
             ]
         )

@@ -310,7 +310,7 @@ TEXTS = {
 
 
 def open_document(envelope: Envelope, bases: Sequence[bytes]) -> bytes:
-    check(envelope.kind == 2, "no document")
+    check(envelope.kind == 2 and envelope.raw_len <= 1 << 18, "no document")
     if envelope.codec != 3:
         return raw_of(envelope)
     for base in bases:

@@ -132,4 +132,4 @@ def test_a_wrong_base_of_the_same_name_never_gives_another_document() -> None:
 
 def test_a_document_beyond_the_bound_is_refused_at_home() -> None:
     with pytest.raises(Overloaded):
-        pair()[0].encode(bytes((1 << 20) + 1), made.codecs())
+        pair()[0].encode(bytes((1 << 18) + 1), made.codecs())

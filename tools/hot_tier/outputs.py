@@ -12,7 +12,9 @@ Used by the thread of the database.
 from __future__ import annotations
 
 import errno
+import math
 import os
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -151,15 +153,33 @@ class Output:
             yield self._line(id_, crc, body, late=late)
 
     def _line(self, id_: int, crc: int, body: bytes, *, late: bool) -> bytes:
-        """What our own disk has damaged is told, never made up."""
+        """What our own disk has damaged is told, never made up; so is a number that JSON would
+        show as null, which an older receiver may have taken.
+        """
         try:
             if zlib.crc32(body) != crc:
                 raise msgspec.DecodeError("crc")
-            line = to_json(unpack(body))
+            record = unpack(body)
+            if _MAY_BE_ODD.search(body) and not _is_finite(msgspec.to_builtins(record)):
+                raise msgspec.DecodeError("not finite")
+            line = to_json(record)
         except msgspec.DecodeError:
             key, seq = self._logs.key_of(id_ >> SEQ_BITS), id_ & SEQ_MASK
             return _json({"kind": "damaged", **_names(key), "seq": seq}) + b"\n"
         return (line[:-1] + b',"late":true}' if late else line) + b"\n"
+
+
+_MAY_BE_ODD: Final = re.compile(
+    rb"\xcb[\x7f\xff][\xf0-\xff]"
+)  # a NaN or an infinity in MessagePack
+
+
+def _is_finite(value: Any) -> bool:
+    """Of a record's own depth."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    inner = value.values() if isinstance(value, dict) else value
+    return not isinstance(value, dict | list | tuple) or all(map(_is_finite, inner))
 
 
 def _void_line(key: LogKey, a: int, b: int, why: str) -> bytes:

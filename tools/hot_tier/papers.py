@@ -12,12 +12,13 @@ from edge_agent.core.errors import Overloaded, Rejected
 from edge_agent.core.wire import documents
 from edge_agent.core.wire.codec import Codecs
 from edge_agent.core.wire.envelope import Envelope
-from edge_agent.core.wire.outcome import Need
+from edge_agent.core.wire.outcome import Need, WireError
 from tools.hot_tier.database import Database
 from tools.hot_tier.store import Shelf
 
 MAX_NAMES: Final = 16  # of one node: what an acknowledgement can say
 MAX_CACHED: Final = 256  # names in memory
+MAX_CACHED_BYTES: Final = 32 << 20  # of their documents
 
 Docs = dict[str, tuple[str, ...]]  # by name: hex16, oldest first
 
@@ -55,6 +56,12 @@ class Papers:
         document = self._receiver(node, name).decode(envelope, codecs)
         if isinstance(document, Need):
             return document
+        try:
+            documents.check(document)
+        except WireError:
+            del self._receivers[(node, name)]  # which has taken it for a base
+            raise
+        self._cut()
         number = (envelope.epoch, envelope.first)
         self._shelf.put(node, name, number=number, body=document, keep=documents.KEPT)
         if name not in names:
@@ -71,10 +78,19 @@ class Papers:
 
     def _receiver(self, node: str, name: str) -> documents.Receiver:
         key = (node, name)
-        if key not in self._receivers:
+        is_new = key not in self._receivers
+        if is_new:
             kept = [body for _, _, body in self._shelf.kept(node, name)]
             self._receivers[key] = documents.Receiver(kept)
         self._receivers.move_to_end(key)
-        while len(self._receivers) > MAX_CACHED:
-            self._receivers.popitem(last=False)
+        if is_new:
+            self._cut()
         return self._receivers[key]
+
+    def _cut(self) -> None:
+        """All but the newest may go."""
+        size = sum(one.size_bytes for one in self._receivers.values())
+        while len(self._receivers) > 1:
+            if len(self._receivers) <= MAX_CACHED and size <= MAX_CACHED_BYTES:
+                break
+            size -= self._receivers.popitem(last=False)[1].size_bytes

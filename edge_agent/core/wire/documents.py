@@ -17,7 +17,6 @@ import zstandard
 from edge_agent.core.errors import Overloaded
 from edge_agent.core.wire.codec import Codecs, compressor, unzstd
 from edge_agent.core.wire.envelope import (
-    MAX_RAW_BYTES,
     NO_ID,
     Codec,
     Envelope,
@@ -28,6 +27,8 @@ from edge_agent.core.wire.envelope import (
 from edge_agent.core.wire.outcome import Need, WireError
 
 KEPT: Final = 8
+MAX_DOCUMENT_BYTES: Final = 1 << 18
+MAX_DEPTH: Final = 64  # lists and objects inside one another
 PREFIX_LEVEL: Final = 19  # once in ten seconds, on some kB: 1 ms for 4 bytes in 60
 _sorted = msgspec.json.Encoder(order="sorted")
 
@@ -56,11 +57,12 @@ class Sender:
     def encode(self, document: bytes, codecs: Codecs) -> Envelope:
         """A delta where that is shorter than the document itself, else a key.
 
-        Raises: Overloaded beyond 1 MiB.
+        Raises: Overloaded beyond 256 KiB.
         """
-        if len(document) > MAX_RAW_BYTES:
+        if len(document) > MAX_DOCUMENT_BYTES:
             raise Overloaded(
-                f"encode document {self._name}: expected {MAX_RAW_BYTES} bytes, got {len(document)}"
+                f"encode document {self._name}: expected {MAX_DOCUMENT_BYTES} bytes, "
+                f"got {len(document)}"
             )
         self._number += 1
         name = short_id(document)
@@ -118,6 +120,11 @@ class Receiver:
         """What to acknowledge, oldest first, hex16."""
         return tuple(name.hex() for name in self._bases)
 
+    @property
+    def size_bytes(self) -> int:
+        """Of all that is kept."""
+        return sum(map(len, self._bases.values()))
+
     def decode(self, envelope: Envelope, codecs: Codecs) -> bytes | Need:
         """The document in this envelope; `document` is it, unless a later one was here before.
 
@@ -135,6 +142,11 @@ class Receiver:
         return document
 
     def _expand(self, envelope: Envelope, codecs: Codecs) -> bytes | Need:
+        if envelope.raw_len > MAX_DOCUMENT_BYTES:
+            raise WireError(
+                f"decode document {envelope.stream}: expected {MAX_DOCUMENT_BYTES} bytes, "
+                f"got {envelope.raw_len}"
+            )
         if envelope.codec is not Codec.P or envelope.is_sealed:
             return codecs.expand(envelope)
         base = self._bases.get(envelope.ref)
@@ -147,6 +159,26 @@ class Receiver:
                 f"got {short_id(document).hex()}"
             )
         return document
+
+
+def check(document: bytes) -> None:
+    """That it is an object in JSON, and not too deep for whoever reads it.
+
+    Raises: WireError.
+    """
+    try:
+        inner: list[Any] = [msgspec.json.decode(document, type=dict[str, Any])]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise WireError(f"decode document: expected an object in JSON: {error}") from None
+    for _ in range(MAX_DEPTH):
+        if not inner:
+            return
+        inner = [value for one in inner for value in _values(one) if isinstance(value, dict | list)]
+    raise WireError(f"decode document: expected a depth of at most {MAX_DEPTH}, got more")
+
+
+def _values(one: Any) -> Iterable[Any]:
+    return one.values() if isinstance(one, dict) else one
 
 
 def _keep(documents: dict[bytes, bytes], name: bytes, document: bytes) -> None:
