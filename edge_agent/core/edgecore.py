@@ -29,6 +29,7 @@ MAX_TUF_CHARS: Final = 256_000  # a bundle's bound, for the same road
 MAX_ANSWER_BYTES: Final = 256_000  # a whole twin of 128 properties, with EdgeCore's metadata
 MAX_LOGS: Final = 64
 MAX_RANGES: Final = 32
+MAX_EPOCHS: Final = 8  # in an ack: agents that share a name
 MAX_SEQ: Final = (1 << 40) - 1
 MAX_INT: Final = (1 << 63) - 1
 MAX_SHOWN: Final = 120  # characters of what came, in a message
@@ -79,7 +80,8 @@ class Can(Said, frozen=True, kw_only=True, rename={"versions": "version", "dicts
 class Ack(Said, frozen=True, kw_only=True):
     """rx: identity of the receiver's database. echo: the nonce of a probe, "" when unasked.
 
-    docs: ids (hex16) of the documents that the receiver holds, by name.
+    docs: ids (hex16) of the documents that the receiver holds, by name. epochs: none, or two and
+    more: of the agents that use this node's name at the same time.
     """
 
     schema: Schema
@@ -92,6 +94,7 @@ class Ack(Said, frozen=True, kw_only=True):
         dict[Name, Annotated[tuple[Id, ...], Meta(max_length=8)]], Meta(max_length=16)
     ] = {}
     can: Can = Can()
+    epochs: Annotated[tuple[Counter, ...], Meta(max_length=MAX_EPOCHS)] = ()
 
 
 class NeedSaid(Said, frozen=True, kw_only=True):
@@ -330,5 +333,9 @@ def _twin(verb: Literal["get", "update"], topic: str, payload: bytes) -> TwinAns
 
 
 def encode(said: Ack | NeedSaid | DesiredHint | dict[str, Any]) -> bytes:
-    """The JSON of what comes down; for receivers and tests."""
+    """The JSON of what comes down; for receivers and tests. `epochs` stands there if there are any."""
+    if isinstance(said, Ack) and not said.epochs:
+        fields = msgspec.structs.asdict(said)
+        del fields["epochs"]
+        return msgspec.json.encode(fields)
     return msgspec.json.encode(said)

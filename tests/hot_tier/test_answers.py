@@ -202,3 +202,36 @@ def test_epochs_that_take_turns_are_two_agents(epochs: list[int], is_double: boo
         at.heard("a", frozenset({epoch}), s * S)
     assert (at.doubles(10 * S) == ["a"]) is is_double
     assert at.doubles(1000 * S) == []
+
+
+def test_one_late_message_of_an_agent_that_has_ended_makes_no_two_agents() -> None:
+    at = Epochs()
+    for s, epoch in ((0, 1), (5, 1), (10, 2), (15, 2), (40, 1), (42, 2), (47, 2)):
+        at.heard("a", [epoch], s * S)
+    assert at.doubles(47 * S) == []
+
+
+@pytest.mark.parametrize("pause_s", [1, 5, 10, 13])
+def test_two_agents_are_told_of_within_a_minute_and_until_one_is_gone(pause_s: int) -> None:
+    """They probe in turns, once in so many seconds; or write their status at least."""
+    at, told_s = Epochs(), []
+    for s in range(200):
+        for number, epoch in enumerate((7, 8)):
+            if (s + number * pause_s // 2) % pause_s == 0:
+                at.alive("a", epoch, s * S)
+        if at.shared(s * S) == {"a": (7, 8)}:
+            told_s.append(s)
+    assert told_s[0] <= 60
+    assert told_s == list(range(told_s[0], 200))  # without a break
+    for s in range(200, 200 + 500, pause_s):
+        at.alive("a", 8, s * S)
+    assert at.doubles(700 * S) == []
+
+
+def test_who_shares_a_name_is_told_so_in_the_acknowledgement() -> None:
+    at = answers()
+    at.took(Outcome(asked=[Asked("a", "a", "nonce", (), frozenset())], touched={"a": {}}))
+    (letter,) = at.due(S, {"a": (7, 8), "b": (1, 2)})
+    said = edgecore.read(TOPICS, "edge-agent/a/down/ack", letter.payload)
+    assert isinstance(said, Ack)
+    assert said.epochs == (7, 8)

@@ -9,13 +9,13 @@ times a second; what was told is repeated after 1, 2, 4 ... 60 s until the node'
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 
 from edge_agent.core import edgecore, signed
-from edge_agent.core.edgecore import MAX_DOWN_BYTES, MAX_LOGS, MAX_RANGES, MAX_SEQ
+from edge_agent.core.edgecore import MAX_DOWN_BYTES, MAX_EPOCHS, MAX_LOGS, MAX_RANGES, MAX_SEQ
 from edge_agent.core.logbook import LogKey
 from edge_agent.core.wire.envelope import VERSION
 from edge_agent.core.wire.outcome import Need
@@ -95,6 +95,7 @@ class Answers:
         self._can = edgecore.Can(versions=(VERSION,), dicts=dicts)
         self._books: OrderedDict[LogKey, Log] = OrderedDict()
         self._addressees: OrderedDict[str, Addressee] = OrderedDict()
+        self._doubles: Mapping[str, tuple[int, ...]] = {}
 
     def took(self, outcome: Outcome) -> None:
         """Something was committed."""
@@ -125,8 +126,11 @@ class Answers:
         times = [one.wake_us() for one in self._addressees.values()]
         return min((us for us in times if us is not None), default=None)
 
-    def due(self, now_us: int) -> list[Letter]:
-        """What is to be said now. It is taken as said."""
+    def due(
+        self, now_us: int, doubles: Mapping[str, tuple[int, ...]] | None = None
+    ) -> list[Letter]:
+        """What is to be said now. It is taken as said. doubles: epochs that share a name."""
+        self._doubles = doubles or {}
         letters: list[Letter] = []
         for node, one in self._addressees.items():
             wake_us = one.wake_us()
@@ -232,7 +236,7 @@ class Answers:
         self._n += 1
         ack = edgecore.Ack(
             schema=1, node=node, rx=self._rx, n=self._n, echo=echo, acks=tuple(page),
-            docs=one.docs, can=self._can,
+            docs=one.docs, can=self._can, epochs=self._doubles.get(node, ())[:MAX_EPOCHS],
         )  # fmt: skip
         return Letter(node, "ack", edgecore.encode(ack))
 

@@ -59,7 +59,8 @@ class Outcome(msgspec.Struct):
     """What one transaction did. All of it is durable.
 
     logs: as they are now, of all that were touched. touched: by carrier. docs: by carrier, all that
-    it has here. records: those that are new, in the order of their coming.
+    it has here. records: those that are new, in the order of their coming. alive: who sent a status
+    document, and in which epoch.
     """
 
     logs: dict[LogKey, Log] = {}
@@ -69,6 +70,7 @@ class Outcome(msgspec.Struct):
     docs: dict[str, Docs] = {}
     records: list[AnyRecord] = []
     fresh_docs: set[str] = set()  # carriers of documents
+    alive: list[tuple[str, int]] = []
 
 
 class Bundle(msgspec.Struct):
@@ -341,6 +343,7 @@ class Desk:
     def _document(self, opened: Opened, envelope: Envelope) -> None:
         carrier = opened.carrier
         lacks = self.papers.take(carrier, envelope, self.codecs)
+        self._out.alive.append((envelope.node, envelope.epoch))
         if lacks is not None:
             self._lacks(carrier, lacks)
             return

@@ -213,6 +213,8 @@ class HotTier:
                 self._places.heard(asked.node, asked.via)
             if self._epochs.heard(asked.node, asked.live, now_us):
                 self._answers.remind(asked.carrier, _waited_for(self._books.values(), asked))
+        for node, epoch in outcome.alive:
+            self._epochs.alive(node, epoch, now_us)
         self._answers.took(outcome)
         self._said.set()
         if outcome.logs:
@@ -263,7 +265,7 @@ class HotTier:
         while True:
             self._said.clear()
             now_us = self._clock.boot_us()
-            self._letters.extend(self._answers.due(now_us))
+            self._letters.extend(self._answers.due(now_us, self._epochs.shared(now_us)))
             while self._letters:
                 letter = self._letters.popleft()
                 topic = f"edge-agent/{letter.node}/down/{letter.what}"
