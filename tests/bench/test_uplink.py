@@ -16,6 +16,7 @@ FIGURES = {
     "live_p99_all_ms",
     "drain_ratio",
     "drain_clear_ratio",
+    "drain_whole_ratio",
     "spool_to_payload",
     "lost",
     "duplicates",

@@ -10,20 +10,24 @@ it drains. Once with detections of one or two objects, each with two measures, o
 contours of 64 points.
 
 Faults. All the time: bytes that are no text are destroyed, 30 messages a second after a burst of
-60, order lost among 18 neighbours, a downlink of 100 messages that drops its oldest. Outages, in
-turn, the first after 10 s and then 30 s after the last (3 s and 12 s with --quick): the link to the
-cloud is cut for 2 s and swallows 3 messages when it is back; EdgeCore is away for 1 s and has lost
-all that it held.
+60, order lost among 18 neighbours, a downlink of 100 messages that drops its oldest, each post on a
+connection of its own that nobody but the hot tier closes. Outages, the first after 10 s: the link
+to the cloud is cut for 2 s and swallows 3 messages when it is back; the road is gone for a minute;
+EdgeCore is away for 1 s and has lost all that it held; the road is silent for a minute, and what is
+on it is lost. From a long one EdgeHub needs 20 to 55 s more to notice. These are 8 s apart; then
+short ones go on in turn, 30 s after the last. With --quick there is one long outage of 2 s, noticed
+within one, and then a short one each 12 s.
 
 live_p99_ms        of the results that were made outside of outages: made to durable at the hot
                    tier, which is one clock, as all run here. An outage is its window, what was on
                    the road when it began (0.2 s), and what the uplink needs afterwards to find that
                    the road is open (5 s). `_all` has no such mercy: a result that was made during
                    a cut is as old as the cut is long.
-drain_ratio        records of the backlog, acknowledged and gone, per second from connecting until
-                   nothing of it is left, outages included, over the 60 that a second makes.
-                   `_clear` is of the tenths of a second that no outage touches.
-                   With --quick an outage is a quarter of the run: its drain_ratio says little.
+drain_ratio        records of the backlog, acknowledged and gone, per second with a road, from
+                   connecting until nothing of it is left, over the 60 that a second makes. What is
+                   found out late counts: only the outages themselves, until EdgeHub has its link
+                   again, are time without a road. `_whole` counts them too; `_clear` is of the
+                   tenths of a second that no outage touches, nor what follows one.
 spool_to_payload   bytes of the closed spool file over those of the bodies in it.
 append_p99_ms      of `append` while the backlog drains and is acknowledged; `_ratio` over the
                    same with nothing connected.
@@ -55,10 +59,14 @@ from tools.bench.rig.draining import (
     lost_records,
     measured,
     quantile_ms,
+    road_s,
 )
 
 BENCH: Final = "uplink"
 KINDS: Final = {"detections": 80.0, "contours": 20.0}  # kind to the goal of its drain ratio
+
+LONG: Final = ("long-cut", "long-silent")
+LONG_S: Final = 250.0  # both, until they are noticed
 
 
 def planned() -> Plan:
@@ -76,11 +84,21 @@ def planned() -> Plan:
 def _scaled(given: argparse.Namespace) -> Plan:
     if given.seconds is not None:  # for the bench's own test
         seconds = dict.fromkeys(KINDS, given.seconds)
-        return Plan(seconds=seconds, limit_s=60, idle_s=0.5, tail_s=0.5, first_s=1.0, every_s=3.0)
+        return Plan(
+            seconds=seconds, limit_s=60, idle_s=0.5, tail_s=0.5, first_s=1.0, every_s=3.0,
+            opening=dict.fromkeys(KINDS, LONG), gap_s=3.0, long_s=0.5, reconnect_s=(0.1, 0.3),
+        )  # fmt: skip
     if given.quick:
-        seconds = {"detections": 600.0, "contours": 120.0}
-        return Plan(seconds=seconds, limit_s=15, idle_s=2.0, tail_s=1.0, first_s=3.0, every_s=12.0)
-    return Plan(seconds=dict.fromkeys(KINDS, given.hours * 3600), limit_s=given.hours * 450)
+        return Plan(
+            seconds={"detections": 750.0, "contours": 150.0}, limit_s=20, idle_s=1.5, tail_s=1.0,
+            first_s=4.0, every_s=12.0, opening={"detections": LONG[:1], "contours": LONG[1:]},
+            gap_s=12.0, long_s=2.0, reconnect_s=(0.5, 1.0),
+        )  # fmt: skip
+    opening = ("cut", LONG[0], "restart", LONG[1])
+    return Plan(
+        seconds=dict.fromkeys(KINDS, given.hours * 3600), limit_s=given.hours * 450 + LONG_S,
+        opening=dict.fromkeys(KINDS, opening),
+    )  # fmt: skip
 
 
 def main() -> int:
@@ -119,10 +137,13 @@ def say_live(run: Run, tail: str) -> None:
 
 def say_drain(run: Run, goal: float, tail: str) -> None:
     records, left = run.filled["records"] - run.drained["left"], run.drained["left"]
-    whole_s = (run.drained["ended_us"] - run.drained["begun_us"]) / 1e6
-    note = f"{records} records in {whole_s:.1f} s, {records / whole_s:.0f} a second, {left} left"
-    figure(BENCH, f"drain_ratio{tail}", records / whole_s / PER_S, "1", goal=Goal(at_least=goal),
-           runs=1, notes=f"{note}; {len(run.between['windows'])} outages; {load()}")  # fmt: skip
+    whole_s, with_road_s = (run.drained["ended_us"] - run.drained["begun_us"]) / 1e6, road_s(run)
+    note = f"{records} records in {with_road_s:.1f} s with a road, {left} left"
+    names = f"outages: {' '.join(run.between['names']) or 'none'}; {load()}"
+    figure(BENCH, f"drain_ratio{tail}", records / with_road_s / PER_S, "1",
+           goal=Goal(at_least=goal), runs=1, notes=f"{note}; {names}")  # fmt: skip
+    figure(BENCH, f"drain_whole_ratio{tail}", records / whole_s / PER_S, "1", runs=1,
+           notes=f"{records} records in {whole_s:.1f} s, outages included")  # fmt: skip
     went, clear_s = clear_course(run)
     figure(BENCH, f"drain_clear_ratio{tail}", went / clear_s / PER_S, "1", runs=1,
            notes=f"{went} records in the {clear_s:.1f} s that no outage touched")  # fmt: skip
@@ -142,9 +163,10 @@ def say_sums(run: Run, tail: str) -> None:
     figure(BENCH, f"waiting_at_end{tail}", far["waiting"], "records", goal=Goal(at_most=0), runs=1,
            notes=f"{wire['bundles']} bundles, {wire['corrupt']} corrupt, {wire['refused']} "
            f"refused, {wire['overrun']} overrun; problems {far['problems'] or 'none'}")  # fmt: skip
+    open_ = run.between["connections"]
     counts = {name: n for name, n in sorted(run.between["counts"].items()) if n}
     figure(BENCH, f"ack_bytes_max{tail}", near["ack_bytes"], "B", goal=Goal(at_most=32_000),
-           runs=1, notes=f"the double: {counts}")  # fmt: skip
+           runs=1, notes=f"the double: {counts}, {open_} connections open")  # fmt: skip
 
 
 def say_costs(run: Run, tail: str) -> None:

@@ -21,6 +21,9 @@ WARM_US: Final = 1_000_000
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """seconds: of backlog, of each kind. first_s, every_s: of the outages. limit_s: a drain that
     is not done by then is cut short, so that the bench ends on a machine that is too busy.
+
+    opening: of each kind, the outages that come first, `gap_s` apart; see `between`. long_s: of
+    those that are long, until the road is back; reconnect_s: until EdgeHub notices, between these.
     """
 
     seconds: dict[str, float]
@@ -29,6 +32,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     tail_s: float = 5.0
     first_s: float = 10.0
     every_s: float = 30.0
+    opening: dict[str, tuple[str, ...]] = {}
+    gap_s: float = 8.0
+    long_s: float = 60.0
+    reconnect_s: tuple[float, float] = (20.0, 55.0)
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +53,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
 def measured(plan: Plan, kind: str, folder: Path) -> Run:
     with broker(folder) as (name, port), acting("tools.bench.rig.far", str(folder)) as far:
-        outages = ("--first-s", str(plan.first_s), "--every-s", str(plan.every_s))
+        outages = _outages(plan, kind)
         words = ("--port", str(port), "--node", NODE)
         to_far = ("--far", str(far.hear()["port"]))
         with acting("tools.bench.rig.between", *words, *to_far, *outages) as between:
@@ -54,6 +61,14 @@ def measured(plan: Plan, kind: str, folder: Path) -> Run:
             backlog = ("--kind", kind, "--seconds", str(plan.seconds[kind]))
             with acting("tools.bench.rig.near", str(folder), *words, *backlog) as near:
                 return _performed(plan, near, between, far, name)
+
+
+def _outages(plan: Plan, kind: str) -> tuple[str, ...]:
+    return (
+        "--first-s", str(plan.first_s), "--every-s", str(plan.every_s),
+        "--opening", ",".join(plan.opening.get(kind, ())), "--gap-s", str(plan.gap_s),
+        "--long-s", str(plan.long_s), "--reconnect-s", *map(str, plan.reconnect_s),
+    )  # fmt: skip
 
 
 def _performed(plan: Plan, near: Actor, between: Actor, far: Actor, name: str) -> Run:
@@ -69,6 +84,15 @@ def _performed(plan: Plan, near: Actor, between: Actor, far: Actor, name: str) -
         broker=name, filled=filled, idle=idle, drained=drained, near=ended, between=said,
         far=far.ask("report"), far_cpu_s=after_s - before_s,
     )  # fmt: skip
+
+
+def road_s(run: Run) -> float:
+    """Of the drain, without the windows of the outages: what it takes to find the road counts."""
+    begun_us, ended_us = run.drained["begun_us"], run.drained["ended_us"]
+    gone_us = sum(
+        max(0, min(b, ended_us) - max(a, begun_us)) for a, b in run.between["windows"]
+    )  # fmt: skip
+    return float(ended_us - begun_us - gone_us) / 1e6
 
 
 def clear_course(run: Run) -> tuple[int, float]:

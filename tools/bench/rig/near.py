@@ -50,7 +50,7 @@ CYCLE_S: Final = 100  # so long a series is made, then it goes on as it began
 MAX_WAITING: Final = 4000  # records in front of the disk while filling
 RECONNECT_S: Final = 0.5
 LOOK_S: Final = 0.1
-END_S: Final = 20.0  # for what is left when all is over
+END_S: Final = 60.0  # for what is left when all is over
 LIMITS: Final = SpoolLimits(limit_bytes=64 << 30)
 Road = tuple[str, bytes]
 
