@@ -144,7 +144,10 @@ def heard(uplink: Status | None) -> Iterator[Step]:
 def _of_cloud(uplink: Status) -> Step:
     ack_s = uplink.get("last_ack_s")
     cloud = uplink.get("cloud")
-    fix = "is EdgeCore connected (journalctl -u edgecore), and is its Rule in place?"
+    fix = (
+        "is EdgeCore connected (journalctl --namespace='*' -u edgecore), and are both Rules in "
+        "place (kubectl get rules)? docs/uplink.md, step 8"
+    )
     if cloud == "down":
         return Step(name="cloud", status="fail", what="the hot tier does not answer", fix=fix)
     if ack_s is None:
