@@ -333,7 +333,7 @@ def _twin(verb: Literal["get", "update"], topic: str, payload: bytes) -> TwinAns
 
 
 def encode(said: Ack | NeedSaid | DesiredHint | dict[str, Any]) -> bytes:
-    """The JSON of what comes down; for receivers and tests. `epochs` stands there if there are any."""
+    """The JSON of what comes down; for receivers and tests. `epochs` only where there are any."""
     if isinstance(said, Ack) and not said.epochs:
         fields = msgspec.structs.asdict(said)
         del fields["epochs"]

@@ -83,11 +83,7 @@ class Post(asyncio.Protocol):
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-<<<<<<< HEAD
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
-=======
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's own is no subclass
->>>>>>> dff0f2f (test(bench): the uplink drains through two long outages, one of them silent)
         self._transport.write(self._request)
         self._request = b""
 
