@@ -36,6 +36,10 @@ class Open:
     def held(self) -> list[int]:
         return [unpack(body).seq for (body,) in self.db.rows("SELECT body FROM r ORDER BY id")]
 
+    def held_of(self, node: str) -> list[int]:
+        found = map(unpack, (body for (body,) in self.db.rows("SELECT body FROM r ORDER BY id")))
+        return [record.seq for record in found if record.node == node]
+
     def lines(self, form: str) -> list[dict[str, Any]]:
         return lines((self.folder / form).read_bytes())
 

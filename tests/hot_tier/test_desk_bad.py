@@ -37,15 +37,22 @@ def listed(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("name", sorted(OUTCOMES))
 def test_a_payload_of_the_corpus_costs_its_own_records_alone(tmp_path: Path, name: str) -> None:
-    good = OUTCOMES[name].count("values")
+    outcome = OUTCOMES[name]
+    bad = ["error"] if outcome == "error" else [one for one in outcome if one == "error"]
     with opened(tmp_path) as at:
         at.desk.take([bundle(batch(1, 2)), payload_of(name), bundle(batch(3, 4))])
-        assert at.sheet()["total"]["held"] == 4 + good
+        assert at.held_of("a") == [1, 2, 3, 4]
+        assert bool(at.held_of("mut-1")) == (is_of_records(name) and "values" in outcome)
         assert balances(at.sheet())
-        assert at.sheet()["wire"]["corrupt"] == at.sheet()["wire"]["bad_kept"] == 1
-    (told,) = listed(tmp_path)
-    assert (told["carrier"], told["times"]) == ("mut-1", 1)
-    assert told["reason"]
+        assert at.sheet()["wire"]["corrupt"] == at.sheet()["wire"]["bad_kept"] == len(bad)
+        assert at.sheet()["wire"]["needs"] == list(outcome).count("version")
+    told = listed(tmp_path)
+    assert [(one["carrier"], one["times"]) for one in told] == [("mut-1", 1)] * len(bad)
+    assert all(one["reason"] for one in told)
+
+
+def is_of_records(name: str) -> bool:
+    return not name.startswith(("document", "probe"))
 
 
 def test_an_export_with_a_poisoned_line_is_taken_in_but_for_that_line(tmp_path: Path) -> None:
@@ -72,6 +79,11 @@ def test_the_quarantine_is_listed_and_written_out_beside_a_receiver_at_work(
     assert (out / told[0]["file"]).read_bytes() == payload_of("nan_score")
     assert (out / told[1]["file"]).read_bytes() == b"ea1 b !!!"
     assert main(["quarantine", "--db", str(tmp_path / "none")]) == 1
+    assert main(["quarantine", "--db", db, "--empty"]) == 0
+    assert listed(tmp_path) == []
+    with opened(tmp_path) as at:
+        assert (at.desk.counts["corrupt"], at.desk.counts["bad_kept"]) == (3, 0)
+        assert main(["quarantine", "--db", db, "--empty"]) == 1  # at work
 
 
 def test_the_quarantine_keeps_the_newest_within_its_bounds(

@@ -5,6 +5,7 @@ Slow and plain on purpose. It ends in values, in `Refused` or in `Wanting`, as t
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -312,11 +313,26 @@ TEXTS = {
 def open_document(envelope: Envelope, bases: Sequence[bytes]) -> bytes:
     check(envelope.kind == 2 and envelope.raw_len <= 1 << 18, "no document")
     if envelope.codec != 3:
-        return raw_of(envelope)
+        return readable(raw_of(envelope))
     for base in bases:
         if name_of(base) == envelope.ref:
             raw = zstandard.ZstdCompressionDict(base, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
             document = unzstd(envelope.body, envelope.raw_len, raw)
             check(name_of(document) == envelope.result, "result")
-            return document
+            return readable(document)
     raise Wanting("base")
+
+
+def readable(document: bytes) -> bytes:
+    """An object, no deeper than 64."""
+    try:
+        found = json.loads(document.decode())
+    except (ValueError, RecursionError):
+        raise Refused("no JSON") from None
+    check(isinstance(found, dict) and depth(found) <= 64, "no object, or too deep")
+    return document
+
+
+def depth(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value
+    return 1 + max(map(depth, inner), default=0) if isinstance(value, dict | list) else 0

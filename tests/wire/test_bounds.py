@@ -47,13 +47,10 @@ def test_the_largest_record_that_is_made_is_within_the_bound() -> None:
 @given(made.BATCHES)
 def test_both_sides_and_the_other_decoder_weigh_alike(batch: list[AnyRecord]) -> None:
     rows: list[dict[str, Any]] = msgspec.to_builtins(batch)
-    for row in rows:
-        for item in row.get("objects", ()):
-            item.setdefault("keypoints", [])
-            item.setdefault("mask", None)
-            for name in ("rings", "runs"):
-                if item["mask"]:
-                    item["mask"].setdefault(name, [])
+    for item in [item for row in rows for item in row.get("objects", ())]:
+        mask = item.get("mask")
+        whole = {"rings": [], "runs": [], **mask} if mask else None
+        item.update(keypoints=item.get("keypoints", []), mask=whole)
     sizes = [bounds.size_of(record) for record in batch]
     assert sizes == [second_decoder.size_of(row) for row in rows]
     assert sum(sizes) <= bounds.at_most(batch)

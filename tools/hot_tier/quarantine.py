@@ -1,5 +1,5 @@
 """Payloads that nothing could be read of, kept to be looked at: `python -m tools.hot_tier
-quarantine --db FILE [--out FOLDER]`.
+quarantine --db FILE [--out FOLDER] [--empty]`.
 
 They are what came, as text, one bundle each: a bundle that could not be opened as it was, an
 envelope with a bad body in a bundle of its own. The same one again is counted, not kept twice.
@@ -110,6 +110,8 @@ def add(verbs: Any) -> None:
     parser = verbs.add_parser("quarantine", help="list payloads that could not be read")
     parser.add_argument("--db", type=Path, required=True, metavar="FILE", help="the database")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write each into a file there")
+    words = "forget them, and their counts; the receiver must not be at work"
+    parser.add_argument("--empty", action="store_true", help=words)
     parser.set_defaults(run=command)
 
 
@@ -120,7 +122,16 @@ def command(options: argparse.Namespace) -> int:
             told["file"] = f"{told['n']:06}.txt"
             _write(options.out, told["file"], payload)
         sys.stdout.write(msgspec.json.encode(told).decode() + "\n")
+    if options.empty:
+        _empty(options.db)
     return 0
+
+
+def _empty(path: Path) -> None:
+    with closing(Database(path, mint="")) as db, db.transaction():
+        counts = db.get("counts") or {}
+        db.write("DELETE FROM bad")
+        db.put("counts", {**counts, "bad_kept": 0, "bad_dropped": 0})
 
 
 def _write(folder: Path, name: str, payload: bytes) -> None:

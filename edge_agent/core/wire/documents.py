@@ -171,10 +171,9 @@ def check(document: bytes) -> None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WireError(f"decode document: expected an object in JSON: {error}") from None
     for _ in range(MAX_DEPTH):
-        if not inner:
-            return
         inner = [value for one in inner for value in _values(one) if isinstance(value, dict | list)]
-    raise WireError(f"decode document: expected a depth of at most {MAX_DEPTH}, got more")
+    if inner:
+        raise WireError(f"decode document: expected a depth of at most {MAX_DEPTH}, got more")
 
 
 def _values(one: Any) -> Iterable[Any]:
