@@ -326,6 +326,13 @@ def _streamed(maker: zstandard.ZstdCompressor, raw: bytes) -> bytes:
     return bytes(worker.compress(raw) + worker.flush())
 
 
+EXTENSIONS = [
+    b"\x07\x01x", b"\x02\x00", b"\x07\x05x", b"\x80\x00", b"\x06\x00", b"\x02\x29\x01" + bytes(40),
+    b"\x02\x29\x02" + bytes(40), b"\x04\x49\x01" + bytes(72), b"\x04\x00\x07\x00",
+    b"\x07\x00\x04\x49\x01" + bytes(72), b"\x02\x01\x02\x02\x01\x02",
+]  # fmt: skip
+
+
 class Head:
     """The fields of an envelope, as bytes or numbers, to be written without a look at them."""
 
@@ -347,7 +354,7 @@ class Head:
                 ("flags", 1),
                 ("version", 2),
                 ("stream", chance.choice([b"-x", b"A", b"\xff", b"s" * 64])),
-                ("ext", chance.choice([b"\x07\x01x", b"\x02\x00", b"\x07\x05x", b"\x80\x00"])),
+                ("ext", chance.choice(EXTENSIONS)),
             ]
         )
         setattr(self, name, value)

@@ -193,28 +193,38 @@ def open_envelope(given: Bytes) -> Envelope:
     check(given.take(8) == name_of(whole), "check does not hold")
     if flags or not 1 <= kind <= 5 or codec > 4 or klass > 4:
         raise Wanting("version")
-    essential = extensions(ext)
+    found = extensions(ext)
+    newer = any(kind % 2 == 0 and (kind not in EXTENSIONS or v[:1] != b"\1") for kind, v in found)
+    seal = next((v for kind, v in found if kind == 2), b"")
     check(NAME.fullmatch(node) is not None, "bad node")
     check(stream == "" or NAME.fullmatch(stream) is not None, "bad stream")
     check((klass != 0) == (kind == 1), "class and kind")
     check(kind != 1 or (count >= 1 and first >= 1), "no seqs")
     check(first + count - 1 < 1 << (40 if kind == 1 else 63), "seqs")
     check(codec <= {1: 2, 2: 3, 3: 2}.get(kind, 4), "codec and kind")
-    check(codec != 0 or len(body) == raw_len, "length of a raw body")
-    if essential:
-        raise Wanting("version")
+    if codec == 0 and seal[:1] in (b"", b"\1"):
+        check(len(body) == raw_len + (16 if seal else 0), "length of a raw body")
+    if newer or seal:
+        raise Wanting("version" if newer else "key")
     return Envelope(
         kind, codec, node, stream, CLASSES[klass], epoch, first, count, raw_len, ref, result, body
     )
 
 
-def extensions(ext: Bytes) -> bool:
-    """Whether one must be understood."""
-    essential = False
+EXTENSIONS = {2: 41, 4: 73}
+
+
+def extensions(ext: Bytes) -> list[tuple[int, bytes]]:
+    found = []
     while not ext.done:
-        essential |= ext.varint() % 2 == 0
-        ext.take(ext.varint(4096))
-    return essential
+        kind = ext.varint()
+        found.append((kind, ext.take(ext.varint(4096))))
+    kinds = [kind for kind, _ in found]
+    check(kinds.count(2) <= 1 and kinds.count(4) <= 1 and 4 not in kinds[:-1], "extensions")
+    for kind, value in found:
+        if kind in EXTENSIONS and value[:1] in (b"", b"\1"):
+            check(len(value) == EXTENSIONS[kind], "length of an extension")
+    return found
 
 
 def unzstd(frame: bytes, raw_len: int, dictionary: Any = None) -> bytes:
