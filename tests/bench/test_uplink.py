@@ -10,10 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from tools.bench.rig.draining import Run, clear_ages, found_us, road_s
+
+S = 1_000_000
 ROOT = Path(__file__).parents[2]
 FIGURES = {
     "live_p99_ms",
     "live_p99_all_ms",
+    "road_found_s",
     "drain_ratio",
     "drain_clear_ratio",
     "drain_whole_ratio",
@@ -28,6 +32,36 @@ FIGURES = {
     "far_cpu_us",
     "sent_to_raw",
 }
+
+
+def run_of(windows: list[tuple[int, int]], ages: list[tuple[int, int]], ended_us: int) -> Run:
+    """Only what says when there was a road."""
+    drained = {"begun_us": 0, "ended_us": ended_us}
+    return Run(
+        broker="none", filled={}, idle={}, drained=drained, near={}, far={"ages": ages},
+        between={"windows": windows, "names": ["cut"] * len(windows)}, far_cpu_s=0.0,
+    )  # fmt: skip
+
+
+def test_time_without_a_road_is_what_lies_in_the_windows_and_in_the_drain() -> None:
+    windows = [(10 * S, 15 * S), (90 * S, 120 * S)]
+    assert road_s(run_of([], [], 100 * S)) == 100
+    assert road_s(run_of(windows, [], 100 * S)) == 85
+
+
+def test_the_road_is_found_when_a_result_is_durable_that_was_made_since_and_is_fresh() -> None:
+    ages = [(12 * S, 4 * S), (15 * S, 3 * S), (17 * S, S // 20), (18 * S, S // 20)]
+    ((_, end_us, found),) = found_us(run_of([(10 * S, 15 * S)], ages, 100 * S))
+    assert (end_us, found) == (15 * S, 17 * S + S // 20)
+    ((_, _, found),) = found_us(run_of([(10 * S, 15 * S)], ages[:2], 100 * S))
+    assert found == 100 * S, "never, in this run"
+
+
+def test_live_results_count_from_when_the_road_is_found_and_not_from_five_seconds_on() -> None:
+    ages = [(at * S, S * 9 if 10 <= at < 40 else S // 20) for at in range(5, 60)]
+    clear, every = clear_ages(run_of([(10 * S, 15 * S)], ages, 100 * S))
+    assert (max(clear), max(every)) == (S // 20, 9 * S)
+    assert len(clear) == 5 + 19
 
 
 @pytest.mark.slow

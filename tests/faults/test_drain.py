@@ -43,7 +43,8 @@ def test_whatever_is_lost_doubled_waited_for_left_or_too_large_is_no_pass(
 
     def verdict() -> bool:
         run = Run(
-            broker="none", filled={"records": 100, "evicted": 0}, idle={}, between={"windows": []},
+            broker="none", filled={"records": 100, "evicted": 0}, idle={},
+            between={"windows": [], "names": []},
             drained={"begun_us": 0, "ended_us": 1_000_000, "left": 0, "appended": 10},
             far_cpu_s=0.0, **sides,
         )  # fmt: skip

@@ -21,8 +21,10 @@ within one, and then a short one each 12 s.
 live_p99_ms        of the results that were made outside of outages: made to durable at the hot
                    tier, which is one clock, as all run here. An outage is its window, what was on
                    the road when it began (0.2 s), and what the uplink needs afterwards to find that
-                   the road is open (5 s). `_all` has no such mercy: a result that was made during
-                   a cut is as old as the cut is long.
+                   the road is open: 5 s, or what `road_found_s` says. `_all` has no such mercy: a
+                   result that was made during a cut is as old as the cut is long.
+road_found_s       the longest of the outages, from when EdgeHub has its link again until a result
+                   is durable that was made since and is at most a second old.
 drain_ratio        records of the backlog, acknowledged and gone, per second with a road, from
                    connecting until nothing of it is left, over the 60 that a second makes. What is
                    found out late counts: only the outages themselves, until EdgeHub has its link
@@ -56,6 +58,7 @@ from tools.bench.rig.draining import (
     clear_ages,
     clear_course,
     committed,
+    found_us,
     lost_records,
     measured,
     quantile_ms,
@@ -115,6 +118,7 @@ def main() -> int:
 
 def print_figures(run: Run, ratio: float, tail: str) -> None:
     say_live(run, tail)
+    say_found(run, tail)
     say_drain(run, ratio, tail)
     say_sums(run, tail)
     say_costs(run, tail)
@@ -133,6 +137,13 @@ def say_live(run: Run, tail: str) -> None:
            runs=1, notes=words)  # fmt: skip
     figure(BENCH, f"live_p99_all_ms{tail}", quantile_ms(every, 0.99), "ms", runs=1,
            notes=f"outages included, {len(every)} results")  # fmt: skip
+
+
+def say_found(run: Run, tail: str) -> None:
+    found = [(name, (found - end) / 1e6) for name, end, found in found_us(run)]
+    words = ", ".join(f"{name} {seconds:.1f}" for name, seconds in found) or "no outage"
+    figure(BENCH, f"road_found_s{tail}", max((seconds for _, seconds in found), default=0.0), "s",
+           runs=1, notes=words)  # fmt: skip
 
 
 def say_drain(run: Run, goal: float, tail: str) -> None:

@@ -16,6 +16,7 @@ PER_S: Final = 60  # results of real time
 GRACE_US: Final = 5_000_000
 ON_THE_ROAD_US: Final = 200_000
 WARM_US: Final = 1_000_000
+FRESH_US: Final = 1_000_000
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,12 +96,34 @@ def road_s(run: Run) -> float:
     return float(ended_us - begun_us - gone_us) / 1e6
 
 
+def found_us(run: Run) -> list[tuple[str, int, int]]:
+    """Of each outage its name, its end, and when the first result was durable that was made since
+    and was fresh: only then has the uplink found the road. The end of the run where none was.
+    """
+    ages = sorted((at_us + age_us, at_us) for at_us, age_us in run.far["ages"])
+    found = []
+    for name, (_, end_us) in zip(run.between["names"], run.between["windows"], strict=True):
+        fresh = (now for now, at in ages if at >= end_us and now - at <= FRESH_US)
+        found.append((name, end_us, next(fresh, max(end_us, run.drained["ended_us"]))))
+    return found
+
+
+def touched(run: Run) -> list[tuple[int, int]]:
+    """The windows of the outages, with what was on the road before and until it was found."""
+    return [
+        (begun_us - ON_THE_ROAD_US, max(end_us + GRACE_US, found))
+        for (begun_us, _), (_, end_us, found) in zip(
+            run.between["windows"], found_us(run), strict=True
+        )
+    ]
+
+
 def clear_course(run: Run) -> tuple[int, float]:
     """Records that went while no outage was near, and in how many seconds."""
-    records, lasted_us = 0, 0
+    records, lasted_us, windows = 0, 0, touched(run)
     course = run.drained["course"]
     for (from_us, before), (to_us, after) in pairwise(course):
-        if not _is_out(from_us, run.between["windows"]):
+        if not _is_in(from_us, windows):
             records += before - after
             lasted_us += to_us - from_us
     return records, max(lasted_us, 1) / 1e6
@@ -110,8 +133,8 @@ def clear_ages(run: Run) -> tuple[list[int], list[int]]:
     """Ages of live results, microseconds: of those made outside of outages, and of all."""
     first_us, ended_us = run.drained["begun_us"] + WARM_US, run.drained["ended_us"]
     ages = [(at, age) for at, age in run.far["ages"] if first_us <= at <= ended_us]
-    every = [age for _, age in ages]
-    clear = [age for at, age in ages if not _is_out(at, run.between["windows"])]
+    every, windows = [age for _, age in ages], touched(run)
+    clear = [age for at, age in ages if not _is_in(at, windows)]
     return clear or every, every  # a drain may be all outage
 
 
@@ -130,8 +153,8 @@ def lost_records(run: Run) -> int:
     return committed(run) - received
 
 
-def _is_out(at_us: int, windows: list[tuple[int, int]]) -> bool:
-    return any(a - ON_THE_ROAD_US <= at_us <= b + GRACE_US for a, b in windows)
+def _is_in(at_us: int, windows: list[tuple[int, int]]) -> bool:
+    return any(a <= at_us <= b for a, b in windows)
 
 
 def quantile_ms(ages_us: list[int], share: float) -> float:
