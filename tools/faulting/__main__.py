@@ -11,6 +11,7 @@ import json
 import logging
 import sys
 import tempfile
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tools.faulting.kill import ordeal, whole_ordeal
 from tools.faulting.million import million
 from tools.faulting.outage import Plan as OutagePlan
 from tools.faulting.outage import outage
+from tools.faulting.soak import soak
 from tools.faulting.ward import AGENT_LIFE_S, Plan
 
 
@@ -55,6 +57,13 @@ def main(arguments: list[str] | None = None) -> int:
     away.add_argument("--silent", action="store_true", help="swallows everything, then a reset")
     away.add_argument("--requeue", action="store_true", help="with KubeEdge PR #7164")
     away.set_defaults(run=_outage)
+    rough = verbs.add_parser(
+        "soak", help="one agent, silent roads, a broker that dies with EdgeCore"
+    )
+    rough.add_argument("--seconds", type=float, default=60.0, metavar="S")
+    rough.add_argument("--agent", action="store_true", help="the whole agent")
+    rough.add_argument("--seed", type=int, default=1)
+    rough.set_defaults(run=_soak)
     down = verbs.add_parser("rollouts", help="models come and go while everything falls over")
     down.add_argument("--cycles", type=int, default=10, metavar="N")
     down.add_argument("--seed", type=int, default=1)
@@ -100,16 +109,22 @@ def _kill(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     plan, suffer = Plan(cycles=options.cycles, seed=options.seed), ordeal
     if options.agent:
         plan, suffer = msgspec.structs.replace(plan, life_s=AGENT_LIFE_S), whole_ordeal
+    return _unless_it_fell(suffer(folder, plan), {"cycles": options.cycles, "seed": options.seed})
+
+
+def _soak(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    suffered = soak(folder, options.seconds, options.seed, whole=options.agent)
+    return _unless_it_fell(suffered, {"seed": options.seed})
+
+
+def _unless_it_fell(
+    suffered: Coroutine[Any, Any, dict[str, Any]], order: dict[str, Any]
+) -> dict[str, Any]:
     try:
-        return asyncio.run(suffer(folder, plan))
+        return asyncio.run(suffered)
     except Fell as fell:
         print(fell, file=sys.stderr)
-        return {
-            "cycles": options.cycles,
-            "seed": options.seed,
-            "ok": False,
-            "fell": str(fell)[:200],
-        }
+        return {**order, "ok": False, "fell": str(fell)[:200]}
 
 
 if __name__ == "__main__":

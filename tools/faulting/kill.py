@@ -33,10 +33,10 @@ async def ordeal(folder: Path, plan: Plan) -> dict[str, Any]:
                 await _begun(ward.told, before)
             await _live(ward, ward.dice.random() * plan.life_s)
             await ward.children.kill(agent)
-        drain_s = await _drain(ward, folder)
+        drain_s = await drain_left(ward, folder)
     told = read_told(ward.told)
     found = verdict(told, read_receiver(folder))
-    return {**_figures(ward, told, start_s, drain_s), **found}
+    return {**figures(ward, told, start_s, drain_s), **found}
 
 
 async def whole_ordeal(folder: Path, plan: Plan) -> dict[str, Any]:
@@ -53,15 +53,15 @@ async def whole_ordeal(folder: Path, plan: Plan) -> dict[str, Any]:
         agent = await whole.start()
         await whole.begun()
         await whole.stop(agent)
-        drain_s = await _drain(ward, whole.state)
+        drain_s = await drain_left(ward, whole.state)
     told = read_told(ward.told)
     told.next = whole.next
     told.closed = {**whole.next, **told.closed}
     found = verdict(told, read_receiver(folder), wrong=differing(folder, whole.bodies))
-    return {**_figures(ward, told, start_s, drain_s), **found}
+    return {**figures(ward, told, start_s, drain_s), **found}
 
 
-def _figures(ward: Ward, told: Told, start_s: float, drain_s: float) -> dict[str, Any]:
+def figures(ward: Ward, told: Told, start_s: float, drain_s: float) -> dict[str, Any]:
     return {
         "cycles": ward.plan.cycles,
         "seed": ward.plan.seed,
@@ -80,6 +80,14 @@ async def _agent(ward: Ward, state: Path, *, drain: bool = False) -> int:
     return await ward.children.start(
         "agent", folder=str(state), told=str(ward.told), port=ward.port, drain=drain
     )
+
+
+async def begin(ward: Ward, state: Path) -> int:
+    """The pid of a new agent that has promised something."""
+    before = _promised(ward.told)
+    agent = await _agent(ward, state)
+    await _begun(ward.told, before)
+    return agent
 
 
 async def _begun(told: Path, before: int) -> None:
@@ -101,7 +109,7 @@ async def _live(ward: Ward, life_s: float) -> None:
     await asyncio.sleep(life_s - before_s)
 
 
-async def _drain(ward: Ward, state: Path) -> float:
+async def drain_left(ward: Ward, state: Path) -> float:
     """Until nothing is held here and nobody is waited for there; how long the first took."""
     start_s = time.monotonic()
     last = await _agent(ward, state, drain=True)

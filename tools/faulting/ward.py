@@ -26,11 +26,14 @@ from tools.faulting.proxy import Proxy, proxy
 from tools.hot_tier.roads import UP
 
 WAITING_S: Final = 15.0
+SILENT_S: Final = 2.5
 AGENT_LIFE_S: Final = 2.0  # the longest of a whole one, once it has begun
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """life_s: the longest of an agent. The others: how likely within one life."""
+    """life_s: the longest of an agent. mode: of EdgeCore; 0: its broker dies with it. noticed_s:
+    the longest until EdgeHub has a link again. The others: how likely within one life.
+    """
 
     cycles: int
     seed: int
@@ -40,6 +43,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     edgecore: float = 0.08
     cloud: float = 0.08  # EdgeCore's own link
     receiver: float = 0.12
+    silent: float = 0.0  # the road of EdgeCore, with a reset at its end
+    mode: int = 2
+    noticed_s: float = 0.1
 
 
 @final
@@ -80,13 +86,21 @@ class Ward:
         self._edgecore = await enter(
             EdgeCoreDouble(
                 port=self._broker.port, node=NODE, rules=(up,), rest=True,
-                faults=Faults(seed=self.plan.seed), devices=(f"default/{NODE}",),
+                faults=Faults(
+                    seed=self.plan.seed, reconnect_least_s=0.0, reconnect_most_s=self.plan.noticed_s
+                ),
+                devices=(f"default/{NODE}",), broker=None if self.plan.mode else self._broker,
             )
         )  # fmt: skip
         await self._start_receiver()
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What the double did to messages."""
+        return dict(sorted(self._edgecore.counts.items()))
 
     @property
     def port(self) -> int:
@@ -97,10 +111,11 @@ class Ward:
         """Some of it falls over, by chance, and comes back."""
         deeds = {
             "cut": self._cut, "broker": self._restart_broker, "edgecore": self._restart_edgecore,
-            "cloud": self._cut_cloud, "receiver": self._kill_receiver,
+            "cloud": self._cut_cloud, "receiver": self._kill_receiver, "silent": self._silence,
         }  # fmt: skip
         for name, deed in deeds.items():
-            if self.dice.random() < getattr(self.plan, name):
+            likely = getattr(self.plan, name)
+            if likely and self.dice.random() < likely:
                 self.deeds[name] += 1
                 await deed()
 
@@ -136,6 +151,10 @@ class Ward:
         self._edgecore.cut()
         await asyncio.sleep(self.dice.random() * 0.1)
         self._edgecore.restore()
+
+    async def _silence(self) -> None:
+        """Longer than the agent waits for an ack."""
+        await self._edgecore.outage(self.dice.random() * SILENT_S, silent=True)
 
     async def _kill_receiver(self) -> None:
         await self.children.kill(self._receiver)

@@ -102,7 +102,7 @@ class Whole:
         code = await agent.wait()
         if code != -signal.SIGKILL:
             raise Fell(f"edge-agent ended with {code} before it was killed\n{self.said()}")
-        await asyncio.to_thread(self._look)
+        await asyncio.to_thread(self.look)
 
     async def stop(self, agent: asyncio.subprocess.Process) -> None:
         """Raises: Fell when it does not end well."""
@@ -114,8 +114,10 @@ class Whole:
     def said(self) -> str:
         return self._log.read_bytes()[-4000:].decode(errors="replace")
 
-    def _look(self) -> None:
-        """At a copy: opening it plays its write-ahead log back, as the next start will."""
+    def look(self) -> None:
+        """What is in its spool while nobody has it open is promised.
+
+        At a copy: opening it plays its write-ahead log back, as the next start will."""
         shutil.rmtree(self._copy, ignore_errors=True)
         self._copy.mkdir()
         for name in FILES:

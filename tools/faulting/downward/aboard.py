@@ -139,10 +139,6 @@ class Aboard(Whole):
         assert self.process is not None
         await self.kill(self.process)
 
-    def look(self) -> None:
-        """What is in its spool while nobody has it open is promised."""
-        self._look()
-
     def log_since(self, start_bytes: int) -> list[str]:
         return self._log.read_bytes()[start_bytes:].decode(errors="replace").splitlines()
 
