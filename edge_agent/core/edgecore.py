@@ -70,11 +70,17 @@ class LogAck(Said, frozen=True, kw_only=True, rename={"klass": "class"}):
     lost: Seq = 0
 
 
-class Can(Said, frozen=True, kw_only=True, rename={"versions": "version", "dicts": "dict"}):
-    """What the receiver can read: versions of the envelope, dictionaries (hex16)."""
+_CAN: Final = {"versions": "version", "dicts": "dict", "codings": "coding"}
+
+
+class Can(Said, frozen=True, kw_only=True, rename=_CAN):
+    """What the receiver can read: versions of the envelope, dictionaries (hex16), and codings of
+    columns that version 1 did not have at first.
+    """
 
     versions: Annotated[tuple[Counter, ...], Meta(max_length=16)] = (1,)
     dicts: Annotated[tuple[Id, ...], Meta(max_length=16)] = ()
+    codings: Annotated[tuple[Counter, ...], Meta(max_length=16)] = ()
 
 
 class Ack(Said, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ import math
 import struct
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import msgspec
@@ -64,7 +65,11 @@ def open_tables(body: bytes, known: Mapping[int, Collection[int]]) -> dict[int, 
             if coding < 128:
                 table.columns[name] = column(coding, rows, given)
                 continue
-            given.take(given.varint())
+            content = given.take(given.varint())
+            if (number, name, coding) == (7, 1, 128):
+                check(2 not in names, "y twice")
+                table.columns[1], table.columns[2] = rings(content, rows)
+                continue
             newer |= number in known and (name in known[number] or name in groups)
     check(given.done, "bytes left over")
     if newer:
@@ -255,3 +260,82 @@ CODINGS: Mapping[int, Callable[[int, Bytes], list[Any]]] = {
     11: coded_packed,
     12: coded_fixed,
 }
+
+
+# --- section 5, contours
+
+
+def rings(content: bytes, n: int) -> tuple[list[Any], list[Any]]:
+    given = Bytes(content)
+    grids = [(axis_of(given), axis_of(given)) for _ in range(given.varint(8))]
+    form = given.varint(1)
+    begins, walk = blocks_of_rings(n, len(grids), given) if form else bytes_of_rings(n, given)
+    found: list[list[Any]] = [[], []]
+    m = [0, 0]
+    grid = -1
+    for i in range(n):
+        grid = begins.get(i, grid)
+        check(0 <= grid < len(grids), "grid")
+        m = walk[i] if i in begins else [m[0] + walk[i][0], m[1] + walk[i][1]]
+        for a in (0, 1):
+            check(abs(m[a]) <= 1 << 32, "line")
+            found[a].append(place(grids[grid][a], m[a]))
+    row = -1
+    for _ in range(given.varint(n)):
+        row += 1 + given.varint(n)
+        check(row < n, "patch outside")
+        for a in (0, 1):
+            found[a][row] += within(given.signed(), 40)
+    check(given.done, "bytes left over in rings")
+    return found[0], found[1]
+
+
+def within(number: int, bits: int) -> int:
+    check(abs(number) <= 1 << bits, "too large")
+    return number
+
+
+def axis_of(given: Bytes) -> tuple[int, int, int, list[int]]:
+    scale, below, offset = given.varint(1 << 24), given.varint(1 << 24), within(given.signed(), 53)
+    between = [within(given.signed(), 53) for _ in range(2)] if given.varint(1) else []
+    check(scale > 0 and below > 0 and between == sorted(between), "axis")
+    return scale, below, offset, between
+
+
+def place(axis: tuple[int, int, int, list[int]], m: int) -> int:
+    scale, below, offset, between = axis
+    v = round(Fraction(scale * m + offset, below))  # ties to even
+    return min(max(v, between[0]), between[1]) if between else v
+
+
+def both(n: int, given: Bytes) -> list[list[int]]:
+    columns = [block(n, given), block(n, given)]
+    return [[within(x, 40), within(y, 40)] for x, y in zip(*columns, strict=True)]
+
+
+def bytes_of_rings(n: int, given: Bytes) -> tuple[dict[int, int], list[list[int]]]:
+    pairs = given.take(2 * n)
+    marks = {i: pairs[2 * i] for i in range(n) if pairs[2 * i] >= 240}
+    check(all(pairs[2 * i + 1] == 0 for i in marks), "behind a mark")
+    begins = {i: mark - 240 for i, mark in marks.items() if mark < 255}
+    check(0 in begins, "no ring begins")
+    walk = [[unzigzag(pairs[2 * i]), unzigzag(pairs[2 * i + 1])] for i in range(n)]
+    for i, pair in zip(begins, both(len(begins), given), strict=True):
+        walk[i] = pair
+    far = [i for i, mark in marks.items() if mark == 255]
+    if far:
+        for i, pair in zip(far, both(len(far), given), strict=True):
+            walk[i] = pair
+    return begins, walk
+
+
+def blocks_of_rings(n: int, grids: int, given: Bytes) -> tuple[dict[int, int], list[list[int]]]:
+    count = given.varint(n)
+    check(count > 0, "no ring")
+    sizes = block(count, given)
+    check(min(sizes) > 0 and sum(sizes) == n, "sizes")
+    kinds = block(count, given) if grids > 1 else [0] * count
+    begins = {sum(sizes[:i]): kind for i, kind in enumerate(kinds)}
+    starts = iter(both(count, given))
+    steps = iter(both(n - count, given) if n > count else [])
+    return begins, [next(starts) if i in begins else next(steps) for i in range(n)]

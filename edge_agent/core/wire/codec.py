@@ -21,8 +21,11 @@ from edge_agent.core.wire.envelope import (
     need,
     short_id,
 )
+from edge_agent.core.wire.grids import Grids
 from edge_agent.core.wire.outcome import Need, WireError
+from edge_agent.core.wire.rings import CODING
 
+CODINGS: Final = (CODING,)  # beyond those of version 1; what to announce in `can.coding`
 LEVEL: Final = 3
 MAX_WINDOW_BYTES: Final = 1 << 22  # holds the largest base and the largest content together
 PRIMED_LEVEL: Final = 9  # 5 us more than level 3 on a body of 300 bytes, 1 % shorter
@@ -93,14 +96,24 @@ class Codecs:
         self._plain = compressor()
         self._primed: zstandard.ZstdCompressor | None = None
         self._ref = NO_ID
+        self._grids = Grids()
+        self._allowed: Grids | None = None
 
     @property
     def ids(self) -> tuple[str, ...]:
         """What to announce in `can.dict`, as hex16."""
         return tuple(name.hex() for name in self._dictionaries)
 
-    def allow(self, announced: Iterable[str]) -> None:
-        """Uses the first dictionary that the other side announced; none before it did."""
+    @property
+    def grids(self) -> Grids | None:
+        """What finds the steps of contours, where the other side can read them."""
+        return self._allowed
+
+    def allow(self, announced: Iterable[str], codings: Iterable[int] = ()) -> None:
+        """Uses the first dictionary that the other side announced, and the codings that it did;
+        none before it did.
+        """
+        self._allowed = self._grids if CODING in codings else None
         there = set(announced)
         chosen = next((name for name in self._dictionaries if name.hex() in there), NO_ID)
         if chosen == self._ref:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from contextlib import suppress
 from itertools import chain, compress
 from operator import itemgetter
@@ -20,14 +20,20 @@ from msgspec.structs import astuple
 from edge_agent.core.frames import AnyRecord, ModelStats, Result, Tally
 from edge_agent.core.wire import arrays, encoding, foretelling, schema, tables
 from edge_agent.core.wire.few import FEW
+from edge_agent.core.wire.grids import Contours, Grids
+from edge_agent.core.wire.rings import CODING as RINGS
 from edge_agent.core.wire.schema import Parts, Spec
 from edge_agent.core.wire.tables import Table
 
 _INTEGERS: Final = frozenset({int, bool})
+FEW_POINTS: Final = 1024  # so many contours of one or a few records have; nothing comes again
 
 
-def tables_of(records: Sequence[AnyRecord]) -> list[Table]:
-    """Everything but what the envelope says: node, stream, class, epoch, seq."""
+def tables_of(records: Sequence[AnyRecord], grids: Grids | None = None) -> list[Table]:
+    """Everything but what the envelope says: node, stream, class, epoch, seq.
+
+    grids: where the reader knows contours by their steps.
+    """
     kinds = list(map(schema.KINDS.index, map(type, records)))
     found = [_table(schema.RECORDS, {"kind": kinds})]
     for kind in sorted(set(kinds)):
@@ -35,7 +41,7 @@ def tables_of(records: Sequence[AnyRecord]) -> list[Table]:
         found.append(_table(schema.KIND_TABLES[kind], parts))
         if schema.KINDS[kind] is Result:
             _shorten_pts(found[-1])
-            found += _parts_of_results(parts)
+            found += _parts_of_results(parts, grids)
         elif schema.KINDS[kind] is Tally:
             drops = [pair for dropped in parts["dropped"] for pair in dropped.items()]
             found.append(_grouped(schema.DROPPED, _named(drops, "reason", "count"), "reason")[0])
@@ -70,23 +76,33 @@ def _shorten_pts(results: Table) -> None:
         results.columns[schema.PTS_LAG] = lags
 
 
-def _parts_of_results(results: Parts) -> list[Table]:
+def _parts_of_results(results: Parts, grids: Grids | None) -> list[Table]:
     labels = parts_of(list(chain.from_iterable(results["labels"])))
     objects = parts_of(list(chain.from_iterable(results["objects"])))
     if objects:
         sizes = map(len, results["objects"])
         objects["place"] = [place for size in sizes for place in range(1, size + 1)]
+        if grids is not None:
+            objects["view"] = _views(results, objects)
     objects_table, stored = _grouped(schema.OBJECTS, objects, "track", lags=(2,))
     return [
         _grouped(schema.LABELS, labels, "head", "label")[0],
         objects_table,
-        *_parts_of_masks([mask for mask in stored.get("mask", ()) if mask is not None]),
+        *_parts_of_masks(stored, grids),
         *_nested(schema.KEYPOINTS, stored.get("keypoints", ())),
         *_parts_of_measures(results),
     ]
 
 
-def _parts_of_masks(masks: Sequence[Any]) -> list[Table]:
+def _views(results: Parts, objects: Parts) -> list[Hashable]:
+    """For each object what the grid of its mask goes with: another model has another one."""
+    columns = (results["objects"], results["model"], results["version"], results["roi"])
+    views = [rest for some, *rest in zip(*columns, strict=True) for _ in some]
+    return [(*view, head) for view, head in zip(views, objects["head"], strict=True)]
+
+
+def _parts_of_masks(objects: Parts, grids: Grids | None) -> list[Table]:
+    masks = [mask for mask in objects.get("mask", ()) if mask is not None]
     if not masks:
         return []
     parts = parts_of(masks)
@@ -96,7 +112,10 @@ def _parts_of_masks(masks: Sequence[Any]) -> list[Table]:
     if any(size % 2 for size in sizes):
         found += _nested(schema.RING_NUMBERS, rings)
     elif rings:
-        found.append(_points(rings, _periods(size // 2 for size in sizes)))
+        points = _points(rings, _periods(size // 2 for size in sizes))
+        if grids is not None:
+            _step(points, objects, grids)
+        found.append(points)
     runs = list(chain.from_iterable(parts["runs"]))
     return [*found, _table(schema.RUNS, {"number": runs}, lags=(2,))]
 
@@ -110,6 +129,20 @@ def _points(rings: Sequence[Sequence[int]], lags: tuple[int, ...]) -> Table:
             both = np.frombuffer(array("q", numbers), np.int64)
     columns = {1: both[::2], 2: both[1::2]}
     return Table(schema.RING_POINTS.number, len(numbers) // 2, columns, lags=lags)
+
+
+def _step(points: Table, objects: Parts, grids: Grids) -> None:
+    """Says the points by steps on the grid of the mask, where they lie on one."""
+    both = zip(objects["mask"], objects["view"], strict=True)
+    rings = [(len(ring) // 2, view) for mask, view in both if mask for ring in mask.rings if ring]
+    sizes, views = zip(*rings, strict=True) if rings else ((), ())
+    try:
+        pairs = np.array([points.columns[1], points.columns[2]], np.int64).T
+    except OverflowError:
+        return
+    steps = grids.encode(Contours(sizes, views, pairs, len(pairs) <= FEW_POINTS))
+    if steps is not None:
+        points.columns, points.ready = {}, {1: tables.Ready(RINGS, steps)}
 
 
 def _parts_of_measures(results: Parts) -> list[Table]:

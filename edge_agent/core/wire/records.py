@@ -12,6 +12,7 @@ from edge_agent.core.frames import AnyRecord
 from edge_agent.core.wire import bounds, flatten, rebuild, schema, tables
 from edge_agent.core.wire.codec import Codecs
 from edge_agent.core.wire.envelope import MAX_COUNT, MAX_RAW_BYTES, Codec, Envelope, Kind, need
+from edge_agent.core.wire.grids import Grids
 from edge_agent.core.wire.outcome import Need, Newer, WireError
 
 
@@ -29,7 +30,7 @@ def encode_weighed(records: Sequence[AnyRecord], codecs: Codecs) -> tuple[Envelo
     _check(records)
     first = records[0]
     weight = _weighed(records)
-    raw = raw_of(records)
+    raw = raw_of(records, codecs.grids)
     codec, ref, body = codecs.squeeze(raw)
     envelope = Envelope(
         kind=Kind.RECORDS,
@@ -71,9 +72,9 @@ def encode_all(records: Sequence[AnyRecord], codecs: Codecs) -> list[Envelope]:
     return encode_all(records[:half], codecs) + encode_all(records[half:], codecs)
 
 
-def raw_of(records: Sequence[AnyRecord]) -> bytes:
-    """The body before its codec. Raises: Overloaded."""
-    found = flatten.tables_of(records)
+def raw_of(records: Sequence[AnyRecord], grids: Grids | None = None) -> bytes:
+    """The body before its codec. grids: where contours may be steps. Raises: Overloaded."""
+    found = flatten.tables_of(records, grids)
     large = [table.number for table in found if table.rows > schema.KNOWN[table.number].most]
     raw = b"" if large else tables.encode(found)
     if large or len(raw) > MAX_RAW_BYTES or len(records) > MAX_COUNT:

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.core.wire import columns, encoding
+from edge_agent.core.wire import columns, encoding, rings
 from edge_agent.core.wire.bounds import MAX_BATCH_BYTES, VALUE_BYTES, VALUES
 from edge_agent.core.wire.cursor import Reader, varint, varints
 from edge_agent.core.wire.encoding import Hints
@@ -28,10 +28,19 @@ MAX_ROWS: Final = 1 << 16
 MAX_NUMBER_ROWS: Final = 1 << 19  # tables whose rows are but a number or two
 MAX_CELLS: Final = 1 << 20  # of a whole body
 FIELDS: Final = 1 << 16
+RING_COLUMN: Final = (7, 1)  # table and field that may hold whole points: see `rings`
+OTHER_OF_RING: Final = 2
 GROUPED: Final = frozenset({3, 4, 11, 14})  # tables in which rows may be stored side by side
 
 
 Column = Sequence[Any] | NDArray[np.int64]
+
+
+class Ready(NamedTuple):
+    """A column that is bytes already. payload: without its length."""
+
+    coding: int
+    payload: bytes
 
 
 class Table(msgspec.Struct):
@@ -39,7 +48,7 @@ class Table(msgspec.Struct):
 
     groups: fields whose values say which rows belong together; see `side_by_side`. alike, for
     the writer: for each stored row the number of its group. codings, of the reader: field to how
-    its column lay in the bytes.
+    its column lay in the bytes. ready, of the writer: further columns.
     """
 
     number: int
@@ -49,6 +58,7 @@ class Table(msgspec.Struct):
     lags: tuple[int, ...] = ()
     alike: NDArray[np.int64] | None = None
     codings: dict[int, int] = {}
+    ready: dict[int, Ready] = {}
 
 
 class Head(NamedTuple):
@@ -84,13 +94,16 @@ def encode(tables: Sequence[Table]) -> bytes:
     kept = [table for table in tables if table.rows]
     for table in kept:
         plain, hints = Hints(table.lags), Hints(table.lags, table.alike)
-        codings: list[int] = []
+        codings: list[bytes] = []
         for field, values in table.columns.items():
             coding, payload = encoding.encode(values, plain if field in table.groups else hints)
-            codings += (field, coding)
+            codings.append(varint(field) + bytes((coding,)))
             payloads.append(payload)
-        numbers = (table.number, table.rows, len(table.groups), *table.groups, len(table.columns))
-        heads.append(varints(numbers) + varints(codings))  # all codings are below 128
+        for field, (coding, payload) in table.ready.items():
+            codings.append(varint(field) + bytes((coding,)))
+            payloads.append(varint(len(payload)) + payload)
+        numbers = (table.number, table.rows, len(table.groups), *table.groups, len(codings))
+        heads.append(varints(numbers) + b"".join(codings))
     return varint(len(kept)) + b"".join(heads) + b"".join(payloads)
 
 
@@ -155,12 +168,24 @@ def _columns(head: Head, known: Known | None, read: Reader) -> Table:
     table = Table(head.number, head.rows, {}, head.groups)
     needed = known.fields.union(head.groups) if known else ()
     for field, coding in head.codings:
-        if field in needed and coding < columns.FUTURE:
+        if coding == rings.CODING and (head.number, field) == RING_COLUMN:
+            _rings(table, {one for one, _ in head.codings}, read)
+        elif field in needed and coding < columns.FUTURE:
             table.columns[field] = columns.decode(coding, head.rows, read)
             table.codings[field] = coding
         else:
             columns.skip(coding, head.rows, read)
     return table
+
+
+def _rings(table: Table, fields: set[int], read: Reader) -> None:
+    """One column holds both numbers of each point."""
+    if OTHER_OF_RING in fields:
+        raise read.fail("x and y in one column", "another y")
+    found = rings.decode(table.rows, read)
+    for field, numbers in zip((RING_COLUMN[1], OTHER_OF_RING), found, strict=True):
+        table.columns[field] = numbers
+        table.codings[field] = columns.Coding.INTS
 
 
 def _head(read: Reader) -> Head:
