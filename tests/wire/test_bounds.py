@@ -106,7 +106,7 @@ def backlog(batch: list[AnyRecord]) -> Any:
     want = Want(
         key=log, wanted=((1, len(batch)),), attempt=0, plain=False, max_bytes=100_000, line=0
     )
-    return Packer().backlog([(record.seq, pack(record)) for record in batch], want, ())
+    return Packer().backlog([(record.seq, pack(record)) for record in batch], want)
 
 
 ODD_ONES: list[AnyRecord] = [stats(math.nan), stats_of(70_000, 60_001)]

@@ -17,6 +17,7 @@ import msgspec
 from edge_agent.core import edgecore, signed
 from edge_agent.core.edgecore import MAX_DOWN_BYTES, MAX_EPOCHS, MAX_LOGS, MAX_RANGES, MAX_SEQ
 from edge_agent.core.logbook import LogKey
+from edge_agent.core.wire.codec import CODINGS
 from edge_agent.core.wire.envelope import VERSION
 from edge_agent.core.wire.outcome import Need
 from edge_agent.core.wire.sealing import Signer
@@ -92,7 +93,7 @@ class Answers:
         self._rx = rx
         self._n = n
         self._signer = signer
-        self._can = edgecore.Can(versions=(VERSION,), dicts=dicts)
+        self._can = edgecore.Can(versions=(VERSION,), dicts=dicts, codings=CODINGS)
         self._books: OrderedDict[LogKey, Log] = OrderedDict()
         self._addressees: OrderedDict[str, Addressee] = OrderedDict()
         self._doubles: Mapping[str, tuple[int, ...]] = {}

@@ -31,13 +31,16 @@ class Rooms(NamedTuple):
 
 
 class Desk:
-    """Used on the loop alone. dicts: what the receiver announced last. keys: of this connection."""
+    """Used on the loop alone. dicts, codings: what the receiver announced last. keys: of this
+    connection.
+    """
 
     def __init__(self, rooms: Rooms, outbox: Outbox, document: Document, twin: Twin) -> None:
         self.rooms, self.outbox, self.document, self.twin = rooms, outbox, document, twin
         self.news, self.room = anyio.Event(), anyio.Event()
         self.dicts: tuple[str, ...] = ()
         self.keys = RoadKeys()
+        self.codings: tuple[int, ...] = ()
         self.last_ack_us: int | None = None
         self.latency_us = Window()
         self.counts = dict.fromkeys(("sent_bytes", "raw_bytes", "publishes", "refused", "unfit"), 0)

@@ -95,7 +95,7 @@ class Listening:
         if not heard.is_trusted:
             return
         self._desk.last_ack_us = now_us
-        self._desk.dicts = ack.can.dicts
+        self._desk.dicts, self._desk.codings = ack.can.dicts, ack.can.codings
         self._desk.document.heard(ack)
         for flight in heard.arrived:
             if flight.live_us is not None:

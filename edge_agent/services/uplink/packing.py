@@ -41,7 +41,7 @@ class Wrap(NamedTuple):
 
 
 class Packer:
-    """Encodes with the dictionary that the receiver announced, or plainly.
+    """Encodes with the dictionary and codings that the receiver announced, or plainly.
 
     encode: an envelope into its bytes, sealed and signed where that is wanted.
     """
@@ -51,20 +51,20 @@ class Packer:
         self._plain = Codecs()
         self._encode = encode
 
-    def live(self, runs: Sequence[Sequence[AnyRecord]], dicts: Iterable[str]) -> list[Cargo]:
-        """One envelope for each run, or a few. dicts: the dictionaries that may be used.
+    def allow(self, dicts: Iterable[str], codings: Iterable[int]) -> None:
+        """What the receiver announced last; not while a thread is packing."""
+        self.codecs.allow(dicts, codings)
+
+    def live(self, runs: Sequence[Sequence[AnyRecord]]) -> list[Cargo]:
+        """One envelope for each run, or a few.
 
         What no envelope can hold is left out: it is met again in the spool.
         """
-        self.codecs.allow(dicts)
         wrap = Wrap(self.codecs, self._encode)
         return [c for run in runs for c in _cargos(run, wrap, MAX_CARGO_BYTES, [])]
 
-    def backlog(
-        self, rows: Sequence[tuple[int, bytes]], want: Want, dicts: Iterable[str]
-    ) -> Packed:
+    def backlog(self, rows: Sequence[tuple[int, bytes]], want: Want) -> Packed:
         """What was read for a `Want`. For a worker thread."""
-        self.codecs.allow(dicts)
         wrap = Wrap(self._plain if want.plain else self.codecs, self._encode)
         unfit: list[int] = []
         found = list(_readable(want.key, rows, unfit))

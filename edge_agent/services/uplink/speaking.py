@@ -75,9 +75,10 @@ class Speaking:
         await self._hand_over(session, parts, now_us, alone=draft.alarms_only)
 
     async def _encoded(self, draft: Draft) -> list[Cargo]:
+        self._packer.allow(self._desk.dicts, self._desk.codings)
         if sum(map(len, draft.runs)) <= INLINE_RECORDS:
-            return self._packer.live(draft.runs, self._desk.dicts)
-        return await anyio.to_thread.run_sync(self._packer.live, draft.runs, self._desk.dicts)
+            return self._packer.live(draft.runs)
+        return await anyio.to_thread.run_sync(self._packer.live, draft.runs)
 
     def _paper_is_due(self, now_us: int) -> bool:
         free = now_us >= self._outbox.governor.slot_us()
@@ -124,9 +125,8 @@ class Speaking:
             log.warning("the spool could not be read", error=trouble.what)
             await anyio.sleep(IDLE_S)
             return NOTHING
-        found = await anyio.to_thread.run_sync(
-            self._worker.backlog, page.rows, want, self._desk.dicts
-        )
+        self._worker.allow(self._desk.dicts, self._desk.codings)
+        found = await anyio.to_thread.run_sync(self._worker.backlog, page.rows, want)
         self._desk.counts["raw_bytes"] += found.raw_bytes if want.attempt == 0 else 0
         if found.unfit:
             self._left(want, len(found.unfit))

@@ -20,7 +20,7 @@ from edge_agent.core.edgecore import LogAck
 from edge_agent.core.errors import LinkDenied, Overloaded, Rejected
 from edge_agent.core.logbook import Ack, LogKey
 from edge_agent.core.ranges import count, intersect, union
-from edge_agent.core.wire.codec import Codecs
+from edge_agent.core.wire.codec import CODINGS, Codecs
 from edge_agent.core.wire.sealing import Protection, RoadKeys
 from edge_agent.stores.spool.limits import Page
 from edge_agent.stores.spool.spool import DiskSpool
@@ -64,6 +64,7 @@ class Courier:
         with self._alone("export"):
             keys = await anyio.to_thread.run_sync(self._read_keys)
             codecs = Codecs()  # no dictionary: who will read it said nothing of any
+            codecs.allow((), CODINGS)  # one that is older says what it needs, and acknowledges none
             nonce = carriage.mint(
                 self._node, self._secret, secrets.token_bytes(carriage.RANDOM_BYTES)
             )
