@@ -15,7 +15,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from edge_agent.core.edgecore import Counter, Name, Seq, StreamName, Token
+from edge_agent.core.edgecore import MAX_SEQ, Counter, Name, Seq, StreamName, Token
 from edge_agent.core.frames import RecordClass
 from edge_agent.core.kubeedge import OptionalNode
 from edge_agent.core.logbook import MAX_RANGES, Log, LogKey
@@ -105,8 +105,8 @@ def decode(envelope: Envelope, codecs: Codecs) -> Probe | Need:
 def _fault(offer: Offer, node: str) -> str:
     if offer.node != node:
         return f"a log of that node, got {offer.node}"
-    if not 1 <= offer.floor <= offer.next:
-        return f"1 <= floor <= next, got {offer.floor} and {offer.next}"
+    if not 1 <= offer.floor <= offer.next <= MAX_SEQ + 1:
+        return f"1 <= floor <= next <= 2**40, got {offer.floor} and {offer.next}"
     if any(not 1 <= a <= b < offer.next for a, b, _ in offer.void):
         return f"void ranges from 1 to {offer.next - 1}, got {offer.void}"
     return ""

@@ -35,10 +35,10 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
 def read_by_the_second(payload: bytes) -> list[list[bytes] | None]:
     """Of each envelope the records as they are stored, None for those of which nothing is."""
     try:
-        contents = second_bytes.open_all(payload)
+        _, contents = second_bytes.open_bundle(payload)
     except second_bytes.Refused:
         return [None]
-    return [None if envelope is None else _records(envelope) for envelope in contents]
+    return [None if isinstance(one, second_bytes.Wanting) else _records(one) for one in contents]
 
 
 def _records(envelope: second_bytes.Envelope) -> list[bytes] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import xxhash
@@ -12,6 +13,9 @@ import zstandard
 
 DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%,()*+-;.=/?@^_`{|}~"
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+KINDS = ("", "records", "document", "probe", "frames", "model")
+DICTIONARY = Path(__file__).resolve().parents[2] / "edge_agent/core/wire/dictionary-1.zdict"
+DICTIONARIES = [DICTIONARY.read_bytes()]
 CLASSES = ("", "alarm", "event", "result", "telemetry")
 
 
@@ -22,9 +26,30 @@ class Refused(Exception):
 class Wanting(Exception):
     """The page calls it a need."""
 
-    def __init__(self, why: str) -> None:
+    def __init__(self, why: str, *, ends: bool = False) -> None:
         super().__init__(why)
         self.why = why
+        self.ends = ends  # nothing behind it in the bundle can be read
+        self.of: Envelope | None = None  # None: its head can't be read
+        self.head = ("", "", 0, 0, 0)  # then node, stream, epoch, a, b
+        self.have: list[str] = []
+
+    def need(self, carrier: str) -> dict[str, Any]:
+        """Section 8, said by a receiver."""
+        one = self.of
+        if one is None:
+            node, name, epoch, a, b = self.head
+            kind = ""
+        else:
+            node, kind, epoch, a = one.node, KINDS[one.kind], one.epoch, one.first
+            name = f"{one.stream}/{one.klass}" if one.kind == 1 else one.stream
+            b = max(a, a + one.count - 1)
+        if self.why == "dict":
+            self.have = [name_of(content).hex() for content in DICTIONARIES]
+        return {
+            "schema": 1, "node": node or carrier, "kind": kind, "name": name, "epoch": epoch,
+            "a": a, "b": b, "why": self.why, "have": self.have,
+        }  # fmt: skip
 
 
 def check(holds: bool, what: str) -> None:
@@ -119,7 +144,7 @@ def arm_group(piece: bytes) -> str:
     return letters[: len(piece) + 1]
 
 
-def open_bundle(payload: bytes) -> tuple[str, list[Envelope]]:
+def open_bundle(payload: bytes) -> tuple[str, list[Envelope | Wanting]]:
     check(len(payload) <= 256_000, "too long")
     try:
         parts = payload.decode("ascii").split(" ")
@@ -128,33 +153,17 @@ def open_bundle(payload: bytes) -> tuple[str, list[Envelope]]:
     check(len(parts) == 3 and parts[0] == "ea1", "no bundle")
     check(NAME.fullmatch(parts[1]) is not None, "no carrier")
     given = Bytes(disarm(parts[2]))
-    found: list[Envelope] = []
+    found: list[Envelope | Wanting] = []
     while not given.done:
         check(len(found) < 64, "more than 64 envelopes")
-        found.append(open_envelope(given))
-    check(bool(found), "no envelope")
-    return parts[1], found
-
-
-def open_all(payload: bytes) -> list[Envelope | None]:
-    """As `open_bundle`, with None for each envelope that is a need."""
-    check(len(payload) <= 256_000, "too long")
-    parts = payload.split(b" ")
-    check(len(parts) == 3 and parts[0] == b"ea1" and payload.isascii(), "no bundle")
-    check(NAME.fullmatch(parts[1].decode()) is not None, "no carrier")
-    given = Bytes(disarm(parts[2].decode()))
-    found: list[Envelope | None] = []
-    while not given.done:
-        check(len(found) < 64, "more than 64 envelopes")
-        start = given.at
         try:
             found.append(open_envelope(given))
-        except Wanting:
-            found.append(None)
-            if given.given[start + 2] != 1:
+        except Wanting as wanting:
+            found.append(wanting)
+            if wanting.ends:
                 break
     check(bool(found), "no envelope")
-    return found
+    return parts[1], found
 
 
 # --- section 3
@@ -180,7 +189,7 @@ def open_envelope(given: Bytes) -> Envelope:
     start = given.at
     check(given.take(2) == b"EA", "no envelope")
     if given.u8() != 1:
-        raise Wanting("version")
+        raise Wanting("version", ends=True)
     kind, codec, flags = given.u8(), given.u8(), given.u8()
     node, stream, klass = given.name(), given.name(), given.u8()
     epoch, first = given.varint((1 << 63) - 1), given.varint((1 << 63) - 1)
@@ -192,23 +201,31 @@ def open_envelope(given: Bytes) -> Envelope:
     whole = given.given[start : given.at]
     check(given.take(8) == name_of(whole), "check does not hold")
     if flags or not 1 <= kind <= 5 or codec > 4 or klass > 4:
-        raise Wanting("version")
-    found = extensions(ext)
-    newer = any(kind % 2 == 0 and (kind not in EXTENSIONS or v[:1] != b"\1") for kind, v in found)
-    seal = next((v for kind, v in found if kind == 2), b"")
+        names = [one if NAME.fullmatch(one) else "" for one in (node, stream)]
+        newer = Wanting("version")
+        newer.head = (names[0], names[1], epoch, first, max(first, first + count - 1))
+        raise newer
+    extended = extensions(ext)
+    essential = any(
+        kind % 2 == 0 and (kind not in EXTENSIONS or value[:1] != b"\1") for kind, value in extended
+    )
+    seal = next((value for kind, value in extended if kind == 2), b"")
     check(NAME.fullmatch(node) is not None, "bad node")
     check(stream == "" or NAME.fullmatch(stream) is not None, "bad stream")
     check((klass != 0) == (kind == 1), "class and kind")
     check(kind != 1 or (count >= 1 and first >= 1), "no seqs")
-    check(first + count - 1 < 1 << (40 if kind == 1 else 63), "seqs")
+    check(first + count <= 1 << 40 if kind == 1 else first + count < 1 << 63, "seqs")
     check(codec <= {1: 2, 2: 3, 3: 2}.get(kind, 4), "codec and kind")
     if codec == 0 and seal[:1] in (b"", b"\1"):
         check(len(body) == raw_len + (16 if seal else 0), "length of a raw body")
-    if newer or seal:
-        raise Wanting("version" if newer else "key")
-    return Envelope(
+    found = Envelope(
         kind, codec, node, stream, CLASSES[klass], epoch, first, count, raw_len, ref, result, body
     )
+    if essential or seal or kind > 3:
+        newer = Wanting("version" if essential or kind > 3 else "key")
+        newer.of = found
+        raise newer
+    return found
 
 
 EXTENSIONS = {2: 41, 4: 73}

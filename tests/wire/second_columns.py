@@ -158,6 +158,7 @@ def coded_packed(n: int, given: Bytes) -> list[Any]:
         for item in value if isinstance(value, list) else [value]:
             check(type(item) in (int, float, str, type(None)), "item of another type")
             check(not isinstance(item, float) or math.isfinite(item), "not finite")
+            check(not isinstance(item, int) or -(1 << 63) <= item < 1 << 63, "beyond 64 bits")
     return values
 
 

@@ -84,6 +84,8 @@ KINDS = (
     ("clock", 17, "event"), ("alarm", 18, "alarm"), ("event", 19, "event"),
 )  # fmt: skip
 
+OWNED = (range(2, 13), (13, 14), (15, 16), (17,), (18,), (19,))
+
 
 class Records:
     """Rebuilds the records of one body."""
@@ -119,6 +121,9 @@ class Records:
         check(len(kinds) == envelope.count, "count")
         if any(type(kind) is not int or kind not in range(len(KINDS)) for kind in kinds):
             raise Wanting("version")
+        owned = {number for kind in kinds for number in OWNED[kind]}
+        check(set(self.tables) & set(FIELDS) <= {1, *owned}, "a table that nobody owns")
+        check(not {7, 8} <= set(self.tables), "rings twice")
         parts = {kind: self.of_kind(kind) for kind in set(kinds)}
         left = {kind: iter(rows) for kind, rows in parts.items()}
         records = []
@@ -310,10 +315,12 @@ TEXTS = {
 # --- section 7
 
 
-def open_document(envelope: Envelope, bases: Sequence[bytes]) -> bytes:
+def open_document(
+    envelope: Envelope, bases: Sequence[bytes], dictionaries: Sequence[bytes] = ()
+) -> bytes:
     check(envelope.kind == 2 and envelope.raw_len <= 1 << 18, "no document")
     if envelope.codec != 3:
-        return readable(raw_of(envelope))
+        return readable(raw_of(envelope, dictionaries))
     for base in bases:
         if name_of(base) == envelope.ref:
             raw = zstandard.ZstdCompressionDict(base, dict_type=zstandard.DICT_TYPE_RAWCONTENT)

@@ -96,15 +96,15 @@ def _outcome(content: Envelope | Need) -> str:
 def second_outcomes_of(payload: bytes) -> str | list[str]:
     """The same of the other decoder."""
     try:
-        envelopes = second_bytes.open_all(payload)
+        _, envelopes = second_bytes.open_bundle(payload)
     except second_bytes.Refused:
         return "error"
     return [_second_outcome(envelope) for envelope in envelopes]
 
 
-def _second_outcome(envelope: second_bytes.Envelope | None) -> str:
-    if envelope is None:
-        return "version"
+def _second_outcome(envelope: second_bytes.Envelope | second_bytes.Wanting) -> str:
+    if isinstance(envelope, second_bytes.Wanting):
+        return envelope.why
     try:
         if envelope.kind == 2:
             second_decoder.open_document(envelope, [])

@@ -28,8 +28,8 @@ def probe(body: bytes = b"{}", **changes: Any) -> Envelope:
 
 @st.composite
 def any_envelope(draw: st.DrawFn) -> Envelope:
-    codec = draw(st.sampled_from(list(Codec)))
-    kind = Kind.MODEL if codec is Codec.R else Kind.DOCUMENT if codec is Codec.P else Kind.RECORDS
+    codec = draw(st.sampled_from([one for one in Codec if one is not Codec.R]))
+    kind = Kind.DOCUMENT if codec is Codec.P else Kind.RECORDS
     body = draw(BODIES)
     return Envelope(
         kind=kind,

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.core.wire import arrays, singly
+from edge_agent.core.wire.blocks import HIGHEST, LOWEST
 from edge_agent.core.wire.cursor import Reader
 from edge_agent.core.wire.decimals import (
     MAX_PLACES,
@@ -172,15 +173,17 @@ def _decode_packed(count: int, read: Reader) -> list[Any]:
         raise read.fail("MessagePack", str(error)) from error
     if len(values) != count:
         raise read.fail(f"{count} values", len(values))
-    if not all(map(_is_finite, values)):
-        raise read.fail("finite numbers", "others")
+    if not all(map(_is_kept, values)):
+        raise read.fail("finite numbers, integers of 64 bits with sign", "others")
     return values
 
 
-def _is_finite(value: Any) -> bool:
+def _is_kept(value: Any) -> bool:
     """Of what `_unpack` gives."""
     if isinstance(value, list):
-        return all(map(_is_finite, value))
+        return all(map(_is_kept, value))
+    if isinstance(value, int):
+        return LOWEST <= value <= HIGHEST
     return not isinstance(value, float) or math.isfinite(value)
 
 

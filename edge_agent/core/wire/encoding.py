@@ -82,6 +82,8 @@ def _several(values: Sequence[Any], kinds: set[type], hints: Hints) -> Coded:
         return _texts(values, hints)
     if not all(isfinite(value) for value in values if isinstance(value, float)):
         raise _not_finite()
+    if not all(LOWEST <= value <= HIGHEST for value in values if isinstance(value, int)):
+        raise ValueError("encode column: expected integers of 64 bits with sign, got others")
     packed = _pack(list(values))
     if len(packed) > MAX_PACKED_BYTES:
         raise Overloaded(

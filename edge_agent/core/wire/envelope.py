@@ -129,7 +129,7 @@ def need(envelope: Envelope, why: str, have: tuple[str, ...] = ()) -> Need:
             "name": envelope.name,
             "epoch": envelope.epoch,
             "a": envelope.first,
-            "b": envelope.last,
+            "b": max(envelope.first, envelope.last),
             "why": why,
             "have": have[:8],
         },
@@ -245,7 +245,7 @@ def decode(given: bytes, at: int = 0) -> tuple[Envelope | Need, int]:
     """The envelope that begins at byte `at`, and where the next one begins.
 
     `Need` says that a newer agent made it: its own version (then nothing behind it can be found
-    either, and `next` is the end), or something that it declares as essential.
+    either, and `next` is the end), something that it declares as essential, or a reserved kind.
     Raises: WireError.
     """
     read = Reader(given, "envelope", at)
@@ -267,7 +267,8 @@ def decode(given: bytes, at: int = 0) -> tuple[Envelope | Need, int]:
         raise read.fail("the check of these bytes", "another one: damaged on the way")
     known = kind in _KINDS and codec in _CODECS and klass < len(_CLASSES)
     if flags or not known:
-        return _newer(node, stream, epoch=epoch, a=first, b=first + count - 1), read.at
+        last = max(first, first + count - 1)
+        return _newer(_named(node), _named(stream), epoch=epoch, a=first, b=last), read.at
     envelope = Envelope(
         kind=Kind(kind),
         codec=Codec(codec),
@@ -286,13 +287,19 @@ def decode(given: bytes, at: int = 0) -> tuple[Envelope | Need, int]:
     fault = _fault(envelope)
     if fault:
         raise WireError(f"decode envelope of {node!r}: {fault}")
-    if not all(_is_understood(*one) for one in envelope.ext):
+    if kind in _RESERVED or not all(_is_understood(*one) for one in envelope.ext):
         return need(envelope, "version"), read.at
     return envelope, read.at
 
 
 _KINDS = frozenset(int(kind) for kind in Kind)
+_RESERVED = frozenset({Kind.FRAMES, Kind.MODEL})  # what they hold is not settled
 _CODECS = frozenset(int(codec) for codec in Codec)
+
+
+def _named(text: str) -> str:
+    """What is no name is not repeated to anybody."""
+    return text if _NAME.fullmatch(text) else ""
 
 
 def _newer(node: str = "", name: str = "", *, epoch: int = 0, a: int = 0, b: int = 0) -> Need:

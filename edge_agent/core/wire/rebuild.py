@@ -62,6 +62,7 @@ def records_of(found: Found, envelope: Envelope) -> tuple[AnyRecord, ...]:
     whole_kinds = set(map(type, kinds)) <= {int}
     if not whole_kinds or min(kinds) < 0 or max(kinds) >= len(schema.KINDS):
         raise Newer("decode records: expected a kind from 0 to 5, got another")
+    _check_owned(found, set(kinds))
     seqs: dict[int, list[int]] = {}
     for seq, kind in enumerate(kinds, envelope.first):
         seqs.setdefault(kind, []).append(seq)
@@ -70,6 +71,22 @@ def records_of(found: Found, envelope: Envelope) -> tuple[AnyRecord, ...]:
         return tuple(parts[kinds[0]])
     rows = {kind: iter(part) for kind, part in parts.items()}
     return tuple(next(rows[kind]) for kind in kinds)
+
+
+_RINGS_OF = (schema.RING_POINTS.number, schema.RING_NUMBERS.number)
+_OWNED: Final[dict[int, frozenset[int]]] = {  # the tables of each kind
+    0: frozenset(range(2, 13)),
+    1: frozenset({13, 14}),
+    2: frozenset({15, 16}),
+    **{kind: frozenset({14 + kind}) for kind in (3, 4, 5)},
+}
+
+
+def _check_owned(found: Found, kinds: Iterable[int]) -> None:
+    """Raises: WireError for rows that would be read past, though they are known."""
+    owned = {schema.RECORDS.number}.union(*map(_OWNED.__getitem__, kinds))
+    if not owned.issuperset(found) or all(number in found for number in _RINGS_OF):
+        raise WireError(f"decode records: expected tables of {sorted(kinds)}, got {sorted(found)}")
 
 
 def _part(found: Found, kind: int, envelope: Envelope, seqs: Sequence[int]) -> list[Any]:
