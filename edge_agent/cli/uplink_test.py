@@ -7,6 +7,7 @@ import json
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -22,8 +23,12 @@ from edge_agent.config.load import load, paths
 from edge_agent.config.naming import node_name
 from edge_agent.config.structs import Config
 from edge_agent.core import kubeedge
+from edge_agent.core.errors import Rejected
 from edge_agent.links.survey import Step, survey
+from edge_agent.stores.files import read_bounded
 
+EDGECORE_CONFIG = Path("/etc/kubeedge/config/edgecore.yaml")
+MAX_EDGECORE_BYTES = 1 << 20
 COLOURS = {"pass": "green", "warn": "yellow", "fail": "red", "skip": "dim"}
 
 
@@ -61,7 +66,7 @@ def checks(args: argparse.Namespace) -> Iterator[Step]:
     yield of_config(loaded.config)
     host_name = socket.gethostname()
     node = loaded.config.node or node_name(host_name)
-    yield of_node(loaded.config, node, host_name)
+    yield of_node(loaded.config, node, host_name, override_of(EDGECORE_CONFIG))
     uplink = of_daemon(args)
     yield from walked(loaded.config, node, beside_agent=uplink is not None)
     yield from heard(uplink)
@@ -74,21 +79,42 @@ def of_config(config: Config) -> Step:
     return Step(name="config", status="pass", what="sound")
 
 
-def of_node(config: Config, node: str, host_name: str) -> Step:
-    """Whether KubeEdge's node can be, and by default is, called as this one. Whoever answers by
-    CloudCore's REST door has to name both.
+def override_of(edgecore: Path) -> str:
+    """What EdgeCore here calls the machine; "" where there is none, or we may not look."""
+    with suppress(OSError, Rejected):
+        settings = read_bounded(edgecore, MAX_EDGECORE_BYTES)
+        return kubeedge.override_in(settings.decode(errors="replace"))
+    return ""
+
+
+def of_node(config: Config, node: str, host_name: str, override: str = "") -> Step:
+    """Whether KubeEdge's node can be, and is, called as this one. Whoever answers by CloudCore's
+    REST door has to name both. override: what EdgeCore says itself, "" where that is not known.
     """
-    told, known = config.uplink.kubeedge_node, kubeedge.default_node(host_name)
-    if told:
-        return _node("pass", f"{node}, which KubeEdge calls {told}")
+    told = config.uplink.kubeedge_node
+    words = f"{node}, which KubeEdge calls {told}" if told else node
     if not is_loopback(config.uplink.host):  # no EdgeCore's broker
-        return _node("pass", node)
+        return _node("pass", words)
+    if override:
+        return _by_settings(node, told, override)
+    return _node("pass", words) if told else _by_host(config, node, host_name)
+
+
+def _by_settings(node: str, told: str, override: str) -> Step:
+    if override != (told or node):
+        words = f"{node}: EdgeCore calls this machine {override}, not {told or node}"
+        return _node("warn", words, f'uplink.kubeedge_node = "{override}"')
+    return _node("pass", f"{node}, and EdgeCore calls this machine {override}")
+
+
+def _by_host(config: Config, node: str, host_name: str) -> Step:
+    known = kubeedge.default_node(host_name)
     if not kubeedge.is_node(node):
         words = f"{node}: no node of KubeEdge can be called so, it ends in a letter or a digit"
         return _node("warn", words, "set uplink.kubeedge_node to its name in kubectl get nodes")
     if config.node or known == node:
-        return _node("pass", f"{node}: KubeEdge's node has to have the same name, or to be set as "
-                     "uplink.kubeedge_node")  # fmt: skip
+        words = "KubeEdge's node has to have the same name, or to be set as uplink.kubeedge_node"
+        return _node("pass", f"{node}: {words}")
     if known == kubeedge.UNUSABLE_HOST:
         words = f"EdgeCore cannot use this host name, and calls the machine {known}"
         fix = f'set hostnameOverride: "{node}" in edgecore.yaml before it joins'

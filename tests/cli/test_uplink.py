@@ -15,7 +15,7 @@ import pytest
 from edge_agent.cli import exits
 from edge_agent.cli.main import main
 from edge_agent.cli.uplink import is_drained
-from edge_agent.cli.uplink_test import of_node
+from edge_agent.cli.uplink_test import of_node, override_of
 from edge_agent.config.naming import node_name
 from edge_agent.config.structs import Config, UplinkConfig
 from edge_agent.core.edgecore import Topics
@@ -252,6 +252,32 @@ def test_a_node_that_kubeedge_cannot_call_so_is_said(
     step = of_node(config, node or node_name(host), host)
     assert (step.status, said[1] in step.what) == (said[0], True), step
     assert bool(step.fix) == (said[0] == "warn")
+
+
+@pytest.mark.parametrize(
+    ("said", "node", "told", "expected"),
+    [
+        ("    hostnameOverride: cart-3\n", "cart-3", "", ("pass", "calls this machine cart-3")),
+        ('hostnameOverride: "ward.3"  # ours\n', "cart-3", "", ("warn", "ward.3, not cart-3")),
+        ("hostnameOverride: ward.3\r\n", "cart-3", "ward.3", ("pass", "calls this machine ward.3")),
+        ("hostnameOverride: ward.3\n", "cart-3", "ward.4", ("warn", "ward.3, not ward.4")),
+        ("hostnameOverride: Ward_3\n", "cart-3", "", ("pass", "has to have the same name")),
+        ("# hostnameOverride: ward.3\n", "cart-3", "", ("pass", "has to have the same name")),
+        ("hostnameOverride: a\nhostnameOverride: b\n", "cart-3", "", ("pass", "has to have")),
+        ("\x00\xff" * 100, "cart-3", "", ("pass", "has to have the same name")),
+        ("x" * (1 << 20) + "hostnameOverride: a\n", "cart-3", "", ("pass", "has to have")),
+    ],
+)
+def test_what_edgecore_s_settings_say_counts(
+    said: str, node: str, told: str, expected: tuple[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / "edgecore.yaml"
+    assert override_of(file) == ""
+    file.write_bytes(said.encode("latin-1"))
+    config = Config(node=node, uplink=UplinkConfig(kubeedge_node=told))
+    step = of_node(config, node, "other-host", override_of(file))
+    assert (step.status, expected[1] in step.what) == (expected[0], True), step
+    assert bool(step.fix) == (expected[0] == "warn")
 
 
 def test_what_listens_but_is_no_broker_fails_at_mqtt(tmp_path: Path, run: Said) -> None:
