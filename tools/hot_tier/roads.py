@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
 import aiohttp
@@ -31,6 +31,7 @@ from edge_agent.ports import Link, LinkSession
 from tools.hot_tier.door import REQUEST_S, Door
 from tools.hot_tier.notices import Notices
 from tools.hot_tier.places import Places
+from tools.hot_tier.way_back import WayBack
 
 QOS: Final = 1
 ANSWER_S: Final = 10.0
@@ -147,7 +148,8 @@ class HttpRoad:
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[LinkSession]:
-        session = _HttpSession(lambda: self.router.rstrip("/"), self._ns, self._places)
+        way_back = WayBack(self._notices)
+        session = _HttpSession(lambda: self.router.rstrip("/"), self._ns, self._places, way_back)
         server = web.AppRunner(
             session.app(), access_log=None, handle_signals=False, lingering_time=LINGER_S,
             auto_decompress=False, shutdown_timeout=CLOSE_S,
@@ -173,11 +175,14 @@ class HttpRoad:
 class _HttpSession:
     """A Router that cannot be reached is no reason to stop listening: nodes ask again."""
 
-    def __init__(self, router: Callable[[], str], ns: str, places: Places) -> None:
+    def __init__(
+        self, router: Callable[[], str], ns: str, places: Places, way_back: WayBack
+    ) -> None:
         self.client: aiohttp.ClientSession | None = None
         self._router = router
         self._ns = ns
         self._places = places
+        self._way_back = way_back
         self._came: asyncio.Queue[bytes] = asyncio.Queue(MAX_WAITING)
         self._posts: dict[asyncio.Task[None], str] = {}  # by node
 
@@ -201,19 +206,25 @@ class _HttpSession:
         _, node, _, what = topic.split("/", 3)
         waiting = list(self._posts.values())
         router = self._router()
+        if not router:
+            self._way_back.nowhere()
         if not router or len(waiting) >= MAX_POSTS or waiting.count(node) >= MAX_NODE_POSTS:
             return
         place = self._places.of(node)
         url = DOWN.format(router=router, place=place, node=node, ns=self._ns, what=what)
-        task = asyncio.ensure_future(self._post(url, payload))
+        task = asyncio.ensure_future(self._post(url, payload, node=node, place=place))
         self._posts[task] = node
         task.add_done_callback(self._posts.pop)
 
-    async def _post(self, url: str, payload: bytes) -> None:
+    async def _post(self, url: str, payload: bytes, *, node: str, place: str) -> None:
         assert self.client is not None
-        with suppress(aiohttp.ClientError, asyncio.TimeoutError, OSError):
+        try:
             async with self.client.post(url, data=payload) as answer:
                 await answer.read()
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+            self._way_back.failed(error)
+        else:
+            self._way_back.answered(node, place, answer.status)
 
     async def messages(self) -> AsyncIterator[Message]:
         while True:
