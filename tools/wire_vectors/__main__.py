@@ -1,7 +1,7 @@
 """Writes docs/wire/vectors: `.venv/bin/python -m tools.wire_vectors`.
 
 What has to be read is told by the agent's decoder; the tests hold the second one against it. What
-has to be refused is told by hand: its row of docs/wire.md, section 13. Frames may differ from one
+has to be refused is told by hand: its row of docs/wire.md, section 11. Frames may differ from one
 zstd library to another, and stay right.
 """
 

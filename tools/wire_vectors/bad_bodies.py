@@ -329,6 +329,12 @@ def of_papers() -> Iterator[Vector]:
     )
     wrong = bundle(paper(raw, 3, **{**delta, "result": short_id(base)}))
     yield bad("result", bundle(paper(base)), wrong)
+    forms = {"list": b"[1]", "nan": b'{"a":NaN}', "cut": b"{", "utf-8": b'{"a":"\xff"}',
+             "deep": b'{"a":' + b"[" * 64 + b"]" * 64 + b"}"}  # fmt: skip
+    for name, content in forms.items():
+        yield bad("document-form", bundle(paper(content)), name=f"document-form-{name}")
+    long = b'{"a":"' + b"a" * 262_137 + b'"}'
+    yield bad("document-form", bundle(paper(long, 1)), name="document-form-262145-bytes")
     yield bad("document-of-another", bundle(paper(raw, node=b"cart-09")))
     yield bad("document-without-name", bundle(paper(raw, stream=b"")))
 

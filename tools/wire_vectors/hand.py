@@ -23,7 +23,7 @@ CLASSES = ("", "alarm", "event", "result", "telemetry")
 
 
 class Vector(msgspec.Struct, kw_only=True):
-    """rule: the row of section 13 that the last envelope (or bundle) ends by; "": values.
+    """rule: the row of section 11 that the last envelope (or bundle) ends by; "": values.
 
     brief: only the number of records is told.
     """
