@@ -8,6 +8,10 @@ chosen on this scene with another seed. The floor is the sum of the order-0 entr
 column by itself, each column under the best of: as it is, its differences, the differences of
 those, differences over 2, 4 and 64 rows. The columns are those of the wire, so nothing that follows
 from another column is counted; all series are pooled, for the entropy of a short sample flatters.
+`outlines` are contours as the agent draws them, on the grid of a mask (`contours` are noise in
+units of 1/8 px): `..._wire_to_json_zstd` is the payload against JSON + zstd-3 of the same batch in
+the same armour, `..._v1_...` the same for a receiver that announced no codings; an export has no
+dictionary, its clip repeats.
 """
 
 from __future__ import annotations
@@ -31,8 +35,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from edge_agent.core.frames import Result, to_json
 from edge_agent.core.wire import armour, documents, envelope, flatten, records
-from edge_agent.core.wire.codec import Codecs
+from edge_agent.core.wire.codec import CODINGS, Codecs
 from edge_agent.core.wire.dict_v1 import DICTIONARY_1
+from tools.mask_series import MaskSeries
 from tools.record_series import Scene, Series
 
 DETECTION: Final = Scene()
@@ -48,6 +53,10 @@ GOALS: Final = {
     "uncalibrated_b30_ratio": 0.06,
     "uncalibrated_b1_ratio": 0.15,
     "uncalibrated_b300_to_entropy": 1.45,
+    "records_b30_wire_to_json_zstd": 0.35,
+    "outlines_b1_wire_to_json_zstd": 0.45,
+    "outlines_b30_wire_to_json_zstd": 0.45,
+    "outlines_export_wire_to_json_zstd": 1.0,
     "envelope_bytes": 80,
     "document_bytes": 70,
 }
@@ -63,9 +72,9 @@ def say(figure: str, value: float, unit: str, runs: int, notes: str = "") -> Non
     print(json.dumps(line), flush=True)
 
 
-def codecs() -> Codecs:
+def codecs(*, codings: Sequence[int] = CODINGS, dictionary: bool = True) -> Codecs:
     made = Codecs([DICTIONARY_1])
-    made.allow(made.ids)
+    made.allow(made.ids if dictionary else (), codings)
     return made
 
 
@@ -82,19 +91,21 @@ class Sums:
         self.decode_s: list[float] = []
 
     def add(self, batch: Sequence[Result], wire: Codecs) -> None:
-        started = time.perf_counter()
+        started = time.process_time()
         made = records.encode(batch, wire)
-        encoded = time.perf_counter()
+        encoded = time.process_time()
         back = records.decode(made, wire)
         self.encode_s.append((encoded - started) / len(batch))
-        self.decode_s.append((time.perf_counter() - encoded) / len(batch))
+        self.decode_s.append((time.process_time() - encoded) / len(batch))
         assert back == tuple(batch), "a batch did not come back"
         whole = envelope.encode(made)
         text = joined(batch)
         self.totals["records"] += len(batch)
         self.totals["batches"] += 1
         self.totals["json"] += sum(len(to_json(record)) for record in batch)
-        self.totals["zstd"] += len(zstandard.compress(text, JSON_LEVEL))
+        zstd = zstandard.compress(text, JSON_LEVEL)
+        self.totals["zstd"] += len(zstd)
+        self.totals["zstd_wire"] += len(armour.arm(zstd))
         self.totals["body"] += len(made.body)
         self.totals["envelope"] += len(whole) - len(made.body)
         self.totals["wire"] += len(armour.pack(made.node, [whole]))
@@ -122,9 +133,37 @@ def say_sizes(name: str, size: int, sums: Sums) -> None:
     say(f"{name}_b{size}_ratio", of["body"] / of["json"], "body/json", runs, per_record)
     say(f"{name}_b{size}_ratio_wire", of["wire"] / of["json"], "payload/json", runs)
     say(f"{name}_b{size}_to_json_zstd", of["body"] / of["zstd"], "body/json+zstd-3", runs)
+    say_wire(f"{name}_b{size}", sums)
     for verb, times in (("encode", sums.encode_s), ("decode", sums.decode_s)):
         median_us = sorted(times)[len(times) // 2] * 1e6
-        say(f"{name}_b{size}_{verb}_us", median_us, "us/record", runs, "median, wall clock")
+        say(f"{name}_b{size}_{verb}_us", median_us, "us/record", runs, "median, processor time")
+
+
+def say_wire(name: str, sums: Sums) -> None:
+    of = sums.totals
+    notes = f"{of['wire'] / of['records']:.0f} B a record"
+    value = of["wire"] / of["zstd_wire"]
+    say(f"{name}_wire_to_json_zstd", value, "payload/json+zstd-3 armoured", of["batches"], notes)
+
+
+def say_outlines(batches: int) -> None:
+    """Each batch with and without what only a newer receiver reads, and an export."""
+    wires = {"outlines_v1": codecs(codings=()), "outlines": codecs()}
+    kinds = {(name, size): Sums() for name in wires for size in (1, 30)}
+    for seed in (3, 5):
+        series = MaskSeries(seed, size=(640, 480) if seed == 3 else (1280, 960))
+        for _ in range(batches):
+            taken = series.take(30)
+            for (name, size), sums in kinds.items():
+                for at in range(0, 30, 6 if size == 1 else 30):
+                    sums.add(taken[at : at + size], wires[name])
+    for (name, size), sums in kinds.items():
+        say_sizes(name, size, sums)
+    clip = MaskSeries(7, size=(800, 600), repeats=54).take(300)
+    for name, codings in (("outlines_v1", ()), ("outlines", CODINGS)):
+        sums = Sums()
+        sums.add(clip, codecs(codings=codings, dictionary=False))
+        say_wire(f"{name}_export", sums)
 
 
 def entropy_bytes(symbols: Sequence[Any]) -> float:
@@ -198,9 +237,9 @@ def say_documents(runs: int) -> None:
         key = sender.encode(documents.canonical(old), wire)
         receiver.decode(key, wire)
         sender.acknowledge(receiver.ids)
-        started = time.perf_counter()
+        started = time.process_time()
         delta = sender.encode(documents.canonical(new), wire)
-        totals["encode_us"] += round((time.perf_counter() - started) * 1e6)
+        totals["encode_us"] += round((time.process_time() - started) * 1e6)
         assert receiver.decode(delta, wire) == documents.canonical(new)
         patch = documents.canonical(merge_patch(old, new))
         totals["document"] += delta.raw_len
@@ -230,6 +269,7 @@ def main() -> None:
             if name == "records" and size == 30:
                 runs = sums.totals["batches"]
                 say("envelope_bytes", sums.totals["envelope"] / runs, "B", runs)
+    say_outlines(4 * share)
     say_documents(20 * share)
 
 
