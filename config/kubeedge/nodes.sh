@@ -26,7 +26,7 @@ fits() { # TEXT PATTERN LENGTH
 one() { # NODE MACHINE
   echo '---'
   grep -v '^#' "$template" |
-    sed -e "s/^\( *\(node_name\|nodeName\): \)cart-3\$/\1$2/;t" \
+    sed -e "s/^\( *node_name: \)cart-3\$/\1$2/" -e t -e "s/^\( *nodeName: \)cart-3\$/\1$2/" -e t \
       -e "s/cart-3/$1/g" -e "s/hot-tier\.default\.svc/hot-tier.$namespace.svc/"
 }
 
