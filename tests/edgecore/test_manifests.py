@@ -238,7 +238,7 @@ def test_thirty_nodes_are_one_list_and_each_road_ends_at_its_own(namespace: str)
         assert parts.hostname == f"hot-tier.{namespace}.svc"
         assert parts.port == service["port"]
         for what in ("ack", "need", "desired", "tuf"):
-            uri = DOWN.format(router="", place=machine, node=node, ns=namespace, what=what)
+            uri = "/" + DOWN.format(machine=machine, node=node, ns=namespace, what=what)
             assert published(rules, namespace, uri) == {Published(machine, topics.down(what))}
     devices = {one["metadata"]["name"]: one["spec"]["nodeName"] for one in of_kind("Device", made)}
     assert devices == MACHINES
@@ -290,7 +290,7 @@ def test_a_list_from_windows_and_one_without_a_last_line_end_are_read() -> None:
 def test_a_rule_whose_path_is_a_part_of_ours_takes_half_of_the_answers() -> None:
     """Why the page says that no other Rule of the namespace may have such a path."""
     ours = named("Rule", "edge-agent-down")
-    uri = DOWN.format(router="", place="cart-3", node="cart-3", ns=NS, what="ack")
+    uri = "/" + DOWN.format(machine="cart-3", node="cart-3", ns=NS, what="ack")
     for path in ("/edge", "/e", "/edge-agen{t}"):
         other = {"spec": {"sourceResource": {"path": path}, "targetResource": {"topic": "other"}}}
         assert len(published([ours, other], NS, uri)) == 2

@@ -20,7 +20,7 @@ import msgspec
 
 from edge_agent import logs
 from edge_agent.config.structs import LogConfig, SuperviseConfig, UplinkConfig
-from edge_agent.core.errors import EdgeAgentError
+from edge_agent.core.errors import EdgeAgentError, Rejected
 from edge_agent.ports import Link
 from edge_agent.supervise import Run, rooms
 from tools.hot_tier import HotTier, HttpRoad, MqttRoad, Pair, quarantine, releases, uplink_keys
@@ -29,11 +29,15 @@ from tools.hot_tier.carried import take_in
 from tools.hot_tier.notices import HOLDS_S, Notices
 from tools.hot_tier.packing import command as packing
 from tools.hot_tier.places import Places
+from tools.hot_tier.raw_file import DEFAULT_MAX_MIB, RawFile
+from tools.hot_tier.router import router_url
 from tools.hot_tier.sheet_file import SheetFile
 
 SETTLE_S: Final = 3.0  # for what has come, at the end
 NOBODY: Final = "nothing reads what it prints; the line is not needed"
 MQTT_PORT: Final = 1883
+MAX_PORT: Final = 65_535
+MAX_RAW_MIB: Final = 1 << 20
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -72,15 +76,27 @@ def _add_receive(parser: argparse.ArgumentParser) -> None:
         help="the database; made if it is not there",
     )
     add("--mqtt", type=_place, metavar="HOST[:PORT]", help="a broker that has the nodes' topics")
-    add("--http", type=int, metavar="PORT", help="listen for a KubeEdge Rule; with --mqtt, the way "
-        "back is MQTT")  # fmt: skip
+    add("--http", type=_port, metavar="PORT", help="listen for KubeEdge Rules, on /up/<node>, /up "
+        "and /; with --mqtt, the way back is MQTT")  # fmt: skip
     add("--bind", default="127.0.0.1", metavar="HOST", help="where --http listens")
-    add("--router", default="", metavar="URL", help="with --http: CloudCore's REST, the way back")
+    add(
+        "--router",
+        default="",
+        type=_router,
+        metavar="URL",
+        help="with --http: CloudCore's REST, the way back",
+    )
     add("--ns", default="", help="KubeEdge namespace; any with --mqtt, `default` with --router")
     add("--node", action="append", default=[], help="take only this one's; repeat for more")
     add("--live", type=Path, metavar="OUT.jsonl", help="records as they come")
     add("--ordered", type=Path, metavar="OUT.jsonl", help="records of each log in order")
     add("--sheet", type=Path, metavar="OUT.json", help="the balance sheet, each second")
+    add("--relay", action="append", default=[], metavar="NODE",
+        help="may bring records of other nodes, as one that had another name before")  # fmt: skip
+    add("--raw", type=Path, metavar="FILE", help="payloads as they come, one a line, the newest, "
+        "in FILE and FILE.1")  # fmt: skip
+    add("--raw-max-mib", type=_mib, default=DEFAULT_MAX_MIB, metavar="N",
+        help="of both files together (default %(default)s)")  # fmt: skip
     add("--repository", type=Path, metavar="FOLDER", help="tell nodes what is wanted of them")
     add("--username", default="", help="for the broker")
     add("--password-file", default=None, metavar="FILE")
@@ -105,9 +121,28 @@ async def _import(options: argparse.Namespace) -> None:
 
 def _place(given: str) -> tuple[str, int]:
     host, _, port = given.removeprefix("mqtt://").partition(":")
-    if port and not port.isdigit():
-        raise argparse.ArgumentTypeError(f"expected HOST[:PORT], got {given}")
+    if port and not (port.isdigit() and 0 < int(port) <= MAX_PORT):
+        raise argparse.ArgumentTypeError("expected HOST[:PORT], a port from 1 to 65535")
     return host or "127.0.0.1", int(port or MQTT_PORT)
+
+
+def _port(given: str) -> int:
+    if not given.isdigit() or int(given) > MAX_PORT:
+        raise argparse.ArgumentTypeError(f"expected a port, 0 to {MAX_PORT}; 0 takes a free one")
+    return int(given)
+
+
+def _mib(given: str) -> int:
+    if not given.isdigit() or not 1 <= int(given) <= MAX_RAW_MIB:
+        raise argparse.ArgumentTypeError(f"expected 1 to {MAX_RAW_MIB}")
+    return int(given)
+
+
+def _router(given: str) -> str:
+    try:
+        return router_url(given) if given else ""
+    except Rejected as error:
+        raise argparse.ArgumentTypeError(f"{error.what}; {error.hint}") from None
 
 
 def _road(
@@ -133,7 +168,14 @@ def _road(
         )
         host, port = options.mqtt
         nodes = tuple(options.node)
-        mqtt = MqttRoad(host, port, nodes=nodes, ns=options.ns or "+", config=config)
+        mqtt = MqttRoad(
+            host,
+            port,
+            nodes=nodes,
+            ns=options.ns or "+",
+            config=config,
+            is_way_back=http is not None,
+        )
     if http and mqtt:
         return Pair(http, mqtt), http
     found = http or mqtt
@@ -144,27 +186,31 @@ def _road(
 async def _receive(options: argparse.Namespace) -> None:
     places, notices = Places(), Notices()
     road, http = _road(options, places, notices)
+    raw = None
+    if options.raw is not None:
+        raw = RawFile(options.raw, notices, max_bytes=options.raw_max_mib << 20)
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with HotTier(
             options.db, road, nodes=options.node, live=options.live, ordered=options.ordered,
-            places=places, notices=notices, keys=uplink_keys.load(options),
+            places=places, notices=notices, relays=options.relay, raw=raw.keep if raw else None,
+            keys=uplink_keys.load(options),
         ) as tier:  # fmt: skip
             where = f"http://{options.bind}:{http.port}" if http else "mqtt"
             _say_ready({"rx": tier.sheet()["rx"], "road": where}, notices)
             sheet = SheetFile(options.sheet, tier.sheet, notices) if options.sheet else None
             note = tier.health.note
             async with rooms("reports", config=SuperviseConfig(), on_state=note) as floor:
+                if raw is not None:
+                    floor.begin("raw", raw.run)
                 if sheet is not None:
                     floor.begin("sheet", sheet.keep)
                 if options.repository is not None:
                     floor.begin("announcer", _announcing(tier, options.repository))
                 async for _ in signals:
                     break
-            with anyio.move_on_after(SETTLE_S):
-                await tier.settle()
-            if sheet is not None:
+            for last in (tier.settle, raw and raw.write, sheet and sheet.write):
                 with anyio.move_on_after(SETTLE_S):
-                    await sheet.write()
+                    await (last or anyio.lowlevel.checkpoint)()
 
 
 def _announcing(tier: HotTier, folder: Path) -> Run:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,13 +18,17 @@ from typing import Final, NamedTuple, TypeVar
 import anyio
 
 from edge_agent.core.errors import Overloaded
+from edge_agent.core.wire import armour
+from tools.hot_tier.carriers import Came, Foreign, may_carry
 from tools.hot_tier.database import Database
 from tools.hot_tier.desk import Desk, Opened, Outcome
 from tools.hot_tier.gate import Gate
 from tools.hot_tier.outputs import Form, Output
+from tools.hot_tier.quarantine import Bad
 from tools.hot_tier.sheet import MAX_SHOWN_LOGS
 from tools.hot_tier.store import Total
 
+MAX_TOLD_FOREIGN: Final = 8  # of one transaction
 CLOSE_S: Final = 5.0  # for the files to catch up
 
 T = TypeVar("T")
@@ -35,6 +39,7 @@ class Standing(NamedTuple):
 
     total: Total
     counts: Mapping[str, int]
+    foreign: tuple[Foreign, ...] = ()  # since the one before, the first of them
 
 
 Kept = tuple[Outcome, Standing]
@@ -51,7 +56,10 @@ class Parts:
         gate: Gate | None = None,
         *,
         hears: bool,
+        relays: Collection[str] = (),
     ) -> None:
+        self._relays = frozenset(relays)
+        self._foreign: list[Foreign] = []
         self.db = Database(path, mint=secrets.token_hex(16))
         try:
             self.desk = Desk(self.db, nodes, gate, hears=hears)
@@ -66,15 +74,34 @@ class Parts:
         ]
 
     def standing(self) -> Standing:
-        return Standing(self.desk.logs.total, dict(self.desk.counts))
+        foreign, self._foreign = tuple(self._foreign), []
+        return Standing(self.desk.logs.total, dict(self.desk.counts), foreign)
 
     def keep(self, opened: Sequence[Opened]) -> Kept:
         return self.desk.keep(opened), self.standing()
 
+    def open(self, came: Iterable[Came]) -> list[Opened]:
+        """What may be brought by who brings it; the rest is refused, counted and told."""
+        return [
+            opened
+            for node, payload in came
+            if self._may(node, carrier := armour.carrier_of(payload), carrier)  # before its cost
+            for opened in self.desk.open([payload])
+            if self._may(node, opened.carrier, _origin(opened))
+        ]
+
+    def _may(self, node: str, carrier: str, origin: str) -> bool:
+        if may_carry(node, carrier, origin, relays=self._relays):
+            return True
+        self.desk.counts["foreign"] += 1
+        if len(self._foreign) < MAX_TOLD_FOREIGN:
+            self._foreign.append(Foreign(node, carrier, origin))
+        return False
+
     def keep_small(
-        self, payloads: Sequence[bytes], records: int
+        self, came: Sequence[Came], records: int
     ) -> tuple[Kept | Overloaded, list[Opened]]:
-        opened = self.desk.open(payloads)
+        opened = self.open(came)
         small = [one for one in opened if one.records <= records]
         large = [one for one in opened if one.records > records]
         return self.keep_all(small), large
@@ -90,6 +117,11 @@ class Parts:
             self.desk.close()
         finally:
             self.db.close()
+
+
+def _origin(opened: Opened) -> str:
+    content, carrier = opened.content, opened.carrier
+    return carrier if isinstance(content, Bad) else content.node or carrier
 
 
 class DeskThread:
@@ -109,14 +141,14 @@ class DeskThread:
         return await _in(self._thread, lambda: self._parts.keep(self._parts.desk.open(payloads)))
 
     async def keep_small(
-        self, payloads: Sequence[bytes], records: int
+        self, came: Sequence[Came], records: int
     ) -> tuple[Kept | Overloaded, list[Opened]]:
         """Keeps envelopes of at most so many records, in one transaction; and the larger ones,
         opened. Overloaded stands for what was not kept: the larger ones are not lost with it.
 
         Raises: Damaged.
         """
-        return await _in(self._thread, lambda: self._parts.keep_small(payloads, records))
+        return await _in(self._thread, lambda: self._parts.keep_small(came, records))
 
     async def keep(self, opened: Sequence[Opened]) -> Kept | Overloaded:
         """Raises: Damaged."""
@@ -151,14 +183,17 @@ async def at_desk(
     files: Mapping[Form, Path | None],
     hears: bool = False,
     gate: Gate | None = None,
+    relays: Collection[str] = (),
 ) -> AsyncIterator[DeskThread]:
-    """hears: whether records are wanted in outcomes.
+    """hears: whether records are wanted in outcomes. relays: nodes that may bring others' records.
 
     Raises: ConfigError, Overloaded, Damaged.
     """
     thread = ThreadPoolExecutor(1, thread_name_prefix="hot-tier-desk")
     try:
-        parts = await _in(thread, lambda: Parts(path, nodes, files, gate, hears=hears))
+        parts = await _in(
+            thread, lambda: Parts(path, nodes, files, gate, hears=hears, relays=relays)
+        )
         desk = DeskThread(thread, parts)
         try:
             yield desk

@@ -13,7 +13,7 @@ from edge_agent import logs
 from edge_agent.host import SystemClock
 from edge_agent.ports import Clock
 
-MAX_NOTICES: Final = 256
+MAX_OF_A_CODE: Final = 16
 HOLDS_S: Final = 60.0  # of what is an event, not a state: until it has not happened for so long
 
 log = logs.get("hot_tier")
@@ -47,7 +47,7 @@ class Notices:
         until_us = None if for_s is None else self._clock.boot_us() + int(for_s * 1e6)
         self._sweep()
         if key not in self._now:
-            if len(self._now) >= MAX_NOTICES:
+            if sum(known == code for known, _ in self._now) >= MAX_OF_A_CODE:
                 return
             log.warning(what, code=code, hint=fix)
         self._now[key] = Notice(code, what, fix, until_us)

@@ -4,19 +4,19 @@
     HttpRoad   the endpoint that a KubeEdge Rule posts to, and the Router's REST for the way back
     Pair       uplink of one road, downlink of another
 
-A Rule's post carries neither topic nor node: whose it is, the payload itself says. The Router waits
-for no answer and repeats nothing; our status is for people with curl.
+A Rule's post carries neither topic nor node; a Rule that posts to /up/<node> tells whose it is, by
+/up and / the payload alone says it. The Router waits for no answer and repeats nothing; our status
+is for people with curl.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
-import aiohttp
 import aiomqtt
 import anyio
 import msgspec
@@ -28,21 +28,21 @@ from edge_agent.core.wire.armour import MAX_BUNDLE_CHARS
 from edge_agent.links.credentials import read_secrets
 from edge_agent.links.mqtt_client import Client
 from edge_agent.ports import Link, LinkSession
+from tools.hot_tier.carriers import is_node
 from tools.hot_tier.door import REQUEST_S, Door
-from tools.hot_tier.notices import Notices
+from tools.hot_tier.notices import HOLDS_S, Notices
 from tools.hot_tier.places import Places
-from tools.hot_tier.way_back import WayBack
+from tools.hot_tier.router import Address, Posts
 
 QOS: Final = 1
 ANSWER_S: Final = 10.0
 MAX_WAITING: Final = 256  # payloads that nobody took yet: 64 MB at most
 MAX_UNCONFIRMED: Final = 20
-MAX_POSTS: Final = 64  # on their way to the Router
-MAX_NODE_POSTS: Final = 8
 LINGER_S: Final = 1.0  # for the rest of a body that was refused
 CLOSE_S: Final = 1.0  # for requests that are being answered
 UP: Final = "/up"
-DOWN: Final = "{router}/{place}/{ns}/edge-agent/{node}/down/{what}"
+PATHS: Final = "the Rule's URL ends with /up/<node>, with the agent's node, or with /up"
+DOWN: Final = "{machine}/{ns}/edge-agent/{node}/down/{what}"
 
 _silent = logging.getLogger(f"{__name__}.aiomqtt")
 _silent.setLevel(logging.CRITICAL)  # the supervisor logs what is raised, once
@@ -54,6 +54,7 @@ class MqttRoad:
     """nodes: whose topics to subscribe to; none given: every node's.
 
     config: what else a broker asks for: password, certificates, namespace. ns "+": of any.
+    is_way_back: only publishes; what comes up comes by another road.
     """
 
     def __init__(
@@ -64,9 +65,11 @@ class MqttRoad:
         nodes: tuple[str, ...] = (),
         ns: str = "+",
         config: UplinkConfig | None = None,
+        is_way_back: bool = False,
     ) -> None:
         self._config = msgspec.structs.replace(config or UplinkConfig(), host=host, port=port)
-        self._topics = [f"{ns}/user/edge-agent/{node}/up" for node in nodes or ("+",)]
+        topics = [f"{ns}/user/edge-agent/{node}/up" for node in nodes or ("+",)]
+        self._topics = [] if is_way_back else topics
         self._where = f"mqtt://{host}:{port}"
 
     def connect(self) -> AbstractAsyncContextManager[LinkSession]:
@@ -91,7 +94,8 @@ class MqttRoad:
         client.pending_calls_threshold = 2 * MAX_UNCONFIRMED
         try:
             async with client:
-                await client.subscribe([(topic, QOS) for topic in self._topics])
+                if self._topics:
+                    await client.subscribe([(topic, QOS) for topic in self._topics])
                 yield _MqttSession(client, self._where)
         except aiomqtt.MqttError as error:
             hint = "is the broker running?"
@@ -148,8 +152,8 @@ class HttpRoad:
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[LinkSession]:
-        way_back = WayBack(self._notices)
-        session = _HttpSession(lambda: self.router.rstrip("/"), self._ns, self._places, way_back)
+        posts = Posts(lambda: self.router.rstrip("/"), self._notices)
+        session = _HttpSession(posts, self._notices, self._ns, self._places)
         server = web.AppRunner(
             session.app(), access_log=None, handle_signals=False, lingering_time=LINGER_S,
             auto_decompress=False, shutdown_timeout=CLOSE_S,
@@ -159,14 +163,8 @@ class HttpRoad:
         door = Door(server.server, self._notices, bound=self._connections, request_s=REQUEST_S)
         try:
             self.port = door.open(self._host, self.port)
-            timeout = aiohttp.ClientTimeout(total=ANSWER_S)
-            connector = aiohttp.TCPConnector(limit=MAX_UNCONFIRMED)
-            async with aiohttp.ClientSession(timeout=timeout, connector=connector) as client:
-                session.client = client
-                try:
-                    yield session
-                finally:
-                    await session.close()
+            async with posts.open():
+                yield session
         finally:
             door.close()
             await server.cleanup()
@@ -175,65 +173,51 @@ class HttpRoad:
 class _HttpSession:
     """A Router that cannot be reached is no reason to stop listening: nodes ask again."""
 
-    def __init__(
-        self, router: Callable[[], str], ns: str, places: Places, way_back: WayBack
-    ) -> None:
-        self.client: aiohttp.ClientSession | None = None
-        self._router = router
+    def __init__(self, posts: Posts, notices: Notices, ns: str, places: Places) -> None:
+        self._posts = posts
+        self._notices = notices
         self._ns = ns
         self._places = places
-        self._way_back = way_back
-        self._came: asyncio.Queue[bytes] = asyncio.Queue(MAX_WAITING)
-        self._posts: dict[asyncio.Task[None], str] = {}  # by node
+        self._came: asyncio.Queue[Message] = asyncio.Queue(MAX_WAITING)
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=MAX_BUNDLE_CHARS)
         app.router.add_post(UP, self._up)
         app.router.add_post("/", self._up)
+        app.router.add_post(f"{UP}/{{node}}", self._up)
+        app.router.add_post("/{tail:.*}", self._lost)
         app.on_response_prepare.append(_closes)
         return app
 
     async def _up(self, request: web.Request) -> web.Response:
+        node = request.match_info.get("node", "")
+        if node and not is_node(node):
+            return await self._lost(request)
+        topic = f"{self._ns}/user/edge-agent/{node}/up" if node else ""
         payload = await request.read()  # 413 beyond the bound
         try:
-            self._came.put_nowait(payload)
+            self._came.put_nowait((topic, payload))
         except asyncio.QueueFull:
             return web.Response(status=503, text="busy: what is not acknowledged comes again\n")
         return web.Response(status=202)
 
-    async def publish(self, topic: str, payload: bytes) -> None:
-        """Without waiting: CloudCore takes seconds to say that a node is away."""
-        _, node, _, what = topic.split("/", 3)
-        waiting = list(self._posts.values())
-        router = self._router()
-        if not router:
-            self._way_back.nowhere()
-        if not router or len(waiting) >= MAX_POSTS or waiting.count(node) >= MAX_NODE_POSTS:
-            return
-        place = self._places.of(node)
-        url = DOWN.format(router=router, place=place, node=node, ns=self._ns, what=what)
-        task = asyncio.ensure_future(self._post(url, payload, node=node, place=place))
-        self._posts[task] = node
-        task.add_done_callback(self._posts.pop)
+    async def _lost(self, _: web.Request) -> web.Response:
+        """The Router tells nobody of our answer, so a Rule with a wrong URL has to be told here."""
+        self._notices.counts["unknown_path"] += 1
+        words = f"{self._notices.counts['unknown_path']} posts to --http came by a path of no node"
+        self._notices.tell("unknown-path", words, PATHS, for_s=HOLDS_S)
+        return web.Response(status=404, text=f"{PATHS}\n")
 
-    async def _post(self, url: str, payload: bytes, *, node: str, place: str) -> None:
-        assert self.client is not None
-        try:
-            async with self.client.post(url, data=payload) as answer:
-                await answer.read()
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-            self._way_back.failed(error)
-        else:
-            self._way_back.answered(node, place, answer.status)
+    async def publish(self, topic: str, payload: bytes) -> None:
+        """Without waiting, and without a promise: what does not arrive is said again."""
+        _, node, _, what = topic.split("/", 3)
+        machine = self._places.of(node)
+        path = DOWN.format(machine=machine, node=node, ns=self._ns, what=what)
+        self._posts.begin(Address(node, machine, path), payload)
 
     async def messages(self) -> AsyncIterator[Message]:
         while True:
-            yield "", await self._came.get()
-
-    async def close(self) -> None:
-        for task in self._posts:
-            task.cancel()
-        await asyncio.gather(*self._posts, return_exceptions=True)
+            yield await self._came.get()
 
 
 async def _closes(_: web.Request, answer: web.StreamResponse) -> None:

@@ -29,6 +29,9 @@ WIRE: Final = (
     "quarantined",  # records with the id of another one
     "unquarantined",  # conflicts that found no room any more
     "overrun",  # payloads that were not opened: too many at once
+    "foreign",  # payloads or envelopes of another node than may come by this path
+    "unknown_path",  # posts to a path that is neither / nor /up nor /up/<node>
+    "raw_dropped",  # payloads that are not in the file of --raw
     "turned_away",  # connections that were answered 503: too many at once
     "timed_out",  # connections that sent no whole request in time
 )

@@ -6,7 +6,7 @@
 What comes while a transaction is being written is in the next one: group commit without waiting.
 Small envelopes are kept first, large ones a few hundred records at a time: what is live, and every
 question, never waits for more of somebody's backlog than that.
-A full inbox refuses what comes, counted: nodes send again what nobody acknowledged.
+A full inbox takes from the node that fills it, counted: nodes send again what nobody acknowledged.
 """
 
 from __future__ import annotations
@@ -30,17 +30,19 @@ from edge_agent.host import SystemClock
 from edge_agent.ports import Link, LinkSession
 from edge_agent.supervise import Health, RoomHealth, RoomState, rooms
 from tools.hot_tier.answers import Answers, Letter
+from tools.hot_tier.carriers import Came, node_of
 from tools.hot_tier.desk import Asked, Opened, Outcome
 from tools.hot_tier.desk_thread import DeskThread, Kept, Standing, at_desk
 from tools.hot_tier.epochs import Epochs
 from tools.hot_tier.gate import OPEN, Keys
-from tools.hot_tier.notices import Notices
+from tools.hot_tier.inbox import Inbox
+from tools.hot_tier.notices import HOLDS_S, Notices
 from tools.hot_tier.outputs import Form
 from tools.hot_tier.places import Places
 from tools.hot_tier.receiver import Log
 from tools.hot_tier.sheet import MAX_SHOWN_LOGS, problems, sheet
 
-MAX_INBOX: Final = 256  # payloads; 64 MB at most
+MAX_INBOX: Final = 256  # payloads, of all nodes; 64 MB at most
 MAX_GROUP: Final = 8  # payloads that are opened at once
 SMALL_RECORDS: Final = 32  # of an envelope that is kept at once
 MAX_SLICE_RECORDS: Final = 300  # of large ones, a transaction
@@ -49,6 +51,10 @@ MAX_OUTBOX: Final = 1024  # letters while the road is down; the oldest goes
 FULL_PAUSE_S: Final = 1.0
 OUTPUT_PAUSE_S: Final = 0.05
 ROOM: Final = "make room on its disk"
+BUSY: Final = "nothing is lost, it comes again; does one node send far more than the others?"
+FOREIGN: Final = (
+    "does a Rule post to another node's path? A node that had another name: receive --relay NODE"
+)
 N_BITS: Final = 32  # of an acknowledgement's number, below the count of opens
 
 Heard = Callable[[Sequence[AnyRecord]], None]
@@ -61,7 +67,8 @@ class HotTier:
     nodes: whose records are taken; none: everybody's. live, ordered: files of JSON Lines. heard:
     called on the loop with the records that are durable from now on, each once. places: shared with
     a road that has to know them. notices: those of the road too, if they shall stand in the sheet.
-    keys: what nodes have to show, and what answers are signed with.
+    keys: what nodes have to show, and what answers are signed with. relays: nodes that may bring
+    records of others. raw: called with each payload, as it comes.
     """
 
     def __init__(
@@ -76,18 +83,21 @@ class HotTier:
         places: Places | None = None,
         notices: Notices | None = None,
         keys: Keys = OPEN,
+        relays: Sequence[str] = (),
+        raw: Callable[[bytes], None] | None = None,
     ) -> None:
         self.notices = notices or Notices()
         self._path = db
         self._road = road
         self._nodes = tuple(nodes)
+        self._relays, self._raw = tuple(relays), raw
         self._files: dict[Form, Path | None] = {"live": live, "ordered": ordered}
         self._heard = heard
         self._places = places or Places()
         self._keys = keys
         self._clock = SystemClock()
         self.health = Health(self._clock)
-        self._inbox: deque[bytes] = deque()
+        self._inbox = Inbox(MAX_INBOX)
         self._large: deque[Opened] = deque()
         self._letters: deque[Letter] = deque(maxlen=MAX_OUTBOX)
         self._came = asyncio.Event()
@@ -124,7 +134,7 @@ class HotTier:
     def sheet(self) -> dict[str, Any]:
         """The balance as of the last commit; see `sheet`."""
         now_us = self._clock.boot_us()
-        total, counts = self._standing
+        total, counts, _ = self._standing
         counts = {**counts, **self.notices.counts, "overrun": self._overrun}
         found = sheet(self._desk.rx, total, self._books.values(), counts)
         found["nodes"] = {
@@ -161,6 +171,7 @@ class HotTier:
             files=self._files,
             gate=self._keys.gate,
             hears=self._heard is not None,
+            relays=self._relays,
         ) as desk:
             self._desk = desk
             self._standing = desk.opened
@@ -184,7 +195,7 @@ class HotTier:
             self._came.clear()
             while self._inbox or self._large:
                 if self._inbox and len(self._large) < MAX_LARGE:
-                    taken = [self._inbox.popleft() for _ in range(min(MAX_GROUP, len(self._inbox)))]
+                    taken = self._inbox.take(MAX_GROUP)
                     kept, large = await self._desk.keep_small(taken, SMALL_RECORDS)
                     await self._kept(kept)
                     self._large += large
@@ -198,6 +209,9 @@ class HotTier:
             await anyio.sleep(FULL_PAUSE_S)
             return
         outcome, self._standing = kept
+        for one in self._standing.foreign:
+            about = one.node or one.carrier
+            self.notices.tell("foreign", one.words(), FOREIGN, about=about, for_s=HOLDS_S)
         self.notices.over("disk-full")
         self._book(outcome)
 
@@ -249,16 +263,21 @@ class HotTier:
             ready()
             async with anyio.create_task_group() as group:
                 group.start_soon(self._send, session)
-                async for _, payload in session.messages():
-                    self.deliver(payload)
+                async for topic, payload in session.messages():
+                    self.deliver(payload, node=node_of(topic))
 
-    def deliver(self, payload: bytes) -> None:
-        """A payload has come, from wherever."""
-        if len(self._inbox) >= MAX_INBOX:
+    def deliver(self, payload: bytes, *, node: str = "") -> None:
+        """A payload has come, from wherever. node: by whose path, "" where nothing tells."""
+        if self._raw is not None:
+            self._raw(payload)
+        given_up = self._inbox.put(Came(node, payload))
+        if given_up is not None:
             self._overrun += 1
-            return
+            words = f"{self._overrun} payloads were not opened, the last of {given_up or 'a path'}"
+            self.notices.tell(
+                "overrun", f"{words}: more come than can be kept", BUSY, for_s=HOLDS_S
+            )
         self._taken.clear()
-        self._inbox.append(payload)
         self._came.set()
 
     async def _send(self, session: LinkSession) -> None:

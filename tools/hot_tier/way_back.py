@@ -14,10 +14,11 @@ from tools.hot_tier.notices import HOLDS_S, Notices
 
 AWAY_HOLDS_S: Final = 150.0  # what a node was told is said again after a minute at most
 NOT_FOUND: Final = 404
+REFUSING: Final = frozenset({400, 401, 403, 405, 413})  # 500: that node is away
 OK: Final = range(200, 300)
 NOWHERE: Final = "no-way-back"
-UNREACHED: Final = "router-unreached"
-NO_RULE: Final = "router-no-rule"
+UNREACHED: Final = "router-down"
+NO_RULE: Final = "router-refuses"
 REFUSED: Final = "node-unreached"
 STEP: Final = "docs/uplink.md, step 4"
 
@@ -52,6 +53,10 @@ class WayBack:
         elif status == NOT_FOUND:
             what = "CloudCore has no Rule that takes what is said to nodes; no node is answered"
             fix = f"apply config/kubeedge/endpoints.yaml in the namespace of --ns: {STEP}"
+            self._notices.tell(NO_RULE, what, fix, for_s=HOLDS_S)
+        elif status in REFUSING:
+            what = f"CloudCore's REST door answers {status}; no node is answered"
+            fix = f"is --router its address, and a Rule down in the namespace of --ns? {STEP}"
             self._notices.tell(NO_RULE, what, fix, for_s=HOLDS_S)
         else:
             named = node if place == node else f"{node}, which KubeEdge calls {place}"
