@@ -25,6 +25,7 @@ from edge_agent.core.wire.outcome import Need, WireError
 
 SCHEMA: Final = 1
 MAX_LOGS: Final = 64
+MAX_SHOWN: Final = 200  # characters of what the decoder says, which quotes values
 MAX_PAGE_VOIDS: Final = 512  # of all logs of one probe: some 15 kB
 
 Why = Annotated[str, Meta(pattern="^[a-z-]{1,32}$")]
@@ -94,7 +95,7 @@ def decode(envelope: Envelope, codecs: Codecs) -> Probe | Need:
     try:
         probe = _decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise WireError(f"decode probe of {envelope.node}: {error}") from None
+        raise WireError(f"decode probe of {envelope.node}: {str(error)[:MAX_SHOWN]}") from None
     for offer in probe.logs:
         fault = _fault(offer, envelope.node)
         if fault:
@@ -108,5 +109,5 @@ def _fault(offer: Offer, node: str) -> str:
     if not 1 <= offer.floor <= offer.next <= MAX_SEQ + 1:
         return f"1 <= floor <= next <= 2**40, got {offer.floor} and {offer.next}"
     if any(not 1 <= a <= b < offer.next for a, b, _ in offer.void):
-        return f"void ranges from 1 to {offer.next - 1}, got {offer.void}"
+        return f"void ranges from 1 to {offer.next - 1}, got others"
     return ""

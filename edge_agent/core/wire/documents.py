@@ -169,7 +169,9 @@ def check(document: bytes) -> None:
     try:
         inner: list[Any] = [msgspec.json.decode(document, type=dict[str, Any])]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise WireError(f"decode document: expected an object in JSON: {error}") from None
+        raise WireError(
+            f"decode document: expected an object in JSON: {str(error)[:200]}"
+        ) from None
     for _ in range(MAX_DEPTH):
         inner = [value for one in inner for value in _values(one) if isinstance(value, dict | list)]
     if inner:

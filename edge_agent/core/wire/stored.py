@@ -21,6 +21,7 @@ from edge_agent.core.wire.tables import Table
 Columns = dict[str, Sequence[Any]]
 Found = Mapping[int, Table]
 Longs = Sequence[int] | NDArray[np.int64]
+MAX_SHOWN: Final = 200  # characters of what the decoder says, which quotes values
 MAX_ZIPPED: Final = 256  # iterators side by side
 
 
@@ -111,7 +112,7 @@ def typed(values: Sequence[Any], many: Any) -> Any:
     try:
         return msgspec.convert(values, many)
     except (msgspec.ValidationError, OverflowError) as error:
-        raise WireError(f"decode records: {error}") from error
+        raise WireError(f"decode records: {str(error)[:MAX_SHOWN]}") from error
 
 
 def whole(values: Sequence[Any]) -> Sequence[int]:
