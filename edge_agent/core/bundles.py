@@ -15,7 +15,7 @@ import msgspec
 
 from edge_agent.core import probe as probes
 from edge_agent.core.frames import AnyRecord
-from edge_agent.core.wire import armour, bounds, records
+from edge_agent.core.wire import armour, bounds, documents, records
 from edge_agent.core.wire.codec import Codecs
 from edge_agent.core.wire.documents import Receiver
 from edge_agent.core.wire.envelope import Envelope, Kind, short_id
@@ -47,7 +47,7 @@ class Bundles:
 
     def __init__(self, dictionaries: Iterable[bytes]) -> None:
         self._codecs = Codecs(dictionaries)
-        self._documents: OrderedDict[tuple[str, str], Receiver] = OrderedDict()
+        self._documents: OrderedDict[tuple[str, str], tuple[bytes, ...]] = OrderedDict()
         self._room_bytes = 0  # of decoded records, in this bundle
 
     def open(self, payload: bytes) -> Bundle:
@@ -95,11 +95,13 @@ class Bundles:
                 f"decode document: expected it from {envelope.node} itself, with a name, got "
                 f"{name!r} from {carrier}"
             )
-        receiver = self._documents.get((carrier, name)) or Receiver()
-        document = receiver.decode(envelope, self._codecs)
+        kept = self._documents.get((carrier, name), ())
+        document = Receiver(kept).decode(envelope, self._codecs)
         if isinstance(document, Need):
             return document
-        self._documents[carrier, name] = receiver
+        documents.check(document)  # what is refused is no base either
+        others = [one for one in kept if one != document]
+        self._documents[carrier, name] = (*others, document)[-documents.KEPT :]
         self._documents.move_to_end((carrier, name))
         while len(self._documents) > MAX_NAMES:
             self._documents.popitem(last=False)

@@ -224,3 +224,15 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(tmp_path: Path) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == exits.OK
+
+
+def test_a_document_that_is_refused_is_no_base_of_the_next(decode: Decode) -> None:
+    receiver, sender = documents.Receiver(), documents.Sender("cart-07", "status", 5 << 32)
+    bad = sender.encode(b"[" + b'"a list is no document", ' * 20 + b"1]", Codecs())
+    receiver.decode(bad, Codecs())
+    sender.acknowledge(receiver.ids)
+    delta = sender.encode(b'{"a":[' + b'"a list is no document", ' * 20 + b"1]}", Codecs())
+    assert delta.codec is Codec.P
+    key = papers(1)[0]
+    _, lines = decode(line(key) + line(bad) + line(delta))
+    assert [one["what"] for one in lines[1::2]] == ["document", "error", "need"]
