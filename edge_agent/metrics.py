@@ -112,6 +112,13 @@ UPLINK: Final = (
     Figure("uplink_raw_bytes_total", "counter", "The records as JSON.", _key("raw_bytes")),
     Figure("uplink_resends_total", "counter", "Batches sent again.", _key("resends")),
     Figure("uplink_refused_total", "counter", "What came and was not believed.", _key("refused")),
+    Figure(
+        "uplink_payload_limit",
+        "gauge",
+        "Characters that a payload may have, where the road was found to be narrow.",
+        lambda uplink: (uplink.get("payload") or {}).get("takes"),
+    ),
+    Figure("uplink_next_probe_seconds", "gauge", "Until the next question.", _key("next_probe_s")),
     Figure("uplink_inflight", "gauge", "Messages that nobody acknowledged yet.", _key("inflight")),
 )
 ENGINE: Final = (

@@ -26,6 +26,9 @@ from edge_agent.services.pipeline import Pipeline
 from edge_agent.supervise import RoomHealth
 
 LATE_FIX: Final = "a smaller model, fewer streams, or a longer deadline_ms"
+NARROW_FIX: Final = (
+    "set max_packet_size and message_size_limit of the broker to 262144 or more, or take them out"
+)
 SLOW_FIX: Final = "fewer streams, a smaller model, more lanes (engine.lanes)"
 FRAMES_FIX: Final = "check the source's own rate and cable; or set source.fps to what it delivers"
 LOW_SHARE: Final = 0.05  # of the state's disk, and at most
@@ -148,7 +151,20 @@ def of_uplink(stats: Mapping[str, Any], room: RoomHealth | None) -> list[Problem
         what = "the broker is there, and no hot tier answers behind it; results wait in the spool"
         fix = "check EdgeCore's log, and that the hot tier runs; nothing is lost"
         return [Problem("cloud-down", "warning", what, fix)]
-    return []
+    return _of_size(stats)
+
+
+def _of_size(stats: Mapping[str, Any]) -> list[Problem]:
+    """A broker, or what is behind it, that takes small payloads only."""
+    if (size := stats.get("payload")) is None:
+        return []
+    verb = "the broker ends the connection at" if size["closes"] else "nobody gets"
+    what = f"{verb} a payload of {size['refuses']:,} characters"
+    if size["takes"]:
+        what += f"; {size['takes']:,} arrive, and what is larger is sent in parts"
+    if stats["too_large"]:
+        what += f"; {stats['too_large']:,} records that are larger alone wait in the spool"
+    return [Problem("road-narrow", "warning", what, NARROW_FIX)]
 
 
 def of_disk(sample: HostSample | None, found: list[Problem]) -> list[Problem]:

@@ -98,6 +98,10 @@ def said(uplink: Status) -> list[tuple[str, str]]:
         ("sent", f"{size(sent)} for {size(raw)} of records ({share(sent, raw)})"),
         ("in flight", plain(uplink.get("inflight"))),
     ]
+    if (payload := uplink.get("payload")) is not None:
+        takes, refuses = payload.get("takes") or 0, payload.get("refuses") or 0
+        words = f"{takes:,} characters arrive, {refuses:,} do not"
+        pairs.append(("payload", f"{words}; {uplink.get('too_large') or 0:,} records are larger"))
     if uplink.get("reason"):
         pairs.insert(1, ("reason", plain(uplink["reason"])))
     return pairs

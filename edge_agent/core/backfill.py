@@ -16,14 +16,16 @@ from edge_agent.core.governor import Governor, Limits
 from edge_agent.core.lanes import Cargo, Flights, Span, ranges_by_log
 from edge_agent.core.ledger import Ledger
 from edge_agent.core.logbook import LogKey
-from edge_agent.core.ranges import Ranges, intersect, lowest, of, subtract, union
+from edge_agent.core.ranges import Ranges, count, intersect, lowest, of, subtract, union
 from edge_agent.core.retention import Position, next_offer
 from edge_agent.core.wire.bounds import MAX_BUNDLE_BYTES
 
 MAX_BATCH_RECORDS: Final = 300
 MAX_BATCH_RANGES: Final = 16  # each becomes an envelope of its own
 MAX_ENVELOPES: Final = 20  # of backlog in one publish
+MAX_PAYLOAD_BYTES: Final = 1 << 20
 MAX_UNFIT_RANGES: Final = 256  # of one log; others are met, and left, again
+MAX_WIDE_RANGES: Final = 1024  # of one log; beyond, what lies between is left with them
 FIRST_RECORD_BYTES: Final = 150  # a guess, until some were encoded
 
 
@@ -36,6 +38,7 @@ class Want(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int = 0
     plain: bool = False  # without a dictionary
     line: int = 0  # the connection that it is for
+    hard_bytes: int | None = None  # of payload: more than so much the road does not take
 
 
 class Backfill:
@@ -53,6 +56,7 @@ class Backfill:
         self._sizes: dict[tuple[str, RecordClass], float] = {}  # payload bytes of a record
         self._loans: dict[int, Span] = {}
         self._unfit: dict[LogKey, Ranges] = {}  # nobody can send these; for as long as we live
+        self._wide: dict[LogKey, tuple[int, Ranges]] = {}  # too large for the road; the least
         self._numbers = 0
 
     def clear(self) -> None:
@@ -70,11 +74,25 @@ class Backfill:
         """There is a backlog."""
         return bool(self._ready) or self._wanted is not None
 
+    def wide_records(self) -> int:
+        """So many are each too large for the road, as far as they were met."""
+        return sum(count(ranges) for _, ranges in self._wide.values())
+
+    def unfit_records(self) -> int:
+        """So many can be said in no envelope."""
+        return sum(map(count, self._unfit.values()))
+
     # ── reading ahead ─────────────────────────────────────────────────────────────────────────
 
-    def want(self, now_us: int, live: Iterable[Span]) -> Want | None:
-        """The next to read; one at a time, each answered by `fetched`."""
-        budget = self._governor.batch_bytes()
+    def want(self, now_us: int, live: Iterable[Span], hard_bytes: int | None = None) -> Want | None:
+        """The next to read; one at a time, each answered by `fetched`.
+
+        hard_bytes: what the road takes in one payload; a larger record waits until it takes more.
+        """
+        for key, (least, _) in list(self._wide.items()):
+            if hard_bytes is None or least <= hard_bytes:
+                del self._wide[key]
+        budget = min(self._governor.batch_bytes(), hard_bytes or MAX_PAYLOAD_BYTES)
         waiting = sum(cargo.size for cargo in self._ready)
         room = self._limits.inflight_backfill_bytes - self._flights.backfill_bytes - waiting
         # no more than the next publishes take: packing goes on between them, not beside them
@@ -82,14 +100,31 @@ class Backfill:
         if self._wanted is not None or ahead or waiting >= 2 * budget or room < budget / 2:
             return None
         most_bytes = min(budget, room)
-        self._wanted = self._repeat(now_us, most_bytes) or self._next(live, most_bytes)
-        return self._wanted
+        wanted = self._repeat(now_us, most_bytes) or self._next(live, most_bytes)
+        if wanted is not None:
+            wanted = msgspec.structs.replace(wanted, hard_bytes=hard_bytes)
+        self._wanted = wanted
+        return wanted
 
-    def fetched(self, want: Want, cargos: Sequence[Cargo], unfit: Iterable[int] = ()) -> None:
+    def fetched(
+        self,
+        want: Want,
+        cargos: Sequence[Cargo],
+        unfit: Iterable[int] = (),
+        wide: Sequence[tuple[int, int]] = (),
+    ) -> None:
         """The answer to a `Want`: without cargos, when the records are no longer there.
 
         unfit: seqs that are there and that no envelope can hold. They are not asked for again.
+        wide: seqs, and bytes of payload, of those that the road takes none of alone.
         """
+        if wide:
+            least, ranges = self._wide.get(want.key, (MAX_PAYLOAD_BYTES, ()))
+            least = min(least, *(size for _, size in wide))
+            ranges = union(ranges, of(seq for seq, _ in wide))
+            if len(ranges) > MAX_WIDE_RANGES:
+                ranges = union(((ranges[0][0], ranges[len(ranges) // 2][1]),), ranges)
+            self._wide[want.key] = (least, ranges)
         if bad := of(unfit):
             known = union(self._unfit.get(want.key, ()), bad)
             self._unfit[want.key] = known[:MAX_UNFIT_RANGES]
@@ -103,8 +138,13 @@ class Backfill:
             self._sizes[name] = before + (each - before) / 4
             self._ready.append(msgspec.structs.replace(cargo, attempt=want.attempt))
 
-    def take(self, now_us: int) -> list[Cargo]:
-        """What goes with a publish now. One larger than the room goes alone, and is paid off."""
+    def take(self, now_us: int, hard_bytes: int | None = None) -> list[Cargo]:
+        """What goes with a publish now. One larger than the room goes alone, and is paid off; what
+        the road does not take since it was packed is left to the spool.
+        """
+        if hard_bytes is not None:
+            self._ready = [cargo for cargo in self._ready if cargo.size <= hard_bytes]
+        left = MAX_PAYLOAD_BYTES if hard_bytes is None else hard_bytes
         room = self._governor.room_bytes(now_us)
         flying = self._flights.backfill_bytes
         room = min(room, self._limits.inflight_backfill_bytes - flying)
@@ -116,6 +156,9 @@ class Backfill:
             weight -= self._ready[0].weight
             if weight < 0 or ((size > room or number > records) and (taken or flying)):
                 break
+            if size > left:
+                break
+            left -= size
             room -= size
             records -= number
             self._governor.spent(size)
@@ -133,6 +176,7 @@ class Backfill:
         while (retry := self._flights.next_retry(now_us)) is not None:
             wanted = intersect(self._ledger.pending(retry.key), retry.left)
             wanted = subtract(wanted, self._unfit.get(retry.key, ()))
+            wanted = subtract(wanted, self._wide.get(retry.key, (0, ()))[1])
             if wanted:
                 wanted = self._cut(retry.key, wanted, most_bytes)
                 self._flights.put_back(retry, wanted)
@@ -162,9 +206,12 @@ class Backfill:
         ready = (cargo.span for cargo in self._ready)
         spans = [*live, *self._flights.spans(), *ready, *reading, *self._loans.values()]
         busy = ranges_by_log(spans)
-        logs = {log.key for log in self._ledger.logs()} if self._unfit else ()
-        self._unfit = {key: unfit for key, unfit in self._unfit.items() if key in logs}
-        for some in (self._ledger.skips(), self._unfit):
+        if self._unfit or self._wide:
+            logs = {log.key for log in self._ledger.logs()}
+            self._unfit = {key: unfit for key, unfit in self._unfit.items() if key in logs}
+            self._wide = {key: wide for key, wide in self._wide.items() if key in logs}
+        wide = {key: ranges for key, (_, ranges) in self._wide.items()}
+        for some in (self._ledger.skips(), self._unfit, wide):
             for key, claimed in some.items():
                 busy[key] = union(busy.get(key, ()), claimed)
         return busy

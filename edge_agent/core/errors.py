@@ -36,6 +36,16 @@ class LinkDown(EdgeAgentError):
     """A link, device or peer is away; retry for ever, with jitter."""
 
 
+class LinkCut(LinkDown):
+    """The other side ended a connection. unconfirmed: characters of the largest payload that was on
+    its way to it then; confirmed: of the largest that it had taken. 0: none.
+    """
+
+    def __init__(self, message: str, *, hint: str, unconfirmed: int, confirmed: int) -> None:
+        super().__init__(message, hint=hint)
+        self.unconfirmed, self.confirmed = unconfirmed, confirmed
+
+
 class LinkDenied(LinkDown):
     """The other side is there and refuses us, or what we would show it can't be used: a password, a
     certificate, a secret's file. Tried again like any link; until a person mends it, in vain.

@@ -138,7 +138,9 @@ def _runs(seqs: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 
 class Flight(msgspec.Struct):
-    """One publish with records in it. backfill_bytes: of payload; attempt 0 is the first."""
+    """One publish with records in it. backfill_bytes: of payload; attempt 0 is the first. size:
+    characters of the whole payload.
+    """
 
     number: int
     sent_us: int
@@ -147,6 +149,7 @@ class Flight(msgspec.Struct):
     spans: tuple[Span, ...]
     backfill_bytes: int = 0
     live_us: int | None = None  # CLOCK_BOOTTIME of its oldest live record
+    size: int = 0
 
 
 class Retry(msgspec.Struct):
@@ -194,9 +197,15 @@ class Flights:
             spans=tuple(cargo.span for cargo in cargos),
             backfill_bytes=sum(cargo.size for cargo in cargos[live:]),
             live_us=min((cargo.oldest_us for cargo in cargos[:live]), default=None),
+            size=sum(cargo.size for cargo in cargos),
         )
         self._flights[flight.number] = flight
         return flight
+
+    def weigh(self, number: int, size: int) -> None:
+        """Its payload has so many characters."""
+        if number in self._flights:
+            self._flights[number].size = size
 
     def spans(self) -> Iterator[Span]:
         for flight in self._flights.values():

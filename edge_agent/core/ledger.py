@@ -292,8 +292,8 @@ class Ledger(Books):
             entry.claimed = ()
             entry.told = None
 
-    def page(self) -> tuple[tuple[Offer, ...], bool]:
-        """The next page of offers, and whether more pages follow."""
+    def page(self, most: int = MAX_LOGS) -> tuple[tuple[Offer, ...], bool]:
+        """The next page of at most so many offers, and whether more pages follow."""
         if not self._round:
             news = [key for key, entry in self._entries.items() if self._has_news(entry)]
             self._round = sorted(
@@ -301,7 +301,7 @@ class Ledger(Books):
             )
         offers: list[Offer] = []
         voids = 0
-        while self._round and len(offers) < MAX_LOGS and voids < MAX_PAGE_VOIDS:
+        while self._round and len(offers) < most and voids < MAX_PAGE_VOIDS:
             offer = self._offer(self._round.pop(0))
             if offer is not None:
                 offers.append(offer)

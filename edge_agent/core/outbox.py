@@ -23,8 +23,9 @@ from edge_agent.core.governor import Governor, Limits
 from edge_agent.core.lanes import Cargo, Flight, Flights, LiveLane, Retry, Span
 from edge_agent.core.ledger import Ledger
 from edge_agent.core.logbook import Log, LogKey
-from edge_agent.core.probe import Probe
+from edge_agent.core.probe import MAX_LOGS, Probe
 from edge_agent.core.receivers import Verdict
+from edge_agent.core.road_size import RoadSize
 from edge_agent.core.wire.bounds import MAX_BUNDLE_BYTES
 from edge_agent.core.witness import Heard, Witness
 
@@ -36,7 +37,10 @@ PROBE_SPREAD_US: Final = 4_000_000
 PROBE_PRESSED_US: Final = 500_000  # instead of it: a backlog drains, or no answer comes
 KEYLESS_US: Final = 5_000_000  # until it is told again
 EVICTED_US: Final = 250_000  # evictions are told together
+MAX_ASKED: Final = 64  # probes that went alone and whose size is remembered
 MAX_LIVE_BYTES: Final = 120_000  # of one payload; leaves room for backlog and probe
+OFFER_CHARS: Final = 120  # of payload, at most, in a probe; beside them, in a road that is narrow
+PROBE_CHARS: Final = 350  # signed
 KINDS: Final = {klass.value: klass for klass in RecordClass}
 
 
@@ -69,6 +73,9 @@ class Outbox:
         self.backfill = Backfill(
             ledger=self.ledger, flights=self.flights, governor=self.governor, limits=self._limits
         )
+        self.size = RoadSize()
+        self._head_chars = len(f"ea1 {node} ")
+        self._asked: dict[str, tuple[int, int]] = {}  # probes that went alone: size, and when
         self.is_up = False
         self.resends = 0
         self.heard_us: int | None = None  # the last word that told us something, on this connection
@@ -127,6 +134,7 @@ class Outbox:
         if heard.verdict is Verdict.REPLACED:
             self._probe_us = now_us
         arrived = self.flights.settle(self.ledger.known)
+        self._measure(ack.echo, arrived, now_us)
         if heard.question is not None:
             self.governor.answered(now_us, now_us - heard.question.at_us)
             if not (self.ledger.unsettled or len(self.flights)):
@@ -136,6 +144,23 @@ class Outbox:
             self._backoff.answered()
             self._owed_us = now_us if len(self.flights) or self.flights.retries else None
         return msgspec.structs.replace(heard, arrived=tuple(arrived))
+
+    def _measure(self, echo: str, arrived: Iterable[Flight], now_us: int) -> None:
+        size, sent_us = self._asked.pop(echo, (0, 0))
+        if size:
+            self.size.arrived(size, sent_us, now_us)
+        for flight in arrived:
+            self.size.arrived(flight.size, flight.sent_us, now_us)
+
+    def weighed(self, load: Load, size: int, now_us: int) -> None:
+        """What was loaded became a payload of so many characters. now_us: as told to `load`."""
+        self.size.sent(size, now_us)
+        if load.flight:
+            self.flights.weigh(load.flight, size)
+        elif load.probe is not None:
+            self._asked[load.probe.nonce] = (size, now_us)
+            while len(self._asked) > MAX_ASKED:
+                del self._asked[next(iter(self._asked))]
 
     def _answered(self, now_us: int) -> None:
         """A question was, however old: EdgeCore sends what it kept in the order in which it came.
@@ -197,6 +222,8 @@ class Outbox:
         """What time alone changes. To be called before each `draft`."""
         self.live.expire(now_us)
         late = self.flights.late(now_us)
+        for flight in late:
+            self.size.late(flight.size, flight.sent_us)
         _go_again(
             self.ledger,
             self.flights,
@@ -233,7 +260,8 @@ class Outbox:
             asks = self._probe_us is not None and self._probe_us <= now_us
             ready = self.backfill.is_ready and self.governor.room_bytes(now_us) > 0
             if asks or (may and (ready or len(self.live))):
-                runs = self.live.take(alarms_only=False) if may else []
+                alone = asks and self.room_bytes(now_us) is not None
+                runs = self.live.take(alarms_only=False) if may and not alone else []
                 return Draft(runs=runs, at_us=now_us)
         elif may and self.live.has_alarms and now_us >= self.governor.alarm_slot_us():
             runs = self.live.take(alarms_only=True)
@@ -248,11 +276,17 @@ class Outbox:
         nonce: fresh for each call, not to be guessed.
         """
         self.governor.took_slot(draft.at_us)  # however long the encoding took
-        cargos = _fitting(live)
+        hard_bytes = self.room_bytes(now_us)
+        room = MAX_LIVE_BYTES if hard_bytes is None else min(hard_bytes, MAX_LIVE_BYTES)
+        cargos = _fitting(live, room)
         number = len(cargos)
-        if not draft.alarms_only and self._may_send(now_us):
-            cargos += self.backfill.take(now_us)
-        probe = None if draft.alarms_only else self._ask(now_us, chance, nonce)
+        probe = None
+        if not draft.alarms_only and (hard_bytes is None or not cargos):
+            probe = self._ask(now_us, chance, nonce)
+        is_alone = hard_bytes is not None and probe is not None  # each of them needs the room
+        if not (draft.alarms_only or is_alone) and self._may_send(now_us):
+            left = None if hard_bytes is None else hard_bytes - sum(one.size for one in cargos)
+            cargos += self.backfill.take(now_us, left)
         if not cargos:
             return Load(probe=probe)
         for cargo in cargos:
@@ -268,7 +302,12 @@ class Outbox:
         """What of the backlog to read now; the answer goes to `backfill.fetched`."""
         if self.heard_us is None or not self._may_send(now_us):
             return None
-        return self.backfill.want(now_us, self.live.spans())
+        return self.backfill.want(now_us, self.live.spans(), self.room_bytes(now_us))
+
+    def room_bytes(self, now_us: int) -> int | None:
+        """For cargo in one payload, as the road takes it; None: nothing is known to be too much."""
+        limit = self.size.limit(now_us)
+        return None if limit is None else max(1, limit - self._head_chars)
 
     def _may_send(self, now_us: int) -> bool:
         """Data, not only probes."""
@@ -282,7 +321,7 @@ class Outbox:
         """The probe, when it is due or soon would be, and when the next one is."""
         if self._probe_us is None or self._probe_us > now_us:
             return None
-        offers, more = self.ledger.page()
+        offers, more = self.ledger.page(self._most_offers(now_us))
         self.witness.ask(nonce, now_us, offers)
         self._probed_us = now_us
         self._asked_us = now_us if self._asked_us is None else self._asked_us
@@ -295,6 +334,13 @@ class Outbox:
             self._probe_us = now_us + self._backoff.asked(chance, self._usual_us)
         self._due_anyway_us = self._probe_us
         return Probe(nonce=nonce, logs=offers, more=more)
+
+    def _most_offers(self, now_us: int) -> int:
+        """As many as the road takes; one alone where nothing is answered: its size may be why."""
+        room = self.room_bytes(now_us)
+        if self._backoff.is_silent:
+            return 1
+        return MAX_LOGS if room is None else max(1, (room - PROBE_CHARS) // OFFER_CHARS)
 
 
 def _go_again(
@@ -315,9 +361,9 @@ def _go_again(
             )
 
 
-def _fitting(live: Sequence[Cargo]) -> list[Cargo]:
+def _fitting(live: Sequence[Cargo], room: int = MAX_LIVE_BYTES) -> list[Cargo]:
     fitting: list[Cargo] = []
-    room, weight = MAX_LIVE_BYTES, MAX_BUNDLE_BYTES // 2  # the other half is the backlog's
+    weight = MAX_BUNDLE_BYTES // 2  # the other half is the backlog's
     for cargo in live:
         if cargo.size <= room and cargo.weight <= weight and len(fitting) < 40:
             fitting.append(cargo)

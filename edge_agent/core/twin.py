@@ -174,9 +174,15 @@ class TwinThrottle:
         return self._may_send(now_us)
 
     def due(
-        self, values: Mapping[str, Value | None], now_us: int, *, timestamp_ms: int
+        self,
+        values: Mapping[str, Value | None],
+        now_us: int,
+        *,
+        timestamp_ms: int,
+        most_bytes: int | None = None,
     ) -> TwinUpdate | None:
-        """What to publish now; None: nothing, or not yet.
+        """What to publish now; None: nothing, or not yet. most_bytes: of payload, if it can be; the
+        rest goes with the next ones.
 
         Raises: ValueError as `update`.
         """
@@ -189,12 +195,16 @@ class TwinThrottle:
             return None
         self._n += 1
         event_id = f"{self._run}-{self._n}"
+        if is_whole:
+            self._held = {}
+            self._whole_us = now_us
         payload = update(chosen, event_id=event_id, timestamp_ms=timestamp_ms)
+        while most_bytes is not None and len(payload) > most_bytes and len(chosen) > 1:
+            chosen = dict(list(chosen.items())[: len(chosen) // 2])
+            payload = update(chosen, event_id=event_id, timestamp_ms=timestamp_ms)
         self._flying = TwinUpdate(event_id=event_id, whole=is_whole, values=chosen, payload=payload)
         self._sent_us = now_us
         self._pause_us = self._every_us
-        if is_whole:
-            self._whole_us = now_us
         return self._flying
 
     def answered(self, answer: TwinAnswer) -> bool:

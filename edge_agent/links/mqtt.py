@@ -29,7 +29,7 @@ from edge_agent.config.check_uplink import is_open, port_of
 from edge_agent.config.structs import UplinkConfig
 from edge_agent.core import edgecore
 from edge_agent.core.edgecore import Topics
-from edge_agent.core.errors import ConfigError, LinkDenied, LinkDown
+from edge_agent.core.errors import ConfigError, LinkCut, LinkDenied, LinkDown
 from edge_agent.links.credentials import Secrets, read_secrets
 from edge_agent.links.mqtt_client import Client
 from edge_agent.links.resolve import addresses
@@ -57,7 +57,9 @@ class MqttSession:
         self._client = client
         self._road = road
         self._answer_s = answer_s
-        self._unconfirmed: set[asyncio.Task[None]] = set()
+        self._unconfirmed: dict[asyncio.Task[None], int] = {}  # and their payloads, bytes
+        self._confirmed_bytes = 0  # the largest payload that the broker has confirmed
+        self._lost_bytes = 0  # the largest that it had not when it closed the connection
         self._broken: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         client.gone.add_done_callback(self._is_gone)
 
@@ -104,7 +106,7 @@ class MqttSession:
 
     def abandon(self) -> None:
         """Whatever is unconfirmed is given up."""
-        for task in self._unconfirmed:
+        for task in list(self._unconfirmed):
             task.cancel()
 
     async def _hand_over(self, topic: str, payload: bytes, *, retain: bool) -> None:
@@ -116,7 +118,7 @@ class MqttSession:
             raise self._down("publish to")
         sending = self._client.publish(topic, payload, QOS, retain=retain, timeout=self._answer_s)
         task = asyncio.ensure_future(sending)
-        self._unconfirmed.add(task)
+        self._unconfirmed[task] = len(payload)
         task.add_done_callback(self._is_confirmed)
         await asyncio.sleep(0)  # it is written now
 
@@ -126,13 +128,17 @@ class MqttSession:
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
 
     def _is_confirmed(self, task: asyncio.Task[None]) -> None:
-        self._unconfirmed.discard(task)
         self._client.acknowledge()
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
             self._break(f"the broker did not confirm a publish: {error}")
+        size = self._unconfirmed.pop(task, 0)
+        if error is None and not task.cancelled():
+            self._confirmed_bytes = max(self._confirmed_bytes, size)
 
     def _is_gone(self, gone: asyncio.Future[None]) -> None:
         error = None if gone.cancelled() else gone.exception()
+        self._lost_bytes = max(self._unconfirmed.values(), default=0)
         self._break(f"the broker closed it: {error}" if error else "closed")
         self.abandon()
 
@@ -142,7 +148,14 @@ class MqttSession:
 
     def _down(self, verb: str) -> LinkDown:
         words = self._broken.result() if self._broken.done() else "closed"
-        return LinkDown(f"{verb} {self._road}: {words}", hint=DOWN_FIX)
+        if self._lost_bytes > self._confirmed_bytes:
+            words += f"; it had not confirmed a payload of {self._lost_bytes:,} characters"
+        return LinkCut(
+            f"{verb} {self._road}: {words}",
+            hint=DOWN_FIX,
+            unconfirmed=self._lost_bytes,
+            confirmed=self._confirmed_bytes,
+        )
 
 
 class MqttLink:

@@ -96,7 +96,9 @@ class Listening:
             return
         self._desk.last_ack_us = now_us
         self._desk.dicts, self._desk.codings = ack.can.dicts, ack.can.codings
-        self._desk.document.heard(ack)
+        paper = self._desk.document.heard(ack)
+        if paper is not None:
+            self._outbox.size.arrived(*paper, now_us)
         for flight in heard.arrived:
             if flight.live_us is not None:
                 self._desk.latency_us.add(now_us - flight.live_us)

@@ -26,11 +26,21 @@ MAX_CARGO_BYTES: Final = 120_000  # of payload; with as much of live records it 
 
 
 class Packed(NamedTuple):
-    """raw_bytes: of the records' compact JSON. unfit: seqs that no envelope can hold."""
+    """raw_bytes: of the records' compact JSON. unfit: seqs that no envelope can hold. wide: seqs
+    and bytes of payload of those that are too large for the road, each alone.
+    """
 
     cargos: list[Cargo]
     raw_bytes: int
     unfit: list[int]
+    wide: list[tuple[int, int]]
+
+
+class Bounds(NamedTuple):
+    """Bytes of payload: of what has more than one record, and of anything."""
+
+    most: int
+    hard: int
 
 
 class Wrap(NamedTuple):
@@ -55,23 +65,29 @@ class Packer:
         """What the receiver announced last; not while a thread is packing."""
         self.codecs.allow(dicts, codings)
 
-    def live(self, runs: Sequence[Sequence[AnyRecord]]) -> list[Cargo]:
-        """One envelope for each run, or a few.
+    def live(
+        self, runs: Sequence[Sequence[AnyRecord]], hard_bytes: int | None = None
+    ) -> list[Cargo]:
+        """One envelope for each run, or a few. hard_bytes: what the road takes in one payload.
 
         What no envelope can hold is left out: it is met again in the spool.
         """
         wrap = Wrap(self.codecs, self._encode)
-        return [c for run in runs for c in _cargos(run, wrap, MAX_CARGO_BYTES, [])]
+        most = min(hard_bytes or MAX_CARGO_BYTES, MAX_CARGO_BYTES)
+        bounds, left = Bounds(most, most), Packed([], 0, [], [])
+        return [c for run in runs for c in _cargos(run, wrap, bounds, left)]
 
     def backlog(self, rows: Sequence[tuple[int, bytes]], want: Want) -> Packed:
         """What was read for a `Want`. For a worker thread."""
         wrap = Wrap(self._plain if want.plain else self.codecs, self._encode)
-        unfit: list[int] = []
-        found = list(_readable(want.key, rows, unfit))
-        most = min(int(SLACK * want.max_bytes), MAX_CARGO_BYTES)
-        cargos = [cargo for run in _runs(found) for cargo in _cargos(run, wrap, most, unfit)]
-        left = set(unfit)
-        return Packed(cargos, json_bytes(r for r in found if r.seq not in left), unfit)
+        left = Packed([], 0, [], [])
+        found = list(_readable(want.key, rows, left.unfit))
+        hard = min(want.hard_bytes or MAX_CARGO_BYTES, MAX_CARGO_BYTES)
+        bounds = Bounds(min(int(SLACK * want.max_bytes), hard), hard)
+        cargos = [cargo for run in _runs(found) for cargo in _cargos(run, wrap, bounds, left)]
+        gone = {*left.unfit, *(seq for seq, _ in left.wide)}
+        raw_bytes = json_bytes(r for r in found if r.seq not in gone)
+        return left._replace(cargos=cargos, raw_bytes=raw_bytes)
 
 
 def _readable(
@@ -90,21 +106,23 @@ def _readable(
             unfit.append(seq)
 
 
-def _cargos(
-    run: Sequence[AnyRecord], wrap: Wrap, max_bytes: int, unfit: list[int]
-) -> Iterator[Cargo]:
-    """Halves until each fits; a single record may be larger than `max_bytes`, within reason."""
+def _cargos(run: Sequence[AnyRecord], wrap: Wrap, bounds: Bounds, left: Packed) -> Iterator[Cargo]:
+    """Halves until each fits; a single record may be larger than `bounds.most`. What does not fit
+    is put down in `left`.
+    """
     body, weight = _envelope(run, wrap)
-    most = max_bytes if len(run) > 1 else MAX_CARGO_BYTES
-    if body and _payload_bytes(body) <= most:
+    size = _payload_bytes(body)
+    if body and size <= (bounds.most if len(run) > 1 else bounds.hard):
         span = Span(key_of(run[0]), run[0].seq, run[-1].seq)
-        yield Cargo(span, _payload_bytes(body), body, 0, run[0].at_us, weight)
-    elif len(run) == 1:
-        unfit.append(run[0].seq)
-    else:
+        yield Cargo(span, size, body, 0, run[0].at_us, weight)
+    elif len(run) > 1:
         half = len(run) // 2
-        yield from _cargos(run[:half], wrap, max_bytes, unfit)
-        yield from _cargos(run[half:], wrap, max_bytes, unfit)
+        yield from _cargos(run[:half], wrap, bounds, left)
+        yield from _cargos(run[half:], wrap, bounds, left)
+    elif body and size <= MAX_CARGO_BYTES:
+        left.wide.append((run[0].seq, size))
+    else:
+        left.unfit.append(run[0].seq)
 
 
 def _envelope(run: Sequence[AnyRecord], wrap: Wrap) -> tuple[bytes, int]:

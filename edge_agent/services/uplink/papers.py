@@ -17,6 +17,7 @@ from edge_agent.services.uplink.neighbours import Words
 NAME: Final = "status"
 EVERY_US: Final = 10_000_000
 AGAIN_US: Final = 1_000_000  # after a need
+ANSWER_US: Final = 2_000_000
 MAX_ENVELOPE_BYTES: Final = 38_000  # 48 kB of payload: it rides beside records
 
 
@@ -28,6 +29,8 @@ class Document:
         self._words = words
         self._due_us = 0
         self._held = ""  # id of the newest that the receiver has
+        self._last = ""  # of the newest that was made
+        self._sent: tuple[str, int, int] | None = None  # the last: id, characters, when
         self.too_large = 0
 
     def is_due(self, now_us: int) -> bool:
@@ -39,7 +42,8 @@ class Document:
         """None: nothing new, or more than may be sent."""
         self._due_us = now_us + EVERY_US
         content = documents.canonical(self._words.document())
-        if envelope.short_id(content).hex() == self._held:
+        self._last = envelope.short_id(content).hex()
+        if self._last == self._held:
             return None
         try:
             body = encode(self._sender.encode(content, codecs))
@@ -51,11 +55,28 @@ class Document:
             return None
         return body
 
-    def heard(self, ack: Ack) -> None:
+    def sent(self, size: int, now_us: int) -> None:
+        """The last one went, in a payload of so many characters of its own."""
+        self._sent = (self._last, size, now_us)
+
+    def overdue(self, now_us: int) -> tuple[int, int] | None:
+        """Size, and when it went, of one that nobody has acknowledged in time; told once."""
+        if self._sent is None or now_us - self._sent[2] < ANSWER_US:
+            return None
+        (_, size, sent_us), self._sent = self._sent, None
+        return size, sent_us
+
+    def heard(self, ack: Ack) -> tuple[int, int] | None:
+        """Size, and when it went, of one that has arrived now."""
         ids = ack.docs.get(NAME)
-        if ids is not None:
-            self._sender.acknowledge(ids)
-            self._held = ids[-1] if ids else ""
+        if ids is None:
+            return None
+        self._sender.acknowledge(ids)
+        self._held = ids[-1] if ids else ""
+        if self._sent is None or self._sent[0] not in ids:
+            return None
+        (_, size, sent_us), self._sent = self._sent, None
+        return size, sent_us
 
     def needed(self, need: NeedSaid, now_us: int) -> None:
         self._sender.forget(need.have)
@@ -82,13 +103,15 @@ class Twin:
     def answered(self, answer: TwinAnswer) -> None:
         self._throttle.answered(answer)
 
-    async def tell(self, session: LinkSession, clock: Clock) -> None:
-        """Publishes what is due. Raises: LinkDown."""
+    async def tell(self, session: LinkSession, clock: Clock, most_bytes: int | None = None) -> None:
+        """Publishes what is due, in payloads of at most so much. Raises: LinkDown."""
         now_us = clock.boot_us()
         stamp_ms = (now_us + (clock.utc_offset_us()[0] or 0)) // 1000
         update = None
         if self._throttle.is_open(now_us):  # the whole status is behind these values
-            update = self._throttle.due(self._words.twin(), now_us, timestamp_ms=stamp_ms)
+            update = self._throttle.due(
+                self._words.twin(), now_us, timestamp_ms=stamp_ms, most_bytes=most_bytes
+            )
         if update is not None:
             await session.publish(self._topics.of_device("twin/update"), update.payload)
         state = self._words.state()

@@ -14,7 +14,7 @@ from edge_agent.core import probe
 from edge_agent.core.backfill import Want
 from edge_agent.core.errors import Damaged, Overloaded
 from edge_agent.core.lanes import Cargo
-from edge_agent.core.outbox import Draft
+from edge_agent.core.outbox import Draft, Load
 from edge_agent.core.wire import armour
 from edge_agent.ports import LinkSession
 from edge_agent.services.uplink.desk import Desk
@@ -24,7 +24,7 @@ INLINE_RECORDS: Final = 24  # so many are encoded on the loop, in about a millis
 IDLE_S: Final = 1.0
 SPOOL_PAUSE_S: Final = 0.05  # after a read that found nothing
 READ_BYTES: Final = 1 << 20
-NOTHING: Final = Packed([], 0, [])
+NOTHING: Final = Packed([], 0, [], [])
 
 log = logs.get("uplink")
 
@@ -42,11 +42,13 @@ class Speaking:
         while True:
             self._desk.look()
             now_us = self._desk.now_us()
+            if (late := self._desk.document.overdue(now_us)) is not None:
+                self._outbox.size.late(*late)
             self._outbox.turn(now_us, self._desk.rooms.chance())
             draft = self._outbox.draft(now_us)
             if draft is None and self._paper_is_due(now_us):
                 self._outbox.governor.took_slot(now_us)
-                await self._hand_over(session, [], now_us)
+                await self._hand_over(session, [], now_us, Load())
             if draft is not None:
                 await self._send(session, draft)
                 continue
@@ -72,33 +74,57 @@ class Speaking:
         if live:
             runs = (record for run in draft.runs for record in run)
             self._desk.counts["raw_bytes"] += json_bytes(runs)
-        await self._hand_over(session, parts, now_us, alone=draft.alarms_only)
+        await self._hand_over(session, parts, now_us, load, alone=draft.alarms_only)
 
     async def _encoded(self, draft: Draft) -> list[Cargo]:
         self._packer.allow(self._desk.dicts, self._desk.codings)
+        room = self._outbox.room_bytes(self._desk.now_us())
         if sum(map(len, draft.runs)) <= INLINE_RECORDS:
-            return self._packer.live(draft.runs)
-        return await anyio.to_thread.run_sync(self._packer.live, draft.runs)
+            return self._packer.live(draft.runs, room)
+        return await anyio.to_thread.run_sync(self._packer.live, draft.runs, room)
 
     def _paper_is_due(self, now_us: int) -> bool:
         free = now_us >= self._outbox.governor.slot_us()
         return free and self._outbox.cloud(now_us) == "up" and self._desk.document.is_due(now_us)
 
     async def _hand_over(
-        self, session: LinkSession, parts: list[bytes], now_us: int, *, alone: bool = False
+        self,
+        session: LinkSession,
+        parts: list[bytes],
+        now_us: int,
+        load: Load,
+        *,
+        alone: bool = False,
     ) -> None:
         """One publish of these envelopes, and of the status document when it is due."""
-        if not alone and self._outbox.cloud(now_us) == "up" and self._desk.document.is_due(now_us):
-            paper = self._desk.document.envelope(now_us, self._packer.codecs, self._desk.encoded)
-            if paper is not None and sum(map(len, parts)) + len(paper) <= self._room_bytes:
-                parts = [*parts, paper]
+        paper = None if alone else self._paper(parts, now_us)
+        if paper is not None:
+            parts = [*parts, paper]
         if not parts:
             return
         payload = armour.pack(self._node, parts)
+        self._outbox.weighed(load, len(payload), now_us)
+        if parts == [paper]:
+            self._desk.document.sent(len(payload), now_us)
         await session.publish(self._topic, payload)
         self._outbox.governor.wrote(len(payload), self._desk.now_us() - now_us)
         self._desk.counts["sent_bytes"] += len(payload)
         self._desk.counts["publishes"] += 1
+
+    def _paper(self, parts: list[bytes], now_us: int) -> bytes | None:
+        """The status document, when it is due and fits beside these."""
+        if self._outbox.cloud(now_us) != "up" or not self._desk.document.is_due(now_us):
+            return None
+        limit = self._outbox.room_bytes(now_us)
+        if limit is not None and parts:
+            return None  # it goes alone
+        paper = self._desk.document.envelope(now_us, self._packer.codecs, self._desk.encoded)
+        if paper is None or sum(map(len, parts)) + len(paper) > self._room_bytes:
+            return None
+        if limit is not None and -(-len(paper) * 5 // 4) > limit:
+            self._desk.document.too_large += 1
+            return None
+        return paper
 
     async def read_ahead(self, _session: LinkSession) -> None:
         while True:
@@ -109,7 +135,7 @@ class Speaking:
                 self._desk.room = anyio.Event()
                 continue
             found = await self._fetch(want)
-            self._outbox.backfill.fetched(want, found.cargos, found.unfit)
+            self._outbox.backfill.fetched(want, found.cargos, found.unfit, found.wide)
             self._desk.news.set()
             if not found.cargos:  # gone meanwhile: the books are about to say so
                 self._desk.changed()

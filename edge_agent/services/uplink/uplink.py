@@ -13,7 +13,7 @@ import anyio.to_thread
 from edge_agent import logs
 from edge_agent.config.structs import UplinkConfig
 from edge_agent.core.edgecore import Topics
-from edge_agent.core.errors import LinkDown
+from edge_agent.core.errors import LinkCut, LinkDown
 from edge_agent.core.frames import AnyRecord, Record
 from edge_agent.core.governor import Limits
 from edge_agent.core.outbox import Outbox
@@ -89,6 +89,7 @@ class Uplink:
             "since_s": round((now_us - self._since_us) / 1e6, 1),
             "cloud": self._outbox.cloud(now_us),
             "last_ack_s": None if last_us is None else round((now_us - last_us) / 1e6, 1),
+            **self._size(),
             "next_probe_s": None if next_us is None else round(max(0, next_us - now_us) / 1e6, 1),
             "inflight": len(self._outbox.flights),
             "latency_ms": {
@@ -100,6 +101,12 @@ class Uplink:
             "resends": self._outbox.resends,
             "twin_refused": self._twin.refused,
         }
+
+    def _size(self) -> dict[str, Any]:
+        """payload: what the road was found to take and not to take, in characters; null: all."""
+        narrow = self._outbox.size.narrow()
+        payload = None if narrow is None else narrow._asdict()
+        return {"payload": payload, "too_large": self._outbox.backfill.wide_records()}
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Until the connection ends. Raises: LinkDown."""
@@ -123,7 +130,14 @@ class Uplink:
             finally:
                 self._outbox.down()
                 self._since_us = self._desk.now_us()
+                self._measure(down)
         raise down[0] if down else LinkDown("uplink: the connection ended")
+
+    def _measure(self, down: list[LinkDown]) -> None:
+        """Whether it ended because something was too large."""
+        cut = next((one for one in down if isinstance(one, LinkCut)), None)
+        unconfirmed, confirmed = (cut.unconfirmed, cut.confirmed) if cut else (0, 0)
+        self._outbox.size.closed(unconfirmed, confirmed, self._desk.now_us())
 
     async def drained(self, within_s: float) -> None:
         """Returns when nothing is left to send, the road is down, or time is over."""
@@ -143,7 +157,8 @@ class Uplink:
                 self._twin.renew()  # EdgeCore never makes up for what it dropped without a cloud
             self._cloud = cloud
             if self._config.twin and cloud != "down":  # EdgeCore would only drop it
-                await self._twin.tell(session, self._desk.rooms.clock)
+                most_bytes = self._outbox.size.limit(self._desk.now_us())
+                await self._twin.tell(session, self._desk.rooms.clock, most_bytes)
             await anyio.sleep(TWIN_PERIOD_S)
 
     async def _renew_keys(self, _session: LinkSession) -> None:
