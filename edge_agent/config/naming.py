@@ -12,6 +12,7 @@ from edge_agent.config.structs import Config
 MAX_NODE_CHARS: Final = 63
 MAX_NAMED: Final = 3  # kinds of characters
 NO_NAME: Final = "edge"  # of a host whose name holds nothing that a node's may
+NOBODY_S: Final = "localhost"  # of every machine that was given no name
 OWN_NAME: Final = 'node = "…", a name that no other device has'
 
 _OTHER = re.compile(r"[^a-z0-9-]")
@@ -27,11 +28,13 @@ def node_name(host_name: str) -> str:
 def altered(host_name: str) -> str:
     """What became of a host name on the way to its node's, in words; "" when nothing was lost.
 
-    Two hosts whose names differ in that alone are one node. Capital letters do not count: to a
-    network, names that differ in them alone are the same.
+    Two hosts whose names differ in that alone are one node, as are all that have none. Capital
+    letters do not count: to a network, names that differ in them alone are the same.
     """
     plain = host_name.lower()
     node = node_name(host_name)
+    if plain == NOBODY_S:
+        return f"the host name is {NOBODY_S}, as that of every machine that was given none"
     if node == plain:
         return ""
     if not plain.strip("-"):
@@ -49,10 +52,5 @@ def renamed(config: Config, host_name: str) -> Iterator[Flaw]:
     """A warning where the node is made of a host name, and others may make the same of theirs."""
     what = "" if config.node else altered(host_name)
     if what:
-        words = f"{what}: this node is {node_name(host_name)}, and so is another whose host name"
-        yield Flaw(
-            key=("node",),
-            message=f"{words} differs in that alone",
-            hint=OWN_NAME,
-            severity="warn",
-        )
+        words = f"{what}: this node is {node_name(host_name)}, and another machine's may be too"
+        yield Flaw(key=("node",), message=words, hint=OWN_NAME, severity="warn")

@@ -201,11 +201,14 @@ class Topics(msgspec.Struct, frozen=True, kw_only=True):
         """`twin/update`, `twin/get`, `state/update` and, with `/result`, the answers."""
         return f"$hw/events/device/{self.ns}/{self.device}/{tail}"
 
-    def subscriptions(self) -> tuple[str, ...]:
-        """What to subscribe to, on each new connection.
+    def subscriptions(self, *, twin: bool = True) -> tuple[str, ...]:
+        """What to subscribe to, on each new connection; without the twin, nothing of EdgeCore's: a
+        broker with an access list need not let us.
 
         EdgeCore answers a twin update that it cannot parse one level shorter, with no device.
         """
+        if not twin:
+            return (f"edge-agent/{self.node}/down/+",)
         answers = ("twin/update/result", "twin/get/result", "state/update/result")
         return (
             f"edge-agent/{self.node}/down/+",

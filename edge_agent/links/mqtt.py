@@ -327,7 +327,7 @@ class MqttLink:
         return ""
 
     async def _subscribe(self, client: Client) -> None:
-        topics = self._topics.subscriptions()
+        topics = self._topics.subscriptions(twin=self._config.twin)
         try:
             granted = await client.subscribe([(topic, QOS) for topic in topics])
         except aiomqtt.MqttError as error:

@@ -35,6 +35,7 @@ HOSTS = st.text(st.sampled_from("abcXYZ019-._ ü\n/"), max_size=70)
         ("--", "the host name has no letter and no digit"),
         ("", "the host name has no letter and no digit"),
         ("Ward-3", ""),
+        ("LocalHost", "the host name is localhost, as that of every machine that was given none"),
     ],
 )
 def test_what_a_host_name_lost_is_told(host: str, what: str) -> None:

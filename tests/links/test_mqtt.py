@@ -69,6 +69,14 @@ async def test_what_is_published_arrives_and_what_comes_down_is_heard(
             assert await first(session) == (topic, b"{}")
 
 
+async def test_without_a_twin_nothing_of_edgecore_s_is_subscribed_to(broker: Broker) -> None:
+    link = road(broker.port, twin=False)
+    async with listener(broker.port, link.topics.up) as other, link.connect() as session:
+        for topic in (link.topics.of_device("twin/update/result"), link.topics.down("ack")):
+            await other.publish(topic, b"{}", 1)
+        assert await first(session) == (link.topics.down("ack"), b"{}")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_presence_is_online_offline_and_retained(kind: str, make_broker: Make) -> None:
     broker = make_broker(kind)
