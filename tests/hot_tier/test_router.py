@@ -89,9 +89,7 @@ async def test_a_router_that_is_away_is_told_and_tried_ever_more_seldom() -> Non
         assert 1 <= tries <= 12  # of 250
         assert [one["code"] for one in notices.problems()] == ["router-down"]
         async with opened(door, port):
-            await until(
-                lambda: posts.begin(TO, b"ack") and not notices.problems()
-            )
+            await until(lambda: posts.begin(TO, b"ack") and not notices.problems())
             await until(lambda: posts.begin(TO, b"ack"))  # at once again
 
 
