@@ -15,13 +15,14 @@ import msgspec
 import zstandard
 
 from edge_agent.core.errors import Overloaded
-from edge_agent.core.frames import AnyRecord, RecordClass
+from edge_agent.core.frames import AnyRecord, Mask, Object, RecordClass, Result
 from edge_agent.core.wire import arrays, encoding, envelope, flatten, records
 from edge_agent.core.wire.armour import arm
 from edge_agent.core.wire.columns import Coding
 from edge_agent.core.wire.cursor import signed, varint
 from edge_agent.core.wire.dict_v1 import DICTIONARY_1
 from edge_agent.core.wire.envelope import Envelope, short_id
+from edge_agent.core.wire.grids import Grids
 from tests.wire import made
 
 Coded = tuple[int, bytes]
@@ -68,12 +69,17 @@ def _coded(values: Sequence[Any]) -> Coded:
         return Coding.PACKED, varint(len(packed)) + packed
 
 
-def tables_of(batch: Sequence[AnyRecord]) -> list[Table]:
-    found = [table for table in flatten.tables_of(batch) if table.rows]
-    return [
-        Table(one.number, one.rows, {f: list(v) for f, v in one.columns.items()}, one.groups)
-        for one in found
-    ]
+def tables_of(batch: Sequence[AnyRecord], grids: Grids | None = None) -> list[Table]:
+    found = []
+    for one in flatten.tables_of(batch, grids):
+        columns = {field: list(values) for field, values in one.columns.items()}
+        table = Table(one.number, one.rows, columns, one.groups)
+        for field, (coding, payload) in one.ready.items():
+            table.columns[field] = []
+            table.raw[field] = coding, varint(len(payload)) + payload
+        if one.rows:
+            found.append(table)
+    return found
 
 
 # ── what can be wrong with a body ─────────────────────────────────────────────────────────────
@@ -150,6 +156,18 @@ def unknown(tables: list[Table], chance: random.Random) -> None:
         chance.choice(tables).raw[field] = (Coding.INT, b"\x02")
 
 
+def bent_contours(tables: list[Table], chance: random.Random) -> None:
+    """The column that holds whole points, with some bytes changed."""
+    for table in tables:
+        if table.raw.get(1, (0, b""))[0] == 128 and table.number == 7:
+            payload = bytearray(table.raw[1][1])[len(varint(len(table.raw[1][1]) - 2)) :]
+            for _ in range(chance.randint(1, 3)):
+                at = chance.randrange(len(payload))
+                new = chance.choice([b"", b"\x00", b"\x01", b"\x7f", b"\xf0", b"\xff", b"\x80\x01"])
+                payload[at : at + chance.choice([0, 1, 1])] = new
+            table.raw[1] = 128, varint(len(payload)) + bytes(payload)
+
+
 def twice(tables: list[Table], chance: random.Random) -> None:
     table = chance.choice(tables)
     if chance.random() < 0.5:
@@ -160,7 +178,7 @@ def twice(tables: list[Table], chance: random.Random) -> None:
 
 FORGERIES: list[Callable[[list[Table], random.Random], None]] = [
     odd_value, odd_value, off_by_some, odd_coding, odd_coding, odd_coding, many_rows, odd_groups,
-    no_column, no_table, unknown, twice,
+    no_column, no_table, unknown, twice, bent_contours, bent_contours,
 ]  # fmt: skip
 
 
@@ -282,11 +300,29 @@ def batches() -> list[list[AnyRecord]]:
     found: list[list[AnyRecord]] = [made.clip(1), made.clip(2, objects=3), made.clip(9, objects=1)]
     for some in made.BY_CLASS.values():
         found += [made.numbered([made.example(some, seed) for seed in range(n)]) for n in (1, 5)]
-    return found
+    return [*found, *(outlined(frames) for frames in (1, 2, 12))]
+
+
+def outlined(frames: int) -> list[AnyRecord]:
+    """Results with contours along the pixels of a mask, 7 x 5 eighths each, one ring of nothing."""
+    chance = random.Random(frames)
+    results: list[AnyRecord] = []
+    for _ in range(frames):
+        lines = [
+            (chance.randint(0, 60), chance.randint(0, 60)) for _ in range(chance.randint(3, 40))
+        ]
+        ring = tuple(number for x, y in lines for number in (7 * x + 3, 5 * y))
+        masks = [Mask(area_px=9, box=(0, 0, 9, 9), rings=rings) for rings in ((ring,), (ring, ()))]
+        items = [
+            Object(id=n, track=n, head="h", label="l", score=0.5, box=(0.0, 0.0, 9.0, 9.0), mask=m)
+            for n, m in enumerate(masks, 1)
+        ]
+        results.append(Result(node="n", stream="s", objects=tuple(items)))
+    return made.numbered(results)
 
 
 def body(batch: Sequence[AnyRecord], chance: random.Random) -> bytes:
-    tables = tables_of(batch)
+    tables = tables_of(batch, Grids() if chance.random() < 0.7 else None)
     for _ in range(chance.choice([0, 1, 1, 1, 2, 3])):
         if tables:
             chance.choice(FORGERIES)(tables, chance)
@@ -385,7 +421,7 @@ def mutated(seed: int, stock: Sequence[list[AnyRecord]]) -> bytes:
     """One payload of good envelopes, with a few bytes changed behind a check that holds."""
     chance = random.Random(seed)
     batch = chance.choice(stock)
-    raw = bytearray(records.raw_of(batch))
+    raw = bytearray(records.raw_of(batch, Grids() if chance.random() < 0.7 else None))
     for _ in range(chance.randint(1, 4)):
         at = chance.randrange(len(raw) + 1)
         new = bytes(chance.choice([0, 1, 2, 127, 128, 255, at & 255]) for _ in range(2))
