@@ -106,8 +106,9 @@ def off_by_some(tables: list[Table], chance: random.Random) -> None:
     """A count that is not that of the rows which belong to it."""
     table, field = _spot(tables, chance)
     values = list(table.columns.get(field, [0] * table.rows))
-    if values and isinstance(values[0], int):
-        values[chance.randrange(len(values))] += chance.choice([-2, -1, 1, 2, 1000])
+    row = chance.randrange(len(values)) if values else 0
+    if values and isinstance(values[row], int):
+        values[row] += chance.choice([-2, -1, 1, 2, 1000])
         table.columns[field] = values
         table.raw.pop(field, None)
 

@@ -163,6 +163,8 @@ def open_bundle(payload: bytes) -> tuple[str, list[Envelope | Wanting]]:
             if wanting.ends:
                 break
     check(bool(found), "no envelope")
+    raw = sum(one.raw_len for one in found if isinstance(one, Envelope))
+    check(raw <= 16_777_216, "bodies of more than 16 MiB")
     return parts[1], found
 
 

@@ -18,10 +18,11 @@ from edge_agent.core.frames import AnyRecord, Event, Mask, ModelStats, Object, R
 from edge_agent.core.lanes import key_of
 from edge_agent.core.outbox import _fitting
 from edge_agent.core.wire import Need, WireError, armour, bounds, records
+from edge_agent.core.wire import envelope as envelopes
 from edge_agent.core.wire.columns import Coding
 from edge_agent.core.wire.envelope import Envelope
 from edge_agent.services.uplink.packing import Packer
-from tests.wire import made, second_decoder
+from tests.wire import made, second_bytes, second_decoder
 from tests.wire.test_hostile import first, raw_envelope, second
 from tests.wire.test_records import body
 
@@ -163,3 +164,26 @@ def test_one_text_in_all_rows_counts_in_all_rows() -> None:
     with pytest.raises(WireError, match="decoded"):
         records.decode(envelope, made.codecs())
     assert second(envelope) == "error"
+
+
+def test_bodies_of_a_bundle_are_bounded_together_before_any_is_opened() -> None:
+    """64 of them, 1 MiB each, would keep a receiver busy for a minute."""
+    raw = bytes(1 << 20)
+    (event,) = made.numbered([loud(1)])
+    squeezed = made.codecs(dictionary=False).squeeze(raw)
+    whole = records.encode([event], made.codecs(dictionary=False))
+    large = msgspec.structs.replace(whole, codec=squeezed[0], body=squeezed[2], raw_len=len(raw))
+    encoded = envelopes.encode(large)
+    assert len(armour.unpack(armour.pack("n", [encoded] * 16)).contents) == 16
+    payload = armour.pack("n", [encoded] * 17)
+    with pytest.raises(WireError, match="bodies"):
+        armour.unpack(payload)
+    with pytest.raises(second_bytes.Refused):
+        second_bytes.open_bundle(payload)
+
+
+@settings(max_examples=60, deadline=None)
+@given(made.BATCHES)
+def test_no_body_of_records_is_longer_than_its_records_weigh(batch: list[AnyRecord]) -> None:
+    """So who keeps to the size of a bundle keeps to that of its bodies."""
+    assert len(records.raw_of(batch)) <= sum(map(bounds.size_of, batch))

@@ -24,6 +24,7 @@ from edge_agent.core.wire.outcome import Need, WireError
 
 MAX_BUNDLE_CHARS: Final = 256_000
 MAX_ENVELOPES: Final = 64
+MAX_RAW_BYTES: Final = 1 << 24  # of all bodies together; records within their sizes have less
 ALPHABET: Final = (
     b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%,()*+-;.=/?@^_`{|}~"
 )
@@ -125,4 +126,7 @@ def unpack(payload: bytes) -> Bundle:
         contents.append(opened)
     if not contents:
         raise WireError("decode bundle: expected envelopes, got none")
+    raw = sum(one.raw_len for one in contents if isinstance(one, Envelope))
+    if raw > MAX_RAW_BYTES:
+        raise WireError(f"decode bundle: expected bodies of {MAX_RAW_BYTES} bytes, got {raw}")
     return Bundle(head[1].decode(), tuple(contents))

@@ -173,9 +173,15 @@ def _decode_packed(count: int, read: Reader) -> list[Any]:
         raise read.fail("MessagePack", str(error)) from error
     if len(values) != count:
         raise read.fail(f"{count} values", len(values))
-    if not all(map(_is_kept, values)):
+    if _MAY_BE_ODD.search(packed) and not all(map(_is_kept, values)):
         raise read.fail("finite numbers, integers of 64 bits with sign", "others")
     return values
+
+
+# What others begin with: doubles and floats that are not finite, integers of 2**63 and more.
+_MAY_BE_ODD: Final = re.compile(
+    rb"\xcb[\x7f\xff][\xf0-\xff]|\xca[\x7f\xff][\x80-\xff]|\xcf[\x80-\xff]"
+)
 
 
 def _is_kept(value: Any) -> bool:
