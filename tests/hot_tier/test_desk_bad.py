@@ -16,14 +16,19 @@ import pytest
 
 from edge_agent.core.frames import AnyRecord, Label, Result, pack
 from edge_agent.core.wire import armour, bounds, envelope, records
+from edge_agent.core.wire.columns import Coding
+from edge_agent.core.wire.cursor import signed
 from edge_agent.core.wire.envelope import Envelope
 from tests.hot_tier.opened import opened
 from tests.hot_tier.wire import CODECS, ask, balances, batch, bundle, offer, record
+from tests.wire import made
 from tests.wire.test_corpus import CORPUS, OUTCOMES
+from tests.wire.test_hostile import raw_envelope
+from tests.wire.test_records import body as body_of
 from tools.hot_tier import papers, quarantine
 from tools.hot_tier.__main__ import main
 from tools.hot_tier.carried import take_in
-from tools.hot_tier.desk import Desk
+from tools.hot_tier.desk import Bundle, Desk, Opened
 from tools.hot_tier.quarantine import Bad, Quarantine
 
 
@@ -119,10 +124,10 @@ def test_an_error_that_nobody_foresaw_costs_one_envelope(
 ) -> None:
     right = records.decode
 
-    def wrong(given: Envelope, codecs: Any) -> Any:
+    def wrong(given: Envelope, *more: Any) -> Any:
         if given.stream == "bad":
             raise error
-        return right(given, codecs)
+        return right(given, *more)
 
     monkeypatch.setattr(records, "decode", wrong)
     with opened(tmp_path) as at:
@@ -152,6 +157,24 @@ def test_a_bundle_gives_no_more_than_its_bound_decoded(tmp_path: Path) -> None:
         assert at.sheet()["wire"]["corrupt"] == 1
         at.desk.take([bundle(parts[4])])
         assert at.sheet()["total"]["held"] == 1250
+
+
+def test_bodies_that_are_errors_cost_no_more_than_a_bundle_may(tmp_path: Path) -> None:
+    """64 of them, each of 260,000 values in one record, took 12 s of the desk."""
+    labels = made.numbered([Result(node="n", stream="s")])
+    one = (Coding.INT, b"\x02")
+    text = (Coding.TEXT, b"\x02x")
+    kinds, rows = (1, 1, {1: (Coding.INT, b"\x00")}), 65_000
+    columns = {1: text, 2: text, 3: one}
+    raw = body_of(kinds, (2, 1, {17: (Coding.INT, signed(rows))}), (3, rows, columns))
+    bad = raw_envelope(labels, raw)
+    with opened(tmp_path) as at:
+        at.desk.take([bundle(*[bad] * 60, carrier="b"), bundle(batch(1, 2))])
+        assert at.held() == [1, 2]
+        assert at.sheet()["wire"]["corrupt"] == 60
+        spent = Bundle()
+        at.desk.keep([Opened("b", bad, spent)] * 60)
+        assert 0 <= spent.budget.left[0] < 4 * (rows + 8)
 
 
 def test_a_bad_body_makes_no_node_known(tmp_path: Path) -> None:

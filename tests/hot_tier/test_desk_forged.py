@@ -100,6 +100,7 @@ def test_a_desk_takes_of_forged_bundles_what_the_other_decoder_reads(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("part", range(4))
 @pytest.mark.parametrize("make", [forger.forged, forger.mutated])
 def test_a_desk_takes_of_thousands_what_the_other_decoder_reads(

@@ -74,9 +74,10 @@ class Outcome(msgspec.Struct):
 
 
 class Bundle(msgspec.Struct):
-    """taken_bytes: decoded, of the records that were taken from it so far."""
+    """taken_bytes: decoded, of the records that were taken so far. budget: for its bodies."""
 
     taken_bytes: int = 0
+    budget: bounds.Budget = msgspec.field(default_factory=bounds.Budget)
 
 
 class Opened(NamedTuple):
@@ -159,7 +160,7 @@ class Desk:
         """Raises: _Broken, Overloaded, Damaged. Nothing has happened then."""
         self._begin()
         before = self.counts.copy()
-        taken = [(one.bundle, one.bundle.taken_bytes) for one in opened]
+        taken = [(one.bundle, one.bundle.taken_bytes, one.bundle.budget.left) for one in opened]
         try:
             with self._db.transaction():
                 for at, one in enumerate(opened):
@@ -173,8 +174,8 @@ class Desk:
             self.counts = before
             self.papers.forget()
             self._bad.forget()
-            for bundle, size in taken:
-                bundle.taken_bytes = size
+            for bundle, size, left in taken:
+                bundle.taken_bytes, bundle.budget.left = size, left
             raise
         for key, log in self._staged.items():
             self.logs.committed(self._before[key], log)
@@ -269,7 +270,7 @@ class Desk:
     # ── records ───────────────────────────────────────────────────────────────────────────────
 
     def _records(self, opened: Opened, envelope: Envelope) -> None:
-        found = records.decode(envelope, self.codecs)
+        found = records.decode(envelope, self.codecs, opened.bundle.budget)
         if isinstance(found, Need):
             self._lacks(opened.carrier, found)
             return

@@ -35,6 +35,26 @@ VALUES: Final[Mapping[int, int]] = {
     14: 2, 16: 1,
 }  # fmt: skip
 
+MAX_BUNDLE_CELLS: Final = 1 << 22
+
+
+class Budget:
+    """What the bodies of one bundle may cost to read, as their heads tell. Those that turn out to
+    be errors cost too: a bundle of errors takes no longer than one that is as large as may be.
+    left: values, cells.
+    """
+
+    def __init__(self) -> None:
+        self.left = (MAX_BUNDLE_BYTES // VALUE_BYTES, MAX_BUNDLE_CELLS)
+
+    def spend(self, values: int, cells: int) -> bool:
+        """False: it is more than is left."""
+        if values > self.left[0] or cells > self.left[1]:
+            return False
+        self.left = (self.left[0] - values, self.left[1] - cells)
+        return True
+
+
 _TEXTS: Final[Mapping[type, tuple[str, ...]]] = {
     Result: (
         *("model", "version", "variant", "backend", "spacing_from", "boot", "sha", "settings"),

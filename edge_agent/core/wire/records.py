@@ -99,8 +99,10 @@ def _check(records: Sequence[AnyRecord]) -> None:
             )
 
 
-def decode(envelope: Envelope, codecs: Codecs) -> tuple[AnyRecord, ...] | Need:
-    """The records with their ids, or what is missing to read them.
+def decode(
+    envelope: Envelope, codecs: Codecs, budget: bounds.Budget | None = None
+) -> tuple[AnyRecord, ...] | Need:
+    """The records with their ids, or what is missing to read them. budget: of the bundle.
 
     Raises: WireError.
     """
@@ -113,7 +115,7 @@ def decode(envelope: Envelope, codecs: Codecs) -> tuple[AnyRecord, ...] | Need:
     if isinstance(raw, Need):
         return raw
     try:
-        body = tables.decode(raw, schema.KNOWN)
+        body = tables.decode(raw, schema.KNOWN, budget)
         found = rebuild.records_of(body.tables, envelope)
     except Newer:
         return need(envelope, "version")

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.core.wire import columns, encoding, rings
-from edge_agent.core.wire.bounds import MAX_BATCH_BYTES, VALUE_BYTES, VALUES
+from edge_agent.core.wire.bounds import MAX_BATCH_BYTES, VALUE_BYTES, VALUES, Budget
 from edge_agent.core.wire.cursor import Reader, varint, varints
 from edge_agent.core.wire.encoding import Hints
 from edge_agent.core.wire.outcome import Newer, WireError
@@ -124,11 +124,14 @@ class Body(NamedTuple):
     longest: int
 
 
-def decode(body: bytes, known: Mapping[int, Known]) -> Body:
-    """Raises: Newer when a known column is coded in a way to come; WireError."""
+def decode(body: bytes, known: Mapping[int, Known], budget: Budget | None = None) -> Body:
+    """budget: of the bundle that it is from.
+
+    Raises: Newer when a known column is coded in a way to come; WireError.
+    """
     read = Reader(body, "columns")
     heads = [_head(read) for _ in range(read.varint(MAX_TABLES))]
-    values = _bounded(heads, known, read)
+    values = _bounded(heads, known, read, budget or Budget())
     found: dict[int, Table] = {}
     for head in heads:
         table = _columns(head, known.get(head.number), read)
@@ -141,7 +144,9 @@ def decode(body: bytes, known: Mapping[int, Known]) -> Body:
     return Body(found, values, read.longest)
 
 
-def _bounded(heads: Sequence[Head], known: Mapping[int, Known], read: Reader) -> int:
+def _bounded(
+    heads: Sequence[Head], known: Mapping[int, Known], read: Reader, budget: Budget
+) -> int:
     """The values in all, before any of them is read. Raises: WireError."""
     if len({head.number for head in heads}) != len(heads):
         raise read.fail("each table once", "one twice")
@@ -151,6 +156,8 @@ def _bounded(heads: Sequence[Head], known: Mapping[int, Known], read: Reader) ->
     values = sum(head.rows * VALUES.get(head.number, 2) for head in heads if head.number in known)
     if values * VALUE_BYTES > MAX_BATCH_BYTES:
         raise read.fail(f"at most {MAX_BATCH_BYTES // VALUE_BYTES} values", values)
+    if not budget.spend(values, cells):
+        raise read.fail("bodies of a bundle that cost no more to read", f"{values} values more")
     if any(head.groups and head.number in known.keys() - GROUPED for head in heads):
         raise read.fail(f"groups in tables {sorted(GROUPED)} only", "others")
     return values
