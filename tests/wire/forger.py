@@ -159,14 +159,15 @@ def unknown(tables: list[Table], chance: random.Random) -> None:
 
 def bent_contours(tables: list[Table], chance: random.Random) -> None:
     """The column that holds whole points, with some bytes changed."""
-    for table in tables:
-        if table.raw.get(1, (0, b""))[0] == 128 and table.number == 7:
-            payload = bytearray(table.raw[1][1])[len(varint(len(table.raw[1][1]) - 2)) :]
-            for _ in range(chance.randint(1, 3)):
-                at = chance.randrange(len(payload))
-                new = chance.choice([b"", b"\x00", b"\x01", b"\x7f", b"\xf0", b"\xff", b"\x80\x01"])
-                payload[at : at + chance.choice([0, 1, 1])] = new
-            table.raw[1] = 128, varint(len(payload)) + bytes(payload)
+    stepped = [one for one in tables if one.number == 7 and one.raw.get(1, (0, b""))[0] == 128]
+    for table in stepped:
+        content = table.raw[1][1]
+        payload = bytearray(content)[len(varint(len(content) - 2)) :]
+        for _ in range(chance.randint(1, 3)):
+            at = chance.randrange(len(payload))
+            new = chance.choice([b"", b"\x00", b"\x01", b"\x7f", b"\xf0", b"\xff", b"\x80\x01"])
+            payload[at : at + chance.choice([0, 1, 1])] = new
+        table.raw[1] = 128, varint(len(payload)) + bytes(payload)
 
 
 def twice(tables: list[Table], chance: random.Random) -> None:
