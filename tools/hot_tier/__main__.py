@@ -26,6 +26,7 @@ from edge_agent.supervise import Run, rooms
 from tools.hot_tier import HotTier, HttpRoad, MqttRoad, Pair, quarantine, releases, uplink_keys
 from tools.hot_tier.announcer import Announcer, announce
 from tools.hot_tier.carried import take_in
+from tools.hot_tier.carriers import is_node
 from tools.hot_tier.notices import HOLDS_S, Notices
 from tools.hot_tier.packing import command as packing
 from tools.hot_tier.places import Places
@@ -86,12 +87,23 @@ def _add_receive(parser: argparse.ArgumentParser) -> None:
         metavar="URL",
         help="with --http: CloudCore's REST, the way back",
     )
-    add("--ns", default="", help="KubeEdge namespace; any with --mqtt, `default` with --router")
-    add("--node", action="append", default=[], help="take only this one's; repeat for more")
+    add(
+        "--ns",
+        default="",
+        type=_ns,
+        help="KubeEdge namespace; any with --mqtt, `default` with --router",
+    )
+    add(
+        "--node",
+        action="append",
+        default=[],
+        type=_name,
+        help="take only this one's; repeat for more",
+    )
     add("--live", type=Path, metavar="OUT.jsonl", help="records as they come")
     add("--ordered", type=Path, metavar="OUT.jsonl", help="records of each log in order")
     add("--sheet", type=Path, metavar="OUT.json", help="the balance sheet, each second")
-    add("--relay", action="append", default=[], metavar="NODE",
+    add("--relay", action="append", default=[], type=_name, metavar="NODE",
         help="may bring records of other nodes, as one that had another name before")  # fmt: skip
     add("--raw", type=Path, metavar="FILE", help="payloads as they come, one a line, the newest, "
         "in FILE and FILE.1")  # fmt: skip
@@ -130,6 +142,16 @@ def _port(given: str) -> int:
     if not given.isdigit() or int(given) > MAX_PORT:
         raise argparse.ArgumentTypeError(f"expected a port, 0 to {MAX_PORT}; 0 takes a free one")
     return int(given)
+
+
+def _name(given: str) -> str:
+    if not is_node(given):
+        raise argparse.ArgumentTypeError("expected a name of lower case letters, digits and -")
+    return given
+
+
+def _ns(given: str) -> str:
+    return given and _name(given)
 
 
 def _mib(given: str) -> int:
@@ -198,8 +220,8 @@ async def _receive(options: argparse.Namespace) -> None:
             where = f"http://{options.bind}:{http.port}" if http else "mqtt"
             _say_ready({"rx": tier.sheet()["rx"], "road": where}, notices)
             sheet = SheetFile(options.sheet, tier.sheet, notices) if options.sheet else None
-            note = tier.health.note
-            async with rooms("reports", config=SuperviseConfig(), on_state=note) as floor:
+            config = SuperviseConfig()
+            async with rooms("reports", config=config, on_state=tier.note) as floor:
                 if raw is not None:
                     floor.begin("raw", raw.run)
                 if sheet is not None:

@@ -75,7 +75,11 @@ class Database:
         Raises: ConfigError when it is no file of ours, or in use; DiskFull, Damaged.
         """
         self.path = path
-        self._lock = os.open(f"{path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            self._lock = os.open(f"{path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            hint = "make its folder, and let this user write there"
+            raise ConfigError("--db", f"cannot be opened: {error.strerror}", hint=hint) from error
         try:
             self._exclude()
             with translated(path):

@@ -36,7 +36,7 @@ def router_url(given: str) -> str:
     except ValueError:
         good = False
     if not good or parts.query or parts.fragment or parts.username:
-        raise Rejected("--router: expected http://HOST:PORT of CloudCore", hint="the port is 9443")
+        raise Rejected("expected http://HOST:PORT of CloudCore", hint="the port is 9443")
     return given.rstrip("/")
 
 

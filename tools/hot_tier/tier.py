@@ -28,7 +28,7 @@ from edge_agent.core.logbook import LogKey
 from edge_agent.core.moulds import make_ready
 from edge_agent.host import SystemClock
 from edge_agent.ports import Link, LinkSession
-from edge_agent.supervise import Health, RoomHealth, RoomState, rooms
+from edge_agent.supervise import Health, RoomState, rooms
 from tools.hot_tier.answers import Answers, Letter
 from tools.hot_tier.carriers import Came, node_of
 from tools.hot_tier.desk import Asked, Opened, Outcome
@@ -144,7 +144,6 @@ class HotTier:
         found["problems"] = problems(total, counts, self._epochs.doubles(now_us))
         found["problems"] += self._keys.gate.problems(counts)
         found["problems"] += self.notices.problems()
-        found["problems"] += [_room(one) for one in self.health.rooms().values() if one.failing]
         return found
 
     async def document(self, node: str, name: str) -> bytes:
@@ -181,11 +180,29 @@ class HotTier:
             )
             self._grew.set()
             config = SuperviseConfig()
-            async with rooms("hot tier", config=config, on_state=self.health.note) as floor:
+            async with rooms("hot tier", config=config, on_state=self.note) as floor:
                 await floor.start("desk", self._serve)
                 await floor.start("outputs", self._write)
                 await floor.start("road", self._travel, vital=False)
                 yield
+
+    def note(
+        self, name: str, state: RoomState, error: BaseException | None, *, vital: bool
+    ) -> None:
+        """A room of ours, or beside us, changed. A road that is down is weather at the edge; here
+        somebody has to know of it, and what to do.
+        """
+        self.health.note(name, state, error, vital=vital)
+        one = self.health.rooms()[name]
+        if not one.failing:
+            if name == "road":
+                self.notices.over("road-down")
+            self.notices.over("service-failed", about=name)
+        elif name == "road" and one.weather:
+            self.notices.tell("road-down", one.error, one.hint or "is the other side running?")
+        else:
+            fix = one.hint or f"look at the log of {name}"
+            self.notices.tell("service-failed", f"{name}: {one.error}", fix, about=name)
 
     async def _serve(self, ready: Callable[[], None]) -> None:
         """The desk's work. Raises: Damaged."""
@@ -293,17 +310,6 @@ class HotTier:
             wait_s = None if wake_us is None else max(0.0, (wake_us - self._clock.boot_us()) / 1e6)
             with anyio.move_on_after(wait_s):
                 await self._said.wait()
-
-
-def _room(one: RoomHealth) -> dict[str, str]:
-    """A road that is down is weather at the edge; here somebody has to know of it."""
-    is_road = one.name == "road" and one.weather
-    verb = "is given up" if one.state is RoomState.GIVEN_UP else "failed, will be tried again"
-    return {
-        "code": "road-down" if is_road else "service-failed",
-        "what": one.error if is_road else f"{one.name} {verb}: {one.error}",
-        "fix": one.hint or f"look at the log of {one.name}",
-    }
 
 
 def _slice(large: deque[Opened]) -> list[Opened]:
