@@ -175,7 +175,7 @@ async def test_two_agents_under_one_name_are_told(tmp_path: Path) -> None:
         for turn in range(6):
             tier.deliver(bundle(ask(f"n{turn}", offer(1, 1, epoch=100 + turn % 2))))
             await tier.settle()
-        assert [one["code"] for one in tier.sheet()["problems"]] == ["duplicate-node"]
+        assert "duplicate-node" in [one["code"] for one in tier.sheet()["problems"]]
 
 
 # ── killed ────────────────────────────────────────────────────────────────────────────────────

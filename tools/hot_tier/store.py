@@ -6,7 +6,7 @@ Everything is written inside a transaction of `Database`; nothing is decided her
 from __future__ import annotations
 
 import zlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from itertools import count
 from typing import Any, Final, NamedTuple
@@ -23,6 +23,7 @@ from tools.hot_tier.receiver import Log, Reasons, without
 SEQ_BITS: Final = 40
 SEQ_MASK: Final = (1 << SEQ_BITS) - 1
 MAX_LOGS: Final = 1 << 20
+MAX_NODE_LOGS: Final = 1 << 17  # of one node: what one opens without end costs no other its logs
 MAX_CACHED_LOGS: Final = 8192
 MAX_ODD_ROWS: Final = 100_000  # quarantined; beyond they are counted only
 
@@ -75,6 +76,9 @@ class Logs:
         self.total = Total(*db.rows(f"SELECT {sums} FROM log")[0])
         ((newest,),) = db.rows("SELECT coalesce(max(id), 0) FROM log")
         self._next_id = newest + 1
+        self._of_node: Counter[str] = Counter(
+            dict(db.rows("SELECT node, count(*) FROM log GROUP BY node"))
+        )
 
     def get(self, key: LogKey) -> Log | None:
         """As committed."""
@@ -99,6 +103,8 @@ class Logs:
         """
         if self.total.logs + staged >= MAX_LOGS:
             raise Overloaded(f"open log of {key.node}: expected at most {MAX_LOGS} logs")
+        if self._of_node[key.node] + staged >= MAX_NODE_LOGS:
+            raise Overloaded(f"open log of {key.node}: expected at most {MAX_NODE_LOGS} of a node")
         return Log(id=self._next_id + staged, key=key)
 
     def put(self, log: Log) -> None:
@@ -112,6 +118,7 @@ class Logs:
     def committed(self, before: Log | None, log: Log) -> None:
         """The transaction that put it is durable."""
         self.total = self.total.changed(before, log)
+        self._of_node[log.key.node] += before is None
         self._next_id = max(self._next_id, log.id + 1)
         self._kept(log)
 
