@@ -102,6 +102,21 @@ async def test_beyond_its_bound_it_says_busy_and_tells_so(tmp_path: Path) -> Non
         assert "connection-limit" in [one["code"] for one in sheet["problems"]]
 
 
+async def test_a_burst_of_whole_requests_waits_for_its_turn_and_is_answered(tmp_path: Path) -> None:
+    async with listening(tmp_path, connections=4) as (tier, port, _):
+        got: list[bytes] = []
+
+        async def post() -> None:
+            with await connected(port) as client:
+                got.append(await answered(client, request(b"payload")))
+
+        async with anyio.create_task_group() as clients:
+            for _ in range(100):
+                clients.start_soon(post)
+        assert [b" 202 " in one for one in got] == [True] * 100
+        assert tier.sheet()["wire"]["turned_away"] == 0
+
+
 async def test_clients_that_send_half_a_request_make_room_for_those_that_send_a_whole_one(
     tmp_path: Path,
 ) -> None:

@@ -2,7 +2,8 @@
 
 KubeEdge's Router opens a connection for each message and never closes one, so whoever answers has
 to. A descriptor is never taken that SQLite, the report files or the way down may need: what is
-beyond the bound is answered 503 and closed. Where a client sends half a request and waits, the one
+beyond the bound waits in the kernel for a moment, as a burst does, and then is answered 503 and
+closed. Where a client sends half a request and waits, the one
 that has waited longest makes room for a new one, so that silent clients cannot make us deaf.
 """
 
@@ -24,6 +25,8 @@ RESERVED_DESCRIPTORS: Final = 96  # database, report files, the way down, what t
 ACCEPTS_A_TURN: Final = 16  # within the reserve: what is dropped is closed one turn later
 LISTEN_BACKLOG: Final = 1024  # connections that the kernel holds for us
 REQUEST_S: Final = 15.0  # for all of one request, from the first to the last byte
+HOLD_S: Final = 1.0  # in the kernel, until one of those that are open is answered
+TURNED_AWAY_A_TURN: Final = 256
 PATIENCE_S: Final = 2.0  # then a request that is not whole may have to make room
 DEAF_S: Final = 0.1  # until a descriptor is asked for again, where the system had none
 BUSY: Final = (
@@ -63,7 +66,8 @@ class Door:
         self._listener: socket.socket | None = None
         self._open: dict[_Guard, None] = {}  # by age
         self._tasks: set[asyncio.Task[object]] = set()
-        self._again: asyncio.TimerHandle | None = None
+        self._is_held = False
+        self._again: asyncio.TimerHandle | None = None  # while nothing is accepted
 
     @property
     def connections(self) -> int:
@@ -90,10 +94,9 @@ class Door:
 
     def close(self) -> None:
         """Takes no more; what is open is dropped."""
-        if self._again is not None:
-            self._again.cancel()
+        self._is_held = False
+        self._stop()
         if self._listener is not None:
-            self._loop.remove_reader(self._listener)
             self._listener.close()
             self._listener = None
         for one in list(self._open):
@@ -104,6 +107,8 @@ class Door:
     def left(self, one: _Guard) -> None:
         """A connection is closed."""
         self._open.pop(one, None)
+        if self._is_held and len(self._open) < self.bound:
+            self._resume()
 
     def timed_out(self, one: _Guard) -> None:
         """Its request was not whole in time, or not when others waited."""
@@ -112,30 +117,57 @@ class Door:
         self._notices.tell(
             "slow-client",
             f"{self._notices.counts['timed_out']} connections to --http were closed: they sent no "
-            f"whole request within {self.request_s:g} s",
+            f"whole request within {self.request_s:g} s, or while others waited",
             "look for what else connects to this port: a Rule posts at once and whole",
             for_s=HOLDS_S,
         )
         one.drop()
 
     def _accept(self) -> None:
-        assert self._listener is not None
-        for _ in range(ACCEPTS_A_TURN):
-            try:
-                taken, _ = self._listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+        """Somebody waits."""
+        if len(self._open) >= self.bound and not self._make_room():
+            self._hold()
+            return
+        for _ in range(min(ACCEPTS_A_TURN, self.bound - len(self._open))):
+            taken = self._next()
+            if taken is None:
                 return
-            except OSError as error:  # no descriptor or no memory: of the process or the machine
-                self._pause(error)
-                return
-            self._notices.over("no-descriptor")
             self._admit(taken)
 
-    def _admit(self, taken: socket.socket) -> None:
+    def _next(self) -> socket.socket | None:
+        """The next one that waits in the kernel."""
+        assert self._listener is not None
+        try:
+            taken, _ = self._listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return None
+        except OSError as error:  # no descriptor or no memory: of the process or the machine
+            self._pause(error)
+            return None
+        self._notices.over("no-descriptor")
         taken.setblocking(False)
-        if len(self._open) >= self.bound and not self._make_room():
-            self._turn_away(taken)
-            return
+        return taken
+
+    def _hold(self) -> None:
+        """A burst of whole requests is over in a moment."""
+        self._is_held = True
+        self._stop()
+        self._again = self._loop.call_later(HOLD_S, self._overdue)
+
+    def _overdue(self) -> None:
+        """It is no burst: who waits shall not wait without an answer."""
+        for _ in range(TURNED_AWAY_A_TURN):
+            taken = self._next() if self._is_held else None
+            if taken is None:
+                break
+            if len(self._open) >= self.bound and not self._make_room():
+                self._turn_away(taken)
+            else:
+                self._admit(taken)
+        if self._is_held:
+            self._resume()  # holds again, if it is still full and somebody comes
+
+    def _admit(self, taken: socket.socket) -> None:
         guard = _Guard(self, self._make(), self._loop)
         self._open[guard] = None
         task: asyncio.Task[object] = self._loop.create_task(self._begin(guard, taken))
@@ -174,16 +206,23 @@ class Door:
 
     def _pause(self, error: OSError) -> None:
         """Instead of a loop that asks without end for a descriptor that is not there."""
-        assert self._listener is not None
         self._notices.tell(
             "no-descriptor",
             f"accept a connection to --http: {error.strerror}",
             "raise the limit of open files (LimitNOFILE=, ulimit -n)",
         )
-        self._loop.remove_reader(self._listener)
+        self._stop()
         self._again = self._loop.call_later(DEAF_S, self._resume)
 
+    def _stop(self) -> None:
+        if self._again is not None:
+            self._again.cancel()
+        if self._listener is not None:
+            self._loop.remove_reader(self._listener)
+
     def _resume(self) -> None:
+        self._is_held = False
+        self._stop()
         if self._listener is not None:
             self._loop.add_reader(self._listener, self._accept)
 
