@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,25 +119,50 @@ def test_a_flood_of_one_node_takes_neither_room_nor_turn_of_another() -> None:
     assert [one.payload for one in taken if one.node == "flood"] == [b"0", b"1"]  # in their order
 
 
+def test_few_large_payloads_of_one_node_give_way_to_small_ones_of_another() -> None:
+    inbox = Inbox(100, max_bytes=1000)
+    assert [inbox.put(Came("large", bytes(299))) for _ in range(4)] == [None] * 3 + ["large"]
+    assert [inbox.put(Came("small", bytes(49))) for _ in range(6)] == [None] * 2 + ["large"] + [
+        None
+    ] * 3
+    assert inbox.put(Came("huge", bytes(2000))) == "huge"
+    assert [one.node for one in inbox.take(9)] == ["large", "small", "large", *["small"] * 5]
+
+
 @given(
     st.lists(st.one_of(st.integers(1, 4), st.sampled_from("abcd")), max_size=200),
     st.integers(1, 12),
+    st.integers(1, 60),
+    st.randoms(use_true_random=False),
 )
-def test_what_goes_in_comes_out_once_or_is_given_up(steps: list[int | str], most: int) -> None:
-    inbox, came, out, lost = Inbox(most), 0, 0, 0
-    for step in steps:
+def test_what_goes_in_comes_out_once_or_is_given_up(
+    steps: list[int | str], most: int, max_bytes: int, chance: random.Random
+) -> None:
+    inbox, inside, number = Inbox(most, max_bytes), 0, 0
+    seen: dict[str, int] = {}
+    for step in [*steps, 1000]:
         if isinstance(step, int):
-            out += len(inbox.take(step))
+            taken = inbox.take(step)
+            inside -= len(taken)
+            for node, payload in taken:
+                last, seen[node] = seen.get(node, -1), int(payload.split()[0])
+                assert seen[node] > last  # in its order, once
         else:
-            came += 1
-            lost += inbox.put(Came(step, b"")) is not None
-        assert len(inbox) == came - out - lost <= most
-    assert len(inbox.take(1000)) == came - out - lost
+            payload = b"%d %s" % (number, bytes(chance.randrange(20)))
+            before = inbox.given_up
+            given_up = inbox.put(Came(step, payload))
+            assert (given_up is None) == (inbox.given_up == before)
+            inside += 1 - (inbox.given_up - before)
+            number += 1
+        assert len(inbox) == inside <= most
     assert len(inbox) == 0
 
 
 @pytest.mark.anyio
-async def test_a_flood_of_garbage_by_one_path_costs_no_record_of_another(tmp_path: Path) -> None:
+async def test_a_flood_of_garbage_by_one_path_costs_no_record_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tools.hot_tier.tier.MAX_INBOX", 256)
     async with HotTier(tmp_path / "db", HttpRoad(0)) as tier:
         for turn in range(40):
             for _ in range(40):

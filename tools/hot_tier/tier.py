@@ -42,7 +42,8 @@ from tools.hot_tier.places import Places
 from tools.hot_tier.receiver import Log
 from tools.hot_tier.sheet import MAX_SHOWN_LOGS, problems, sheet
 
-MAX_INBOX: Final = 256  # payloads, of all nodes; 64 MB at most
+MAX_INBOX: Final = 8192  # payloads, of all nodes: the posts of a minute at 17 nodes
+MAX_INBOX_BYTES: Final = 64 << 20
 MAX_GROUP: Final = 8  # payloads that are opened at once
 SMALL_RECORDS: Final = 32  # of an envelope that is kept at once
 MAX_SLICE_RECORDS: Final = 300  # of large ones, a transaction
@@ -97,7 +98,7 @@ class HotTier:
         self._keys = keys
         self._clock = SystemClock()
         self.health = Health(self._clock)
-        self._inbox = Inbox(MAX_INBOX)
+        self._inbox = Inbox(MAX_INBOX, MAX_INBOX_BYTES)
         self._large: deque[Opened] = deque()
         self._letters: deque[Letter] = deque(maxlen=MAX_OUTBOX)
         self._came = asyncio.Event()
@@ -111,7 +112,6 @@ class HotTier:
         self._books: OrderedDict[LogKey, Log]
         self._answers: Answers
         self._epochs = Epochs()
-        self._overrun = 0
         self._running: AbstractAsyncContextManager[None] | None = None
 
     async def __aenter__(self) -> HotTier:
@@ -135,7 +135,7 @@ class HotTier:
         """The balance as of the last commit; see `sheet`."""
         now_us = self._clock.boot_us()
         total, counts, _ = self._standing
-        counts = {**counts, **self.notices.counts, "overrun": self._overrun}
+        counts = {**counts, **self.notices.counts, "overrun": self._inbox.given_up}
         found = sheet(self._desk.rx, total, self._books.values(), counts)
         found["nodes"] = {
             node: {"last_probe_s": round(us / 1e6, 1)}
@@ -289,8 +289,8 @@ class HotTier:
             self._raw(payload)
         given_up = self._inbox.put(Came(node, payload))
         if given_up is not None:
-            self._overrun += 1
-            words = f"{self._overrun} payloads were not opened, the last of {given_up or 'a path'}"
+            number = self._inbox.given_up
+            words = f"{number} payloads were not opened, the last of {given_up or 'a path'}"
             self.notices.tell(
                 "overrun", f"{words}: more come than can be kept", BUSY, for_s=HOLDS_S
             )
