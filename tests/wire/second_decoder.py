@@ -341,6 +341,7 @@ def readable(document: bytes) -> bytes:
 
 
 def no_number(word: str) -> None:
+    """NaN and its like are no JSON."""
     raise Refused(word)
 
 

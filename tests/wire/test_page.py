@@ -10,7 +10,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge_agent.core.frames import AnyRecord, Event, Tally
+from edge_agent.core import edgecore, twin
+from edge_agent.core import probe as probes
+from edge_agent.core.frames import AnyRecord, Event, Tally, to_json
 from edge_agent.core.wire import Need, armour, arrays, documents, records, schema
 from edge_agent.core.wire import envelope as envelopes
 from edge_agent.core.wire.codec import Codecs
@@ -21,6 +23,8 @@ from tests.wire import made, second_bytes, second_decoder
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGE = (DOCS / "wire.md").read_text(encoding="utf-8")
+RECEIVER = (DOCS / "receiver.md").read_text(encoding="utf-8")
+RECEIVER_JSON = re.findall(r"```json\n(.*)\n```", RECEIVER)
 EXAMPLES = re.findall(r"```hex\n(.*?)```\n+```json\n(.*?)```", PAGE, re.DOTALL)
 BLOCKS = re.findall(r"^\| (-?\d+(?: -?\d+)+) \| ((?:`[0-9a-f]+` ?)+) \|", PAGE, re.MULTILINE)
 
@@ -81,6 +85,50 @@ def test_the_page_names_the_dictionary_that_the_code_uses() -> None:
     assert second_bytes.name_of(content).hex() == name
     assert Codecs([DICTIONARY_1]).ids == (name,)
     assert len(DICTIONARIES) == 1
+
+
+@pytest.mark.parametrize("kind", ["result", "tally", "model_stats", "clock", "alarm", "event"])
+def test_the_json_of_each_record_is_what_the_agent_makes(kind: str) -> None:
+    shown = re.findall(r'```json\n(\{"kind": "' + kind + r'", "class".*)\n```', PAGE)
+    (said,) = map(json.loads, shown)
+    fields = {key: value for key, value in said.items() if key != "class"}
+    assert json.loads(to_json(msgspec.convert(fields, AnyRecord))) == said
+    names = {
+        field.name for field in msgspec.structs.fields(type(msgspec.convert(fields, AnyRecord)))
+    }
+    section = PAGE[PAGE.index(f"### {kind}\n") :].split("\n### ")[0]
+    common = {"node", "stream", "epoch", "seq", "boot", "at_us"}
+    assert {
+        name
+        for name in names - common
+        if not re.search(rf"^\| .*\b{name}\b", section, re.MULTILINE)
+    } == set()
+
+
+def test_probe_ack_need_and_presence_are_as_the_receiver_s_page_shows_them() -> None:
+    probe, ack, presence = RECEIVER_JSON[:3]
+    raw = probe.encode()
+    envelope = envelopes.Envelope(
+        kind=envelopes.Kind.PROBE, codec=envelopes.Codec.RAW, node="cart-07",
+        raw_len=len(raw), body=raw,
+    )  # fmt: skip
+    asked = probes.decode(envelope, Codecs())
+    assert isinstance(asked, probes.Probe)
+    topics = edgecore.Topics.of("default", "cart-07")
+    said = edgecore.read(topics, topics.down("ack"), ack.encode())
+    assert isinstance(said, edgecore.Ack)
+    assert said.echo == asked.nonce
+    assert said.can.dicts == Codecs([DICTIONARY_1]).ids
+    assert json.loads(edgecore.presence("cart-07", online=True)) == json.loads(presence)
+    (need,) = re.findall(r'```json\n(\{"schema": 1, "node".*"why".*)\n```', PAGE)
+    assert isinstance(edgecore.read(topics, topics.down("need"), need.encode()), edgecore.NeedSaid)
+    for topic in (topics.up, topics.down("ack"), topics.presence, topics.of_device("twin/update")):
+        generic = topic.replace("default", "<ns>").replace(
+            "device/<ns>/cart-07", "device/<ns>/<device>"
+        )
+        assert f"`{generic.replace('cart-07', '<node>')}`" in RECEIVER
+    for name, (kind, what) in twin.PROPERTIES.items():
+        assert f"| {name} | {kind} | {what} |" in RECEIVER
 
 
 def test_live_traffic_is_read_with_the_file_that_the_page_names() -> None:
