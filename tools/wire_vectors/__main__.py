@@ -21,13 +21,13 @@ from edge_agent.core.probe import Probe
 from edge_agent.core.wire.codec import Codecs
 from edge_agent.core.wire.dict_v1 import DICTIONARY_1, FILE
 from edge_agent.core.wire.outcome import Need, WireError
-from tools.wire_vectors import bad, bad_bodies, good, good_bytes
+from tools.wire_vectors import bad, bad_bodies, contours, good, good_bytes
 from tools.wire_vectors.hand import Vector
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 OUT: Final = ROOT / "docs" / "wire" / "vectors"
 MAX_PLAIN_CHARS: Final = 100_000  # longer payloads are told as a repetition
-FILES: Final = {**good.FILES, **good_bytes.FILES, **bad.FILES, **bad_bodies.FILES}
+FILES: Final = {**good.FILES, **good_bytes.FILES, **bad.FILES, **bad_bodies.FILES, **contours.FILES}
 
 Said = dict[str, Any]
 

@@ -203,13 +203,13 @@ def telemetry_and_results() -> Iterator[Vector]:
         yield one(
             f"results-{name}",
             f"labels, boxes, measures; codec {codec}",
-            bundle(encoded(clip(3), codec, DICTIONARY_1)),
+            bundle(encoded(clip(2), codec, DICTIONARY_1)),
         )
     yield one("live", "one result, as it is sent live", bundle(live(clip(1), DICTIONARY_1)))
     yield one(
-        "contours", "masks, rings, keypoints", bundle(live(clip(3, contours=True), DICTIONARY_1))
+        "contours", "masks, rings, keypoints", bundle(live(clip(2, contours=True), DICTIONARY_1))
     )
-    yield one("backlog", "16 results: long columns", bundle(live(clip(16), DICTIONARY_1)))
+    yield one("backlog", "7 results: longer columns", bundle(live(clip(7), DICTIONARY_1)))
     yield from odd_results()
 
 
