@@ -93,6 +93,7 @@ def decode(envelope: Envelope, codecs: Codecs) -> Probe | Need:
     if isinstance(raw, Need):
         return raw
     try:
+        raw.decode()  # what is skipped has to be text all the same
         probe = _decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WireError(f"decode probe of {envelope.node}: {str(error)[:MAX_SHOWN]}") from None

@@ -359,6 +359,8 @@ def of_probes() -> Iterator[Vector]:
             "probe", bundle(asked(msgspec.json.encode({**good, **change}))), name=f"probe-{name}"
         )
     yield bad("probe", bundle(asked(b'{"schema":1,"nonce":"n"')), name="probe-no-json")
+    strange = b'{"schema":1,"nonce":"n","later":"\xff"}'
+    yield bad("probe", bundle(asked(strange)), name="probe-no-utf-8", why="in an unknown key, too")
     numbers: dict[str, Mapping[str, object]] = {
         "node": {"node": "cart-08"},
         "floor-0": {"floor": 0},
