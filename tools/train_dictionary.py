@@ -54,14 +54,14 @@ def samples() -> Iterator[bytes]:
     chance = random.Random(20_261_123)
     for index in range(SAMPLES):
         if index % 12 == 0:
-            yield records.raw_of([_other(chance, scene(chance))])
+            yield records.raw_of([other(chance, scene(chance))])
             continue
         series = Series(scene(chance), seed=index)
         series.take(chance.randint(0, 8))
         yield records.raw_of(series.take(chance.choice((1, 1, 1, 2, 2, 3, 4))))
 
 
-def _other(chance: random.Random, of: Scene) -> AnyRecord:
+def other(chance: random.Random, of: Scene) -> AnyRecord:
     """What else is live all the time."""
     at_us, captured = chance.randrange(10**9, 10**12), chance.randrange(10**6)
     boot = f"{chance.getrandbits(32):08x}"

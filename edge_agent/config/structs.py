@@ -164,7 +164,7 @@ class ModelsConfig(Section, frozen=True, kw_only=True):
 
 
 class SpoolConfig(Section, frozen=True, kw_only=True):
-    """limit_bytes: of the file; two streams of 30 results/s fill 6 (boxes) to 9 GB (contours)
+    """limit_bytes: of the file; two streams of 30 results/s fill 2 (boxes) to 6 GB (contours)
     a day.
 
     ballast_bytes: kept on the disk, given back when the file system is full. volatile_bytes: bound

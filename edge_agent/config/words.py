@@ -109,7 +109,7 @@ WORDS: Final = {
     "ModelsConfig.dirs": "Folders of `<name>/<version>/` packages, searched in this order.",
     "ModelsConfig.shipped": "Also search the demo models that come with the agent, last.",
     "SpoolConfig.limit_bytes": "Disk for results that wait. Two streams of 30 results a second "
-    "fill 6 GB a day with boxes, 9 GB with contours. What does not fit pushes out the oldest of "
+    "fill 2 GB a day with boxes, 6 GB with contours. What does not fit pushes out the oldest of "
     "the least important.",
     "SpoolConfig.ballast_bytes": "Kept on the disk and given up when it is full, so that the agent "
     "can still make room.",

@@ -18,6 +18,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.core.shrunk import grown, is_shrunk
+
 SCHEMA = 1
 MAX_OBJECTS = 100
 MAX_MEASURES = 64
@@ -293,15 +295,29 @@ def pack(record: Record) -> bytes:
 
 
 def unpack(data: bytes | bytearray | memoryview) -> AnyRecord:
-    """The inverse of `pack`.
+    """The inverse of `pack`, also of what was made smaller for the spool (`core.shrunk`).
 
     Raises: msgspec.ValidationError, msgspec.DecodeError.
     """
+    data = plain(data)
     try:
         record: AnyRecord = _unpacker.decode(data)
     except UnicodeDecodeError as error:  # no error of msgspec's
         raise msgspec.DecodeError(f"text that is no UTF-8: {error}") from error
     return record
+
+
+def plain(data: bytes | bytearray | memoryview) -> bytes | bytearray | memoryview:
+    """The MessagePack of a record, as `pack` made it.
+
+    Raises: msgspec.DecodeError.
+    """
+    if not is_shrunk(data):
+        return data
+    try:
+        return grown(data)
+    except ValueError as error:
+        raise msgspec.DecodeError(str(error)) from error
 
 
 def to_json(record: Record) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 import sqlite3
 import time
 from collections.abc import Callable
@@ -26,6 +27,7 @@ NODE = "cart-7"
 BOOT = "ab12cd34"
 SMALL = SpoolLimits(limit_bytes=8 << 20, ballast_bytes=1 << 16, commit_ms=1)
 _made = itertools.count(1)
+_PRINTED = bytes(32 + byte % 95 for byte in range(256))
 
 
 KINDS: dict[RecordClass, tuple[Callable[..., Record], str]] = {
@@ -59,10 +61,14 @@ def open_small(
 def a_record(
     klass: RecordClass = RecordClass.RESULT, stream: str = "us0", size: int = 100
 ) -> Record:
-    """A new one, `size` bytes and a little more, younger than all before."""
-    fields = {"node": NODE, "stream": stream, "boot": BOOT, "at_us": next(_made)}
+    """A new one, `size` bytes and a little more, younger than all before. Nothing in it repeats:
+    a spool makes records smaller.
+    """
+    at_us = next(_made)
+    fields = {"node": NODE, "stream": stream, "boot": BOOT, "at_us": at_us}
     kind, field = KINDS[klass]
-    return kind(**fields, **{field: "x" * size})
+    noise = random.Random(at_us).randbytes(2 * size)
+    return kind(**fields, **{field: noise.translate(_PRINTED).decode("latin-1")[: size * 5 // 4]})
 
 
 def add(spool: DiskSpool, number: int, klass: RecordClass = RecordClass.RESULT) -> LogKey:

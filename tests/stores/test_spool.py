@@ -174,7 +174,7 @@ async def test_a_walk_gives_pages_of_one_log_within_their_bounds(tmp_path: Path)
 
 async def test_a_large_record_is_read_alone_and_a_huge_one_is_refused(tmp_path: Path) -> None:
     spool = open_small(tmp_path / "spool.db")
-    large = spool.append(a_record(size=60_000))
+    large = spool.append(a_record(size=50_000))
     spool.append(a_record(size=70_000))
     spool.append(a_record())
     settle(spool)

@@ -18,6 +18,7 @@ from edge_agent.core.frames import Record, pack
 from edge_agent.core.logbook import Ack, Log, LogKey
 from edge_agent.core.ranges import union
 from edge_agent.core.retention import rank
+from edge_agent.core.shrunk import Shrinker
 from edge_agent.stores.spool.books import Books
 from edge_agent.stores.spool.limits import SpoolLimits
 from edge_agent.stores.spool.queue import Batch, Queue, Waiting
@@ -57,6 +58,7 @@ class Front:
         self.newest: deque[Record] = deque(maxlen=NEWEST)
         self.closing = False
         self.oversize = 0
+        self._shrinker = Shrinker()  # under the lock
         self._open_logs: dict[LogKey, Open] = {}
         self._hurry = False
         self._since_us = 0  # when the first of those that wait came
@@ -74,6 +76,7 @@ class Front:
             if len(body) > MAX_BODY_BYTES:
                 body = b""
                 self.oversize += 1
+            body = self._shrinker.shrink(body)
             if self.queue.is_empty:
                 self._since_us = self._now_us()
                 self.lock.notify()

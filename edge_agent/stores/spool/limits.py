@@ -11,7 +11,7 @@ from edge_agent.core.logbook import Log, LogKey
 
 
 class SpoolLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """limit_bytes: of the file, without its log. Two streams of 30 results/s: 6 to 9 GB a day.
+    """limit_bytes: of the file, without its log. Two streams of 30 results/s: 2 to 6 GB a day.
 
     queue_*: of the queue in front of the disk. commit_ms, commit_rows: a commit waits for so long
     or so many. ballast_bytes: kept on the disk to be given back when the file system is full.

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from edge_agent.core.frames import plain
 from edge_agent.core.logbook import Log
 from edge_agent.stores.spool.disk import Disk
 from edge_agent.stores.spool.front import Front
@@ -71,6 +72,6 @@ class Oldest:
     def _read(self, head: Head) -> Made:
         rows = self._disk.rows(head.log, head.floor, head.floor, 1)
         try:
-            return _made.decode(rows[0][2]) if rows else Made()
+            return _made.decode(plain(rows[0][2])) if rows else Made()
         except (msgspec.MsgspecError, UnicodeDecodeError, TypeError):  # not checked yet
             return Made()

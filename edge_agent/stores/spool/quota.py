@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
+from edge_agent.core.frames import plain
 from edge_agent.core.logbook import CORRUPT, EVICTED, Log, voided
 from edge_agent.core.ranges import clip, of, subtract
 from edge_agent.core.retention import rank, victims
@@ -156,6 +157,6 @@ def rank_of(log: Log, node: str) -> int:
 def when(body: bytes) -> int:
     """When the record was made; 0 if it can't be told."""
     try:
-        return _when.decode(body).at_us
+        return _when.decode(plain(body)).at_us
     except (msgspec.MsgspecError, UnicodeDecodeError, TypeError):  # not checked yet
         return 0

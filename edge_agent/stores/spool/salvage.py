@@ -103,9 +103,12 @@ class Salvage:
         """A slice of the bare pages: what is pending, and neither here nor of another log."""
         found: dict[int, dict[int, Row]] = {}
         for identity, columns in leaves.next(SLICE_PAGES):
-            if len(columns) == ROW_COLUMNS and is_sound(identity, *columns[1:]):
-                sound = found.setdefault(identity >> schema.SEQ_BITS, {})
-                sound[identity & schema.MAX_SEQ] = (identity, *columns[1:])
+            row = (identity, *columns[1:])
+            log, seq = books.get(identity >> schema.SEQ_BITS), identity & schema.MAX_SEQ
+            if len(columns) != ROW_COLUMNS or log is None or not is_sound(*row):
+                continue
+            if _is_of(log, seq, row):  # before it takes the place of another of the same number
+                found.setdefault(log.id, {})[seq] = row
         for one, last in self._all:
             log, rows = books.get(one), found.get(one, {})
             if log is None or not rows:
@@ -113,7 +116,7 @@ class Salvage:
             wanted = intersect(clip(log.pending(), 1, last), of(rows))
             absent = subtract(wanted, self._here(log.id, wanted))
             new = {seq: rows[seq] for a, b in absent for seq in range(a, b + 1)}
-            if not self._put({seq: row for seq, row in new.items() if _is_of(log, seq, row)}):
+            if not self._put(new):
                 self._why = EVICTED
         if leaves.is_over:
             self._begin_last()
