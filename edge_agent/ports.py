@@ -220,8 +220,10 @@ class DurableSpool(Protocol):
         """Reads everything held: `records` sound, `corrupt` found damaged now."""
         ...
 
-    def export(self) -> AsyncGenerator[bytes, None]:
-        """All that is held, as lines of a file (`core.carriage`); it is kept here."""
+    def export(self, *, plain: bool = False) -> AsyncGenerator[bytes, None]:
+        """All that is held, as lines of a file (`core.carriage`); it is kept here. plain: so that a
+        receiver from before reads it.
+        """
         ...
 
     async def apply(self, content: bytes) -> Mapping[str, int]:

@@ -219,8 +219,8 @@ class Kept(Handled, Parts):
     async def spool_verify(self) -> dict[str, Any]:
         return {**await self._on_disk("verify").verify()}
 
-    def spool_export(self) -> AsyncGenerator[bytes, None]:
-        return self._on_disk("export").export()
+    def spool_export(self, *, plain: bool = False) -> AsyncGenerator[bytes, None]:
+        return self._on_disk("export").export(plain=plain)
 
     async def spool_import(self, content: bytes) -> dict[str, Any]:
         return {**await self._on_disk("import").apply(content)}

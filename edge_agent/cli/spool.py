@@ -75,6 +75,11 @@ def _add_worker(verbs: Subparsers, verb: str) -> None:
     if verb == "export":
         worker.add_argument("file", metavar="FILE", help="the file to write")
         worker.add_argument("-f", "--force", action="store_true", help="replace FILE if it exists")
+        worker.add_argument(
+            "--plain",
+            action="store_true",
+            help="larger, for a hot tier that says it needs a version",
+        )
     if verb == "import":
         worker.add_argument("file", metavar="ACKFILE", help="what the hot tier wrote")
     client.add_socket_option(worker)

@@ -75,12 +75,13 @@ def run_export(args: argparse.Namespace) -> int:
     with ExportFile(Path(args.file), replace=args.force) as file:
 
         async def here(courier: Courier, _: Callable[[], int]) -> Found:
-            async for line in courier.export():
+            async for line in courier.export(plain=args.plain):
                 file.feed(line)
             return {}
 
         try:
-            for part in client.connect(args, timeout_s=SLOW_S).posted("/v1/spool/export"):
+            target = "/v1/spool/export" + ("?plain=1" if args.plain else "")
+            for part in client.connect(args, timeout_s=SLOW_S).posted(target):
                 file.feed(part)
         except CommandError as error:
             if error.code != exits.NOT_RUNNING:

@@ -6,6 +6,7 @@ import secrets
 from pathlib import Path
 
 import anyio
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -16,6 +17,7 @@ from edge_agent.core.wire.sealing import Protection, RoadKeys
 from edge_agent.links.road_keys import RoadOpener, RoadSealer, RoadSigner, RoadVerifier
 from edge_agent.stores.spool import Courier, DiskSpool
 from tests.stores.spooling import NODE, a_record, open_small
+from tests.wire.test_rings import drawn, with_rings
 from tools.hot_tier import __main__ as command
 from tools.hot_tier.carried import take_in
 from tools.hot_tier.gate import Enrolled, Gate, Keys
@@ -127,5 +129,26 @@ async def test_an_export_is_sealed_and_signed_like_the_road_and_so_is_its_answer
         assert spool.stats().records == 50
         await take_in(out, db=db, acks=acks, keys=Keys(gate, signer))
         assert (await courier.apply(acks.read_bytes()))["records"] == 50
+    finally:
+        await spool.aclose()
+
+
+async def test_contours_are_carried_short_and_plainly_and_both_are_taken(tmp_path: Path) -> None:
+    batch = with_rings(drawn("letterbox", (29, 36, 582, 410), (256, 192), frames=40))
+    spool = open_small(tmp_path / "spool.db")
+    try:
+        for record in batch:
+            spool.append(msgspec.structs.replace(record, node=NODE))
+        await committed(spool)
+        courier = Courier(spool, node=NODE, secret=SECRET)
+        sizes = []
+        for plain in (False, True):
+            out, db = tmp_path / f"out-{plain}", tmp_path / f"db-{plain}"
+            lines = [line async for line in courier.export(plain=plain)]
+            out.write_bytes(b"".join(lines))
+            taken = await take_in(out, db=db, acks=tmp_path / f"acks-{plain}")
+            assert taken["records"] == len(batch)
+            sizes.append(len(lines[0]))
+        assert sizes[0] < 0.75 * sizes[1]
     finally:
         await spool.aclose()

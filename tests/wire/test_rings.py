@@ -14,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.core import edgecore
-from edge_agent.core.frames import AnyRecord, Mask, Object, Result, to_json
+from edge_agent.core.backfill import Want
+from edge_agent.core.frames import AnyRecord, Mask, Object, Result, pack, to_json
+from edge_agent.core.lanes import key_of
 from edge_agent.core.vision import Rect, fit_region
 from edge_agent.core.wire import Need, grids, records, rings, tables
 from edge_agent.core.wire.codec import CODINGS, Codecs
@@ -23,6 +25,7 @@ from edge_agent.core.wire.dict_v1 import DICTIONARY_1
 from edge_agent.core.wire.outcome import WireError
 from edge_agent.core.wire.schema import KNOWN
 from edge_agent.inference.contours import blobs, outline
+from edge_agent.services.uplink.packing import Packer
 from tests.wire import made
 from tests.wire.test_hostile import first, raw_envelope, second, told
 
@@ -299,3 +302,23 @@ def test_a_record_has_the_same_content_whoever_asks() -> None:
     found = records.decode(records.encode(batch, knowing()), knowing())
     assert not isinstance(found, Need)
     assert [msgspec.json.encode(one) for one in found] == [msgspec.json.encode(o) for o in batch]
+
+
+def test_the_uplink_says_contours_shortly_once_it_was_told_and_plainly_when_asked() -> None:
+    batch = with_rings(drawn("letterbox", (29, 36, 582, 410), (256, 192), frames=20))
+    rows = [(record.seq, pack(record)) for record in batch]
+    packer = Packer()
+
+    def sent(*, plain: bool = False) -> int:
+        want = Want(key=key_of(batch[0]), wanted=((1, 20),), max_bytes=1 << 20, plain=plain)
+        found = packer.backlog(rows, want)
+        assert not found.unfit
+        return sum(cargo.size for cargo in found.cargos)
+
+    before = sent()
+    packer.allow((), CODINGS)
+    assert sent() < 0.75 * before
+    assert sent(plain=True) == before
+    assert sum(cargo.size for cargo in packer.live([batch])) == sent()
+    packer.allow((), ())
+    assert sent() == before

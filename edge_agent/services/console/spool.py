@@ -64,8 +64,12 @@ class SpoolDesk:
         return document_of({"schema": SCHEMA, **found})
 
     async def export(self, request: web.Request) -> web.StreamResponse:
-        """Lines as they are read. One that breaks off has no seal and no last chunk."""
-        async with contextlib.aclosing(self._views.spool_export()) as lines:
+        """Lines as they are read. One that breaks off has no seal and no last chunk.
+
+        `plain=1`: for a receiver from before.
+        """
+        plain = request.query.get("plain") == "1"
+        async with contextlib.aclosing(self._views.spool_export(plain=plain)) as lines:
             first = await anext(lines)  # what is refused is refused before the answer begins
             response = web.StreamResponse()
             response.content_type = "text/plain"

@@ -46,7 +46,7 @@ class SpoolViews(Protocol):
 
     async def spool_verify(self) -> Document: ...
 
-    def spool_export(self) -> AsyncGenerator[bytes, None]:
+    def spool_export(self, *, plain: bool = False) -> AsyncGenerator[bytes, None]:
         """Lines, read as they are taken."""
         ...
 

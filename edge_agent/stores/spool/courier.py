@@ -55,8 +55,9 @@ class Courier:
             found = await self._spool.backlog.verify()
         return {"records": found.records, "corrupt": found.corrupt}
 
-    async def export(self) -> AsyncGenerator[bytes, None]:
-        """The lines of an export (`core.carriage`), read as they are taken.
+    async def export(self, *, plain: bool = False) -> AsyncGenerator[bytes, None]:
+        """The lines of an export (`core.carriage`), read as they are taken. plain: without codings
+        that a receiver from before does not know; it says then that it needs a newer version.
 
         Raises: Rejected when it has to be sealed or signed and the keys can't be read;
         Overloaded, Damaged.
@@ -64,7 +65,7 @@ class Courier:
         with self._alone("export"):
             keys = await anyio.to_thread.run_sync(self._read_keys)
             codecs = Codecs()  # no dictionary: who will read it said nothing of any
-            codecs.allow((), CODINGS)  # one that is older says what it needs, and acknowledges none
+            codecs.allow((), () if plain else CODINGS)
             nonce = carriage.mint(
                 self._node, self._secret, secrets.token_bytes(carriage.RANDOM_BYTES)
             )
