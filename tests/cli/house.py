@@ -79,8 +79,8 @@ class House(Handled):
     async def spool_verify(self) -> dict[str, Any]:
         return {**await self._on_disk().verify()}
 
-    def spool_export(self) -> AsyncGenerator[bytes, None]:
-        return self._on_disk().export()
+    def spool_export(self, *, plain: bool = False) -> AsyncGenerator[bytes, None]:
+        return self._on_disk().export(plain=plain)
 
     async def spool_import(self, content: bytes) -> dict[str, Any]:
         return {**await self._on_disk().apply(content)}

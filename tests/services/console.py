@@ -127,9 +127,9 @@ class Agent:
     async def spool_verify(self) -> dict[str, Any]:
         return {"records": 3, "corrupt": 0}
 
-    async def spool_export(self) -> AsyncGenerator[bytes, None]:
+    async def spool_export(self, *, plain: bool = False) -> AsyncGenerator[bytes, None]:
         for number in range(self.export_lines):
-            yield b"%d\n" % number * 1000
+            yield b"%d\n" % number * (2000 if plain else 1000)
         if self.export_error is not None:
             raise self.export_error
         yield b"end\n"
