@@ -21,6 +21,7 @@ import json
 import math
 import random
 import sys
+import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -33,10 +34,12 @@ import zstandard
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from edge_agent.core.frames import Result, to_json
+from edge_agent.core.frames import Result, pack, to_json
 from edge_agent.core.wire import armour, documents, envelope, flatten, records
 from edge_agent.core.wire.codec import CODINGS, Codecs
 from edge_agent.core.wire.dict_v1 import DICTIONARY_1
+from edge_agent.host import SystemClock
+from edge_agent.stores.spool import SpoolLimits, open_spool
 from tools.mask_series import MaskSeries
 from tools.record_series import Scene, Series
 
@@ -62,6 +65,7 @@ GOALS: Final = {
 }
 JSON_LEVEL: Final = 3
 PERIODS: Final = (2, 4, 64)
+SPOOLED: Final = 10  # times that each record is appended, so that a file's own pages count little
 
 
 def say(figure: str, value: float, unit: str, runs: int, notes: str = "") -> None:
@@ -150,20 +154,46 @@ def say_outlines(batches: int) -> None:
     """Each batch with and without what only a newer receiver reads, and an export."""
     wires = {"outlines_v1": codecs(codings=()), "outlines": codecs()}
     kinds = {(name, size): Sums() for name in wires for size in (1, 30)}
-    for seed in (3, 5):
-        series = MaskSeries(seed, size=(640, 480) if seed == 3 else (1280, 960))
-        for _ in range(batches):
-            taken = series.take(30)
-            for (name, size), sums in kinds.items():
-                for at in range(0, 30, 6 if size == 1 else 30):
-                    sums.add(taken[at : at + size], wires[name])
+    some = [MaskSeries(3), MaskSeries(5, size=(1280, 960))]
+    taken = [series.take(30) for series in some for _ in range(batches)]
     for (name, size), sums in kinds.items():
+        for batch in taken:
+            for at in range(0, 30, 6 if size == 1 else 30):
+                sums.add(batch[at : at + size], wires[name])
         say_sizes(name, size, sums)
     clip = MaskSeries(7, size=(800, 600), repeats=54).take(300)
     for name, codings in (("outlines_v1", ()), ("outlines", CODINGS)):
         sums = Sums()
         sums.add(clip, codecs(codings=codings, dictionary=False))
         say_wire(f"{name}_export", sums)
+
+
+def say_spool(name: str, taken: Sequence[Result]) -> None:
+    """What a record takes in a real file, alone and as a day of two streams."""
+    packed = sum(len(pack(record)) for record in taken) / len(taken)
+    limits = SpoolLimits(limit_bytes=1 << 28, ballast_bytes=0, queue_rows=1 << 16)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "spool.db"
+        spool = open_spool(
+            path, node="cart-07", clock=SystemClock(), boot="0badcafe",
+            random32=lambda: random.getrandbits(32), limits=limits,
+        )  # fmt: skip
+        took: list[float] = []
+        for record in [*taken] * SPOOLED:
+            started = time.thread_time()
+            spool.append(record)
+            took.append(time.thread_time() - started)
+        while spool.health().waiting:
+            time.sleep(0.01)
+        body = spool.stats().bytes / len(took)
+        spool.close()
+        on_disk = path.stat().st_size / len(took)
+    notes = f"{packed:.0f} B as MessagePack, {on_disk:.0f} B of file"
+    say(f"spool_{name}_body_bytes", body, "B/record", len(took), notes)
+    day = on_disk * 2 * 30 * 86_400 / 1e9
+    say(f"spool_{name}_gb_a_day", day, "GB", len(took), "two streams of 30 results/s, all kept")
+    middle_us = sorted(took)[len(took) // 2] * 1e6
+    say(f"spool_{name}_append_us", middle_us, "us", len(took), "median, processor time")
 
 
 def entropy_bytes(symbols: Sequence[Any]) -> float:
@@ -270,6 +300,11 @@ def main() -> None:
                 runs = sums.totals["batches"]
                 say("envelope_bytes", sums.totals["envelope"] / runs, "B", runs)
     say_outlines(4 * share)
+    for name, some in (
+        ("outlines", MaskSeries(3).take(60 * share)),
+        ("records", Series(DETECTION, seed=5).take(60 * share)),
+    ):
+        say_spool(name, some)
     say_documents(20 * share)
 
 
