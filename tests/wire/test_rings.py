@@ -322,3 +322,21 @@ def test_the_uplink_says_contours_shortly_once_it_was_told_and_plainly_when_aske
     assert sum(cargo.size for cargo in packer.live([batch])) == sent()
     packer.allow((), ())
     assert sent() == before
+
+
+def test_what_lies_on_no_grid_is_looked_at_ever_more_seldom(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks: list[int] = []
+    sought = grids._sought
+
+    def counted(points: Any) -> Any:
+        looks.append(len(points))
+        return sought(points)
+
+    monkeypatch.setattr(grids, "_sought", counted)
+    ring = np.array([[0, 0], [7, 1], [8, 9], [1, 22], [40, 41]])
+    found = grids.Grids()
+    for _ in range(1000):
+        assert found.encode(grids.Contours([5], ["a"], ring, few=True)) is None
+    assert len(looks) == 22

@@ -30,6 +30,7 @@ from edge_agent.core.wire.rings import (
 )
 
 KEPT: Final = 16  # grids that are remembered
+SELDOM: Final = 64  # batches between two looks where nothing was found
 LEAST_STEP: Final = 3  # units from line to line; below, rings are as fine as their units
 LEAST_LINES: Final = 3
 MAX_LINES: Final = 1 << 14  # of an axis; no mask is that large
@@ -37,7 +38,7 @@ MAX_BELOW: Final = 8192  # denominators: sides of masks, in eighths
 MAX_NUMBER: Final = 1 << 40
 PATCHED: Final = 8  # at most one point in so many is off its grid
 FAR_SHARE: Final = 4  # at most one step in so many is a far one
-_SEARCHES: Final = 48
+_SEARCHES: Final = 32
 
 
 class Contours(NamedTuple):
@@ -51,11 +52,21 @@ class Contours(NamedTuple):
     few: bool
 
 
+class Known(NamedTuple):
+    """missed: batches since, in which nothing fitted. After 1, 2, 4 ... and each 64 a look again."""
+
+    grid: Grid | None
+    missed: int
+
+
+NOTHING: Final = Known(None, 0)
+
+
 class Grids:
     """The grids that were found last, by kind. For one thread."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[Hashable, Grid] = OrderedDict()
+        self._known: OrderedDict[Hashable, Known] = OrderedDict()
 
     def encode(self, contours: Contours) -> bytes | None:
         """What `rings.decode` reads, without its length; None where they lie on no grid."""
@@ -84,23 +95,31 @@ class Grids:
 
     def _fitted(self, kind: Hashable, points: Ints) -> tuple[Grid, Ints] | None:
         """A grid and the lines of each point."""
-        known = self._known.get(kind)
-        if known is not None:
-            lines = _lines(known, points)
-            if lines is not None:
-                return known, lines
-        axes = [_axis_of(points[:, 0]), _axis_of(points[:, 1])]
-        if axes[0] is None or axes[1] is None:
-            return None
-        grid = (axes[0], axes[1])
-        lines = _lines(grid, points)
-        if lines is None:
-            return None
-        self._known[kind] = grid
+        known = self._known.get(kind, NOTHING)
+        lines = None if known.grid is None else _lines(known.grid, points)
+        if known.grid is not None and lines is not None:
+            return known.grid, lines
+        rests = known.missed.bit_count() > 1 and known.missed % SELDOM
+        found = None if rests else _sought(points)
+        if found is None:
+            self._keep(kind, Known(known.grid, known.missed + 1))
+        else:
+            self._keep(kind, Known(found[0], 0))
+        return found
+
+    def _keep(self, kind: Hashable, known: Known) -> None:
+        self._known[kind] = known
         self._known.move_to_end(kind)
         if len(self._known) > KEPT:
             self._known.popitem(last=False)
-        return grid, lines
+
+
+def _sought(points: Ints) -> tuple[Grid, Ints] | None:
+    x, y = _axis_of(points[:, 0]), _axis_of(points[:, 1])
+    if x is None or y is None:
+        return None
+    lines = _lines((x, y), points)
+    return None if lines is None else ((x, y), lines)
 
 
 def _at(grid: Grid, lines: Ints) -> Ints:
