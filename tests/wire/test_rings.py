@@ -28,6 +28,7 @@ from edge_agent.inference.contours import blobs, outline
 from edge_agent.services.uplink.packing import Packer
 from tests.wire import made
 from tests.wire.test_hostile import first, raw_envelope, second, told
+from tests.wire.test_page import PAGE
 
 
 def knowing(*, dictionary: bool = True) -> Codecs:
@@ -257,7 +258,9 @@ def test_what_no_writer_writes_is_refused(name: str) -> None:
 
 
 def test_the_example_of_two_points() -> None:
-    found = rings.decode(2, column(ONE + b"\x00" + b"\xf0\x00\x02\x01" + b"\x20\x06\x20\x04\x00"))
+    payload = ONE + b"\x00" + b"\xf0\x00\x02\x01" + b"\x20\x06\x20\x04\x00"
+    assert f"`{payload.hex()}`" in PAGE
+    found = rings.decode(2, column(payload))
     assert [axis.tolist() for axis in found] == [[60, 80], [40, 20]]
 
 

@@ -53,7 +53,7 @@ class Contours(NamedTuple):
 
 
 class Known(NamedTuple):
-    """missed: batches since, in which nothing fitted. After 1, 2, 4 ... and each 64 a look again."""
+    """missed: batches since, in which nothing fitted. After 1, 2, 4 ... a look again."""
 
     grid: Grid | None
     missed: int
