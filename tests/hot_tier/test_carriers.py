@@ -80,7 +80,7 @@ async def test_over_http_a_rule_of_one_node_brings_that_nodes_records_alone(tmp_
         sheet = tier.sheet()
         assert (sheet["wire"]["foreign"], sheet["wire"]["unknown_path"]) == (2, 2)
         problems = {one["code"]: one["what"] for one in sheet["problems"]}
-        assert problems.keys() - {"no-way-back"} == {"foreign", "unknown-path"}
+        assert problems.keys() - {"no-way-back"} == {"foreign", "unknown-path"}  # it has no router
         assert "by the path of a" in problems["foreign"] or "a brings" in problems["foreign"]
         assert "Ward" not in str(sheet["problems"])
 

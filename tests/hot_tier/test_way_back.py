@@ -13,7 +13,15 @@ from aiohttp import web
 from tests.hot_tier.wire import ask, batch, bundle, offer
 from tools.hot_tier import HotTier, HttpRoad
 from tools.hot_tier.notices import Notices
-from tools.hot_tier.way_back import NO_RULE, NOWHERE, REFUSED, UNREACHED, WayBack
+from tools.hot_tier.way_back import (
+    IN_VAIN,
+    MAX_NODES,
+    NO_RULE,
+    NOWHERE,
+    REFUSED,
+    UNREACHED,
+    WayBack,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -61,8 +69,6 @@ async def test_what_the_rest_door_says_is_told_and_is_over_when_it_opens(tmp_pat
             road.router, router.status = router.url, 404
             (what,) = await told(tier, 2, {NO_RULE})
             assert "no Rule" in what
-            router.status = 500
-            assert "does not reach a: 500" in (await told(tier, 3, {NO_RULE, REFUSED}))[1]
             router.status = 200
             await told(tier, 4, set())
         (what,) = await told(tier, 5, {UNREACHED})
@@ -70,13 +76,37 @@ async def test_what_the_rest_door_says_is_told_and_is_over_when_it_opens(tmp_pat
 
 
 def test_each_node_is_told_by_itself_with_what_kubeedge_calls_it() -> None:
+    """Seen: uplink.kubeedge_node was missing, the spool filled, and nobody said why."""
     notices = Notices()
     way = WayBack(notices)
-    way.answered("a", "a", 500)
-    way.answered("ward-3", "ward.3", 503)
-    assert [one["what"] for one in notices.problems()] == [
-        "CloudCore does not reach a: 500",
-        "CloudCore does not reach ward-3, which KubeEdge calls ward.3: 503",
-    ]
+    for _ in range(IN_VAIN):
+        for node, place, status in (
+            ("a", "a", 500),
+            ("ward-3", "ward.3", 503),
+            ("off", "off", 500),
+        ):
+            if node != "off":
+                way.heard(node)
+            way.answered(node, place, status)
+    a, ward = notices.problems()
+    assert {a["code"], ward["code"]} == {REFUSED}
+    assert a["what"].startswith("a is heard")
+    assert ward["what"].startswith("ward-3, which KubeEdge calls ward.3, is heard")
     way.answered("a", "a", 200)
-    assert len(notices.problems()) == 1
+    assert notices.problems() == [ward]
+
+
+def test_a_node_that_went_away_is_no_problem_however_often_it_is_told() -> None:
+    notices = Notices()
+    way = WayBack(notices)
+    way.heard("a")
+    for _ in range(100):
+        way.answered("a", "a", 500)
+    assert notices.problems() == []
+
+
+def test_nodes_that_are_kept_in_mind_are_bounded() -> None:
+    way = WayBack(Notices())
+    for number in range(2 * MAX_NODES):
+        way.heard(f"n{number}")
+    assert len(way._nodes) == MAX_NODES

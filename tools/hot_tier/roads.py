@@ -194,6 +194,8 @@ class _HttpSession:
         if node and not is_node(node):
             return await self._lost(request)
         topic = f"{self._ns}/user/edge-agent/{node}/up" if node else ""
+        if node:
+            self._posts.heard(node)
         payload = await request.read()  # 413 beyond the bound
         try:
             self._came.put_nowait((topic, payload))

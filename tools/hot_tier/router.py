@@ -72,6 +72,10 @@ class Posts:
                     task.cancel()
                 await asyncio.gather(*self._under_way, return_exceptions=True)
 
+    def heard(self, node: str) -> None:
+        """Something came by the path of this node: it is there."""
+        self._way.heard(node)
+
     def begin(self, to: Address, payload: bytes) -> bool:
         """Without waiting: CloudCore takes seconds to say that a node is away. False: not sent."""
         waiting, url = list(self._under_way.values()), self._url()

@@ -1,18 +1,22 @@
 """Whether CloudCore's REST door takes what the hot tier says to its nodes, told while it does not.
 
 Nodes delete nothing that is not acknowledged: a way back that is shut is a spool that fills on each
-device, and nobody but the hot tier sees why.
+device, and nobody but the hot tier sees why. A node that is away cannot be answered either, and
+that is nobody's fault: of one node only answers count that follow something that came meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+from collections import OrderedDict
 from typing import Final
 
 from tools.hot_tier.notices import HOLDS_S, Notices
 
-AWAY_HOLDS_S: Final = 150.0  # what a node was told is said again after a minute at most
+AWAY_HOLDS_S: Final = 600.0  # a node that hears nothing asks at least every five minutes
+IN_VAIN: Final = 3  # heard, and answered in vain, before it is told
+MAX_NODES: Final = 4096
 NOT_FOUND: Final = 404
 REFUSING: Final = frozenset({400, 401, 403, 405, 413})  # 500: that node is away
 OK: Final = range(200, 300)
@@ -28,6 +32,14 @@ class WayBack:
 
     def __init__(self, notices: Notices) -> None:
         self._notices = notices
+        self._nodes: OrderedDict[str, tuple[bool, int]] = OrderedDict()  # is heard, times in vain
+
+    def heard(self, node: str) -> None:
+        """Something came by the path of this node."""
+        _, times = self._nodes.pop(node, (False, 0))
+        self._nodes[node] = (True, times)
+        while len(self._nodes) > MAX_NODES:
+            self._nodes.popitem(last=False)
 
     def nowhere(self) -> None:
         """There is something to say, and no road for it."""
@@ -49,6 +61,7 @@ class WayBack:
         self._notices.over(UNREACHED)
         if status in OK:
             self._notices.over(NO_RULE)
+            self._nodes.pop(node, None)
             self._notices.over(REFUSED, about=node)
         elif status == NOT_FOUND:
             what = "CloudCore has no Rule that takes what is said to nodes; no node is answered"
@@ -59,9 +72,15 @@ class WayBack:
             fix = f"is --router its address, and a Rule down in the namespace of --ns? {STEP}"
             self._notices.tell(NO_RULE, what, fix, for_s=HOLDS_S)
         else:
-            named = node if place == node else f"{node}, which KubeEdge calls {place}"
-            what = f"CloudCore does not reach {named}: {status}"
-            fix = (
-                "is it connected (kubectl get nodes)? called otherwise: uplink.kubeedge_node there"
-            )
+            self._in_vain(node, place, status)
+
+    def _in_vain(self, node: str, place: str, status: int) -> None:
+        is_heard, times = self._nodes.get(node, (False, 0))
+        if not is_heard:
+            return
+        self._nodes[node] = (False, times + 1)
+        if times + 1 >= IN_VAIN:
+            named = node if place == node else f"{node}, which KubeEdge calls {place},"
+            what = f"{named} is heard, and CloudCore has no connection to answer it: {status}"
+            fix = "what does kubectl get nodes call it? uplink.kubeedge_node at the device"
             self._notices.tell(REFUSED, what, fix, about=node, for_s=AWAY_HOLDS_S)
