@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     away = verbs.add_parser("outage", help="hours without a road, in simulated time")
     away.add_argument("--hours", type=float, default=10.0, metavar="H")
     away.add_argument("--seed", type=int, default=1)
-    away.add_argument("--per-s", type=int, default=10, metavar="N", help="results of each stream")
+    away.add_argument("--per-s", type=int, default=30, metavar="N", help="results of each stream")
     away.add_argument("--silent", action="store_true", help="swallows everything, then a reset")
     away.add_argument("--requeue", action="store_true", help="with KubeEdge PR #7164")
     away.set_defaults(run=_outage)

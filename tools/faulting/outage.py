@@ -1,11 +1,13 @@
 """Hours without a road in simulated time, beside a minute of it: when do live results flow again?
 
 Results are made all the time. The road goes, reset or silent; when it is back EdgeHub notices after
-20 to 55 s and sends first what was published meanwhile. From then on is counted. An hour takes some
-ten seconds; nobody sleeps.
+20 to 55 s and sends first what was published meanwhile. From then on is counted. Ten hours take
+less than a minute; nobody sleeps. Once the road has been gone for a minute, results come in bunches
+of a second, and one by one again from when it is back.
 
 live_after_s   from when EdgeHub has its link again until a result is durable at the hot tier that
-               was made since, and within the last second
+               was made since
+fresh_after_s  until one of these is at most a second old by then: nothing queues any more
 drained_s      from then until all that was made before then is durable
 published      by the agent, from when the road went until EdgeHub has its link again
 lost, doubled  appended and not durable once all has drained; durable twice
@@ -31,6 +33,7 @@ SECOND_US: Final = 1_000_000
 WARM_US: Final = 30 * SECOND_US  # with a road, before it goes
 FRESH_US: Final = SECOND_US  # as old a live result may be
 SHORT_S: Final = 60.0
+FINE_US: Final = 60 * SECOND_US
 LIVE_FOR_US: Final = 60 * SECOND_US  # results are made for so long once they flow again
 GIVEN_UP: Final = 2.0  # so many times the outage, and ten minutes: then it is over, and no success
 MOST_LATER_S: Final = 5.0
@@ -85,12 +88,14 @@ class Run:
         self._edge = Edge(self._moments, self._dice, self._up)
         self._every_us = SECOND_US // plan.per_s
         self._first_us = self._moments.now_us
-        self._makes = True
+        self._makes, self._made = True, 0
+        self._coarse_us = (0, 0)  # in between, results come in bunches
         self._back_us: int | None = None  # when EdgeHub had its link again
         self._live_us: int | None = None
+        self._fresh_us: int | None = None
         self._drained_us: int | None = None
         self._published = self._waited = self._backlog = 0
-        self._ages_us: list[int] = []  # of results made once they flow again
+        self._ages_us: list[int] = []  # of results made once they are fresh again
 
     def figures(self) -> dict[str, Any]:
         moments = self._moments
@@ -99,7 +104,7 @@ class Run:
         moments.run(moments.now_us + WARM_US + self._dice.randrange(SECOND_US))
         self._suffer()
         give_up_us = moments.now_us + round(GIVEN_UP * self._lasts_us) + 600 * SECOND_US
-        moments.run(give_up_us, lambda: self._live_us is not None)
+        moments.run(give_up_us, lambda: self._fresh_us is not None)
         moments.run(min(give_up_us, moments.now_us + LIVE_FOR_US))
         self._makes = False
         moments.run(moments.now_us + 2 * self._every_us)
@@ -113,6 +118,7 @@ class Run:
         return {
             "lasts_s": round(self._lasts_us / 1e6, 1),
             "live_after_s": _seconds(self._live_us, back_us),
+            "fresh_after_s": _seconds(self._fresh_us, back_us),
             "live_p99_ms": round(ages[len(ages) * 99 // 100] / 1000, 1) if ages else None,
             "drained_s": _seconds(self._drained_us, back_us),
             "published": self._published,
@@ -129,13 +135,22 @@ class Run:
     # ── what happens ──────────────────────────────────────────────────────────────────────────
 
     def _make(self) -> None:
-        if self._makes:
-            self._edge.append()
-            self._moments.after(self._every_us, self._make)
+        if not self._makes:
+            return
+        now_us = self._moments.now_us
+        due = (now_us - self._first_us) // self._every_us + 1
+        self._edge.append(due - self._made)
+        self._made = due
+        from_us, until_us = self._coarse_us
+        coarse = from_us <= now_us < until_us - SECOND_US
+        self._moments.at(
+            self._first_us + (due + coarse * self._plan.per_s) * self._every_us, self._make
+        )
 
     def _suffer(self) -> None:
         """Returns when EdgeHub has its link again."""
         moments, before = self._moments, self._edge.published
+        self._coarse_us = (moments.now_us + FINE_US, moments.now_us + self._lasts_us)
         (self._hub.silence if self._plan.silent else self._hub.cut)()
         moments.run(moments.now_us + self._lasts_us)
         self._hub.cut()  # the road is back, a silent one is reset
@@ -167,12 +182,13 @@ class Run:
             self._drained_us = now_us if is_whole else None
         for a, b in new:
             made_us = self._first_us + (b - 1) * self._every_us
-            is_fresh = made_us >= self._back_us and now_us - made_us <= FRESH_US
-            if self._live_us is None and is_fresh:
-                self._live_us = now_us
-            if self._live_us is not None and made_us >= self._live_us:
-                first_us = self._first_us + (a - 1) * self._every_us
-                self._ages_us.append(now_us - first_us)
+            if made_us < self._back_us:
+                continue
+            self._live_us = self._live_us or now_us
+            if self._fresh_us is None and now_us - made_us <= FRESH_US:
+                self._fresh_us = now_us
+            if self._fresh_us is not None and made_us >= self._fresh_us:
+                self._ages_us.append(now_us - self._first_us - (a - 1) * self._every_us)
 
     def _is_drained(self) -> bool:
         pending = self._edge.shelf.sheet().pending

@@ -53,10 +53,14 @@ class Shelf:
         return record
 
     def commit(self) -> None:
+        """All that waits, as one transaction."""
+        last: dict[LogKey, tuple[int, int]] = {}
         for record in self._waiting:
             key = key_of(record)
+            last[key] = (record.seq, last.get(key, (0, 0))[1] + RECORD_BYTES)
+        for key, (seq, size) in last.items():
             log = self.logs.get(key) or Log(id=len(self.logs) + 1, key=key)
-            self.logs[key] = logbook.written(log, record.seq, RECORD_BYTES, ())[0]
+            self.logs[key] = logbook.written(log, seq, size, ())[0]
         self._waiting = []
 
     def acknowledge(self, acks: tuple[logbook.Ack, ...]) -> None:
@@ -89,10 +93,10 @@ class Edge:
         self.outbox.up(self.shelf.logs.values(), self._moments.now_us)
         self.step()
 
-    def append(self) -> None:
-        """One result of each stream; those of last time are committed by now."""
+    def append(self, number: int = 1) -> None:
+        """So many results of each stream; those of last time are committed by now."""
         self.shelf.commit()
-        for stream in STREAMS:
+        for stream in STREAMS * number:
             record = self.shelf.append(stream, self._moments.now_us)
             self.outbox.appended(record, self._moments.now_us)
         self._look()
