@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import json
 import signal
+from typing import Final
 
 import msgspec
 
@@ -18,6 +19,24 @@ from tools.edgecore.double import EdgeCoreDouble
 from tools.edgecore.road import NO_FAULTS, Faults
 
 __all__ = ["NO_FAULTS", "EdgeCoreDouble", "Faults", "Rule"]
+
+SWITCHES: Final = {
+    "seed": "of all chance",
+    "mangle": "bytes that are no UTF-8 become U+FFFD, both ways",
+    "rate_per_s": "messages to the cloud, of the whole node; 0: no limit",
+    "burst": "so many at once, after a pause",
+    "reorder_within": "places by which a message may be overtaken; 0: none",
+    "reorder_share": "of messages that overtake others",
+    "lose_after_cut": "so many of the first are swallowed once the link is back",
+    "requeue": "KubeEdge PR #7164: none is swallowed",
+    "lose_at_restart": "what waits in memory dies with the process",
+    "reconnect_least_s": "EdgeHub notices that the road is back, after so long at the soonest",
+    "reconnect_most_s": "and so long at the latest",
+    "down_queue": "messages on their way down, the oldest is dropped; 0: no limit",
+    "keep_connections": "of posts, one each and never closed; the bound of this process",
+    "max_rest_bytes": "of a body at CloudCore's REST door",
+    "max_waiting": "messages in memory; EdgeCore itself has no bound",
+}
 
 
 def rule(text: str) -> Rule:
@@ -37,13 +56,19 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rule", type=rule, action="append", default=[], metavar="TOPIC=TARGET")
     parser.add_argument("--device", action="append", default=[], metavar="NS/DEVICE")
     parser.add_argument("--rest", action="store_true", help="open the REST door, print its port")
+    parser.add_argument(
+        "--outage", type=float, nargs=2, metavar=("AFTER_S", "LASTS_S"), help="one, of the road up"
+    )
+    parser.add_argument(
+        "--silent", action="store_true", help="it swallows all, and ends in a reset"
+    )
     parser.add_argument("--no-faults", action="store_true", help="only those that are named")
     for name, default in msgspec.structs.asdict(Faults()).items():
         flag = f"--{name.replace('_', '-')}"
         if isinstance(default, bool):
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction)
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=SWITCHES[name])
         else:
-            parser.add_argument(flag, type=type(default), metavar=str(default))
+            parser.add_argument(flag, type=type(default), metavar=str(default), help=SWITCHES[name])
     return parser.parse_args(arguments)
 
 
@@ -56,6 +81,13 @@ def faults_of(options: argparse.Namespace) -> Faults:
         if (value := getattr(options, name)) is not None
     }
     return msgspec.structs.replace(base, **named)
+
+
+async def _outage(double: EdgeCoreDouble, options: argparse.Namespace) -> None:
+    if options.outage is not None:
+        after_s, lasts_s = options.outage
+        await asyncio.sleep(after_s)
+        await double.outage(lasts_s, silent=options.silent)
 
 
 async def _run(options: argparse.Namespace) -> None:
@@ -71,7 +103,9 @@ async def _run(options: argparse.Namespace) -> None:
         rest=options.rest,
     ) as double:
         print(json.dumps({"ready": True, "rest_port": double.rest_port}), flush=True)
+        outage = asyncio.ensure_future(_outage(double, options))
         await stop.wait()
+        outage.cancel()
         print(json.dumps({"waiting": double.waiting, **double.counts}), flush=True)
 
 

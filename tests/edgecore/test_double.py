@@ -22,7 +22,16 @@ from edge_agent.core.errors import LinkDown
 from edge_agent.links.mqtt import MqttLink, MqttSession
 from tests import house
 from tests.broker import KINDS, Broker
-from tools.edgecore_double import NO_FAULTS, EdgeCoreDouble, Faults, Rule, faults_of, parsed, rule
+from tools.edgecore_double import (
+    NO_FAULTS,
+    SWITCHES,
+    EdgeCoreDouble,
+    Faults,
+    Rule,
+    faults_of,
+    parsed,
+    rule,
+)
 
 pytestmark = pytest.mark.anyio
 UP = "default/user/edge-agent/cart-3/up"
@@ -384,7 +393,7 @@ async def test_a_restart_in_the_moment_in_which_the_broker_goes_ends(broker: Bro
 
 async def test_the_command_forwards_and_counts(broker: Broker) -> None:
     command = ["-m", "tools.edgecore_double", "--port", str(broker.port), "--node", "cart-3"]
-    command += ["--rule", f"{UP}=cloud/up", "--no-faults"]
+    command += ["--rule", f"{UP}=cloud/up", "--no-faults", "--outage", "0", "0.2", "--silent"]
     process = await asyncio.create_subprocess_exec(
         sys.executable, *command, stdout=asyncio.subprocess.PIPE, cwd=house.ROOT
     )
@@ -395,6 +404,7 @@ async def test_the_command_forwards_and_counts(broker: Broker) -> None:
         async with aiomqtt.Client("127.0.0.1", broker.port) as hot_tier:
             await hot_tier.subscribe("cloud/up", 1)
             async with road(broker).connect() as session:
+                await anyio.sleep(0.5)  # the outage is over
                 await session.publish(UP, b"bundle")
                 with anyio.fail_after(5):
                     assert (await anext(hot_tier.messages)).payload == b"bundle"
@@ -406,6 +416,7 @@ async def test_the_command_forwards_and_counts(broker: Broker) -> None:
 
 
 def test_each_fault_has_a_switch() -> None:
+    assert SWITCHES.keys() == set(Faults.__struct_fields__)
     options = parsed(["--node", "a", "--no-mangle", "--seed", "4", "--rate-per-s", "5"])
     assert faults_of(options) == Faults(mangle=False, seed=4, rate_per_s=5)
     options = parsed(["--node", "a", "--no-faults", "--down-queue", "100"])
