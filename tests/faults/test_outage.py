@@ -55,6 +55,15 @@ def test_after_ten_hours_live_results_flow_as_soon_as_after_a_minute() -> None:
     judged(10, per_s=30)
 
 
+@pytest.mark.xfail(
+    reason="of probes five minutes apart EdgeHub swallows the first three after the reset",
+    strict=False,
+)
+def test_after_a_silent_hour_live_results_flow_within_a_minute() -> None:
+    found = outage(Plan(hours=1, per_s=2, silent=True))
+    assert found["outage"]["live_after_s"] <= 60, found
+
+
 def test_what_is_never_delivered_is_seen() -> None:
     run = Run(Plan(hours=0.01, per_s=2), 10.0)
     run._hub.publish = lambda _: None  # type: ignore[assignment, method-assign]
