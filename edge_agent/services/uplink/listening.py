@@ -39,6 +39,8 @@ class Listening:
                 continue
             except Stale as wrong:  # for the process before this one; or somebody kept it
                 self._desk.counts["refused"] += 1
+                self._outbox.sign_of_life(self._desk.now_us())
+                self._desk.news.set()
                 log.info("refused", error=wrong.what)
                 continue
             except Rejected as wrong:
