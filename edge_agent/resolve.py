@@ -26,7 +26,7 @@ from edge_agent.core import v4l2
 from edge_agent.core.errors import Damaged, Rejected
 from edge_agent.core.places import local_path
 from edge_agent.held import open_plain
-from edge_agent.links.road_keys import read_pinned
+from edge_agent.links.road_keys import NODE_KEY, read_pinned, read_signing
 from edge_agent.stores.known import Remembered
 from edge_agent.stores.models import Models
 from edge_agent.stores.shelf import Shelf
@@ -45,7 +45,7 @@ def models_of(config: Config, state_dir: Path | None) -> Models:
 
 def unresolved(config: Config, models: Models) -> list[Flaw]:
     """What is not there, or can't be read. A source's path is a warning: it may come. Blocks."""
-    found = [*_dirs(config), *_secrets(config), *_pinned(config.uplink)]
+    found = [*_dirs(config), *_secrets(config), *_pinned(config.uplink), *_own_key(config)]
     for name, stream in config.streams.items():
         found += [*_models(stream, ("streams", name), models, comes=config.rollouts.enabled)]
         found += [*_source(stream.source, ("streams", name, "source"))]
@@ -160,6 +160,17 @@ def _pinned(config: UplinkConfig) -> Iterator[Flaw]:
         read_pinned(config)
     except Rejected as wrong:
         yield Flaw(key=("uplink", "hot_tier_keys"), message=wrong.what, hint=wrong.hint)
+
+
+def _own_key(config: Config) -> Iterator[Flaw]:
+    """The key of this machine, where it is there and whoever asks may see it: it is made else."""
+    path = Path(config.state_dir) / NODE_KEY
+    if not (config.uplink.enabled and config.uplink.sign and os.access(path, os.R_OK)):
+        return
+    try:
+        read_signing(path)
+    except Rejected as wrong:
+        yield Flaw(key=("uplink", "sign"), message=wrong.what, hint=wrong.hint)
 
 
 def _secrets(config: Config) -> Iterator[Flaw]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -23,7 +24,8 @@ from edge_agent.config.load import load, paths
 from edge_agent.config.naming import node_name
 from edge_agent.config.structs import Config
 from edge_agent.core import kubeedge
-from edge_agent.core.errors import Rejected
+from edge_agent.core.errors import LinkDenied, Rejected
+from edge_agent.links.road_keys import NODE_KEY, read_keys
 from edge_agent.links.survey import Step, survey
 from edge_agent.stores.files import read_bounded
 
@@ -67,6 +69,7 @@ def checks(args: argparse.Namespace) -> Iterator[Step]:
     host_name = socket.gethostname()
     node = loaded.config.node or node_name(host_name)
     yield of_node(loaded.config, node, host_name, override_of(EDGECORE_CONFIG))
+    yield from of_keys(loaded.config)
     uplink = of_daemon(args)
     yield from walked(loaded.config, node, beside_agent=uplink is not None)
     yield from heard(uplink)
@@ -121,6 +124,31 @@ def _by_host(config: Config, node: str, host_name: str) -> Step:
         return _node("warn", f"{node}: {words}", fix)
     words = f"{node}: EdgeCore calls this machine {known}, unless its hostnameOverride differs"
     return _node("warn", words, f'uplink.kubeedge_node = "{known}"')
+
+
+def of_keys(config: Config) -> Iterator[Step]:
+    """Who may read, who says so, and who is believed; nothing where all of it is off."""
+    uplink, path = config.uplink, Path(config.state_dir) / NODE_KEY
+    if not (uplink.seal or uplink.sign or uplink.hot_tier_keys is not None):
+        return
+    if uplink.sign and not os.access(path, os.R_OK):
+        what = "the key of this machine is not there, or not for you to read"
+        yield Step(name="keys", status="warn", what=what, fix="sudo edge-agent uplink key")
+        return
+    try:
+        keys = read_keys(uplink, path)
+    except LinkDenied as wrong:
+        yield Step(name="keys", status="fail", what=wrong.what, fix=wrong.hint)
+        return
+    sealer, signer = keys.protection
+    words = [
+        f"sealed for {sealer.id.hex()}" if sealer else "not sealed",
+        f"signed as {signer.id.hex()}" if signer else "not signed",
+        f"answers by {', '.join(key.hex() for key in keys.verifier.ids)}"
+        if keys.verifier
+        else "any answer is believed",
+    ]
+    yield Step(name="keys", status="pass", what="; ".join(words))
 
 
 def _node(status: Literal["pass", "warn"], what: str, fix: str = "") -> Step:

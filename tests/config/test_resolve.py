@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from edge_agent.cli import exits
 from edge_agent.cli.main import main
@@ -16,7 +18,9 @@ from edge_agent.config.check import findings
 from edge_agent.config.problems import dotted
 from edge_agent.config.structs import Config, DicomSource
 from edge_agent.core.errors import ConfigError, LinkDenied
+from edge_agent.core.public_keys import PublicKeys, write
 from edge_agent.links.credentials import read_secrets
+from edge_agent.links.road_keys import RoadSigner
 from edge_agent.resolve import made_worse, models_of, unresolved
 from edge_agent.sources import key_of
 from tests.tiny import write_package
@@ -188,3 +192,24 @@ def test_a_file_address_is_looked_for_and_may_loop(folder: Path) -> None:
     assert "No such file" in flaw.message
     (folder / "no clip.avi").write_bytes(b"")
     assert unresolved(wanted, models_of(wanted, None)) == []
+
+
+def test_keys_of_the_road_that_will_not_do_are_told_with_the_way_out(folder: Path) -> None:
+    pin, state = folder / "hot-tier.pub", folder / "state"
+    state.mkdir()
+    uplink = {"enabled": True, "seal": True, "sign": True, "hot_tier_keys": str(pin)}
+    given = config(folder, {"a": stream()}, uplink=uplink)
+    assert found(given, "error") == ["uplink.hot_tier_keys"]
+    keys = PublicKeys((RoadSigner(Ed25519PrivateKey.generate()).public,), ())
+    pin.write_bytes(write(keys, "tier"))
+    (flaw,) = unresolved(given, models_of(given, state))
+    assert "a key to seal" in flaw.message
+    assert "hot-tier.pub" in flaw.hint
+    seal = X25519PrivateKey.generate().public_key().public_bytes_raw()
+    pin.write_bytes(write(keys._replace(seal=(seal,)), "tier"))
+    assert found(given, "error") == []
+    (state / "uplink.key").write_bytes(b"rot")
+    (state / "uplink.key").chmod(0o600)
+    (flaw,) = unresolved(given, models_of(given, state))
+    assert dotted(flaw.key) == "uplink.sign"
+    assert "restore it" in flaw.hint

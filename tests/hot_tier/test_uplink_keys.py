@@ -179,3 +179,31 @@ def test_what_a_hot_tier_is_given_has_to_go_together(site: Path) -> None:
     assert hot("trust-node", "--nodes", site / "nodes", "../b", "A" * 43 + "=") == 1
     assert hot("trust-node", "--nodes", site / "nodes", "b", "short") == 1
     assert not (site / "nodes" / "b.pub").exists()
+
+
+def test_uplink_test_says_which_keys_are_used(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pinned = site / "keys" / "hot-tier.pub"
+    where = ("--set", f"state_dir={site / 'state'}", "--set", "uplink.port=1")
+    on = ("uplink.seal=true", "uplink.sign=true", f"uplink.hot_tier_keys={pinned}")
+    more = [word for one in on for word in ("--set", one)]
+
+    def step(*words: str) -> Any:
+        capsys.readouterr()
+        cli.main(["uplink", "test", "--json", "--config", str(site / "c.toml"), *where, *words])
+        steps = msgspec.json.decode(capsys.readouterr().out)["checks"]
+        return next((one for one in steps if one["name"] == "keys"), None)
+
+    assert step() is None
+    used = step(*more)
+    here = edge(site)
+    assert here.verifier is not None
+    for key in (here.protection.sealer, here.protection.signer):
+        assert key is not None
+        assert key.id.hex() in used["what"]
+    assert (used["status"], here.verifier.ids[0].hex() in used["what"]) == ("pass", True)
+    pinned.write_text("sign x")
+    assert step(*more)["status"] == "fail"
+    (site / "state" / "uplink.key").unlink()
+    assert step(*more)["status"] == "warn"
