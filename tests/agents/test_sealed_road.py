@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import anyio
 import pytest
@@ -18,6 +18,7 @@ from edge_agent.core.public_keys import line
 from edge_agent.core.wire import armour
 from edge_agent.core.wire.envelope import Envelope
 from edge_agent.core.wire.outcome import Need
+from edge_agent.core.witness import Finding
 from edge_agent.upward import keys_of
 from tests.agents.living import config_of, stream, sums, until
 from tests.broker import Broker
@@ -30,6 +31,7 @@ from tools.hot_tier.roads import UP
 
 pytestmark = pytest.mark.anyio
 TOPICS = Topics.of("default", "box")
+OF_ROAD = {"link-denied", *get_args(get_type_hints(Finding)["code"])}
 
 
 def hot(*words: str | Path) -> None:
@@ -40,10 +42,10 @@ def sealed(folder: Path, port: int) -> Any:
     """The configuration of a device that was enrolled."""
     hot("uplink-keys", folder / "keys")
     uplink = {
-        "enabled": True, "port": port, "answer_s": 2.0, "drain_s": 10.0, "twin": False,
+        "enabled": True, "port": port, "answer_s": 2.0, "drain_s": 25.0, "twin": False,
         "hot_tier_keys": str(folder / "keys" / "hot-tier.pub"), "seal": True, "sign": True,
     }  # fmt: skip
-    config = config_of(folder, {"a": stream()}, uplink=uplink)
+    config = config_of(folder, {"a": stream({"fps": 10.0})}, uplink=uplink)
     (folder / "state").mkdir(mode=0o700)
     read = keys_of(config)
     assert read is not None
@@ -72,7 +74,7 @@ async def test_an_agent_and_its_hot_tier_behind_edgecore_with_every_key_on(
         ) as edgecore:
             road.router = f"http://127.0.0.1:{edgecore.rest_port}"
             async with running(config) as agent:
-                await until(lambda: agent.views.spool()["acked"] > 30, "acknowledgements")
+                await until(lambda: agent.views.spool()["acked"] > 20, "acknowledgements")
                 async with aclosing(agent.views.durable.export()) as export:  # type: ignore[union-attr]
                     exported = (await anext(export)).rstrip(b"\n")
                 assert edgecore.send_down(TOPICS.down("ack"), b'{"schema":1,"node":"box"}')
@@ -84,7 +86,7 @@ async def test_an_agent_and_its_hot_tier_behind_edgecore_with_every_key_on(
         await tier.settle()
         sheet = tier.sheet()
     assert sums(agent, "a")["inferred"] > 0
-    assert codes(during) == {"answers-untrusted"}
+    assert codes(during) & OF_ROAD == {"answers-untrusted"}
     assert (final["records"], final["evicted"], final["corrupt"]) == (0, 0, 0)
     assert final["appended"] == final["acked"] == len(heard)
     assert len({(one.stream, one.klass, one.epoch, one.seq) for one in heard}) == len(heard)
