@@ -33,6 +33,7 @@ from edge_agent.core.wire.sealing import Protection, RoadKeys
 from edge_agent.held import open_plain
 
 MAX_KEY_BYTES: Final = 16_384
+MODE_OF_OTHERS: Final = 0o027  # its group may read it: so a cluster mounts a secret
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
 _INFO: Final = b"edge-agent seal 1\n"
@@ -164,9 +165,9 @@ def _private(path: Path) -> object:
     except OSError as error:
         words = error.strerror or "an error"
         raise Rejected(f"read {path.name}: {words}", hint="readable by its owner?") from None
-    if mode & 0o077:
+    if mode & MODE_OF_OTHERS:
         raise Rejected(
-            f"read {path.name}: expected it readable by its owner alone, others may read it",
+            f"read {path.name}: expected it hidden from others, they may use it",
             hint=f"chmod 600 {path.name}; if others did read it, replace the key",
         )
     try:

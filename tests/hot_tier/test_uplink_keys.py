@@ -12,6 +12,7 @@ import pytest
 from edge_agent.cli import main as cli
 from edge_agent.config.structs import UplinkConfig
 from edge_agent.core.errors import EdgeAgentError, LinkDenied
+from edge_agent.core.public_keys import line
 from edge_agent.core.wire import Need
 from edge_agent.core.wire import envelope as envelopes
 from edge_agent.core.wire.envelope import Envelope
@@ -144,12 +145,36 @@ def test_a_damaged_key_of_the_device_is_refused_and_stays(
         edge(site)
 
 
+def test_keys_and_nodes_as_a_cluster_mounts_them(site: Path) -> None:
+    """Links into a folder that is exchanged whole; readable by a group."""
+    for name, files in (("keys", "*.pem"), ("nodes", "*.pub")):
+        first, mount = site / name / "..first", site / f"{name}-mount"
+        first.mkdir()
+        for file in (site / name).glob(files):
+            file.chmod(0o440)
+            file.rename(first / file.name)
+        mount.mkdir()
+        (mount / "..data").symlink_to(first)
+        for file in first.iterdir():
+            (mount / file.name).symlink_to(f"..data/{file.name}")
+    keys = tier(site, uplink_keys=site / "keys-mount", nodes=site / "nodes-mount")
+    sent = edge(site).protection.encode(batch(1, 1))
+    assert isinstance(taken(keys, sent), Envelope)
+    second = site / "nodes" / "..second"
+    second.mkdir()
+    (second / "a.pub").write_text(f"{line('sign', bytes(32))}\n")
+    (site / "nodes-mount" / "..new").symlink_to(second)
+    (site / "nodes-mount" / "..new").replace(site / "nodes-mount" / "..data")
+    with pytest.raises(Unproven):
+        taken(keys, sent)
+
+
 def test_a_key_that_others_may_read_is_refused(site: Path) -> None:
     for path in (site / "state" / "uplink.key", site / "keys" / "seal-1.pem"):
         path.chmod(0o644)
-    with pytest.raises(LinkDenied, match="others may read it"):
+    with pytest.raises(LinkDenied, match="hidden from others"):
         edge(site)
-    with pytest.raises(EdgeAgentError, match="others may read it"):
+    with pytest.raises(EdgeAgentError, match="hidden from others"):
         tier(site)
 
 
