@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -14,6 +15,7 @@ from edge_agent.core import edgecore, public_keys, signed
 from edge_agent.core.edgecore import Ack, Topics
 from edge_agent.core.errors import Rejected, Untrusted
 from edge_agent.core.public_keys import PublicKeys
+from edge_agent.core.receivers import LATE_QUESTIONS, MAX_NONCES, Receivers
 from edge_agent.links.road_keys import RoadSigner, RoadVerifier
 
 TIER, OTHER = (RoadSigner(Ed25519PrivateKey.generate()) for _ in range(2))
@@ -63,6 +65,13 @@ def test_every_byte_of_a_signed_word_counts(at: int, byte: int) -> None:
         signed.check("ack", bytes(said), PINNED)
 
 
+def test_the_page_has_the_numbers() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "wire.md").read_text(encoding="utf-8")
+    words = " ".join(page.partition("## Sealed and signed")[2].split())
+    assert f"its own last {MAX_NONCES} nonces" in words
+    assert f"was asked {LATE_QUESTIONS} questions before the newest" in words
+
+
 def test_keys_of_before_and_after_a_rotation_both_count() -> None:
     both = RoadVerifier([OTHER.public, TIER.public])
     for signer in (TIER, OTHER):
@@ -110,3 +119,17 @@ def test_a_signed_message_needs_fields() -> None:
         with pytest.raises(ValueError, match="JSON object"):
             signed.sign("ack", payload, TIER, heard="")
     assert msgspec.json.decode(signed.sign("ack", b'{"a":1}', TIER, heard=""))["a"] == 1
+
+
+def test_what_was_said_long_before_the_newest_answer_is_not_fresh() -> None:
+    receivers = Receivers()
+    for n in range(MAX_NONCES + 1):
+        receivers.ask(f"q{n}", n, {}, ())
+    assert receivers.is_fresh("q1")  # none was answered yet
+    assert not receivers.is_fresh("q0")
+    assert not receivers.is_fresh("")
+    receivers.judge("rx", "q90", 0)
+    fresh = [n for n in range(MAX_NONCES + 1) if receivers.is_fresh(f"q{n}")]
+    assert fresh == list(range(90 - LATE_QUESTIONS + 1, MAX_NONCES + 1))
+    receivers.judge("rx", "q80", 0)  # overtaken: it takes nothing back
+    assert not receivers.is_fresh(f"q{90 - LATE_QUESTIONS}")
