@@ -138,13 +138,13 @@ class Backfill:
             self._sizes[name] = before + (each - before) / 4
             self._ready.append(msgspec.structs.replace(cargo, attempt=want.attempt))
 
-    def take(self, now_us: int, hard_bytes: int | None = None) -> list[Cargo]:
-        """What goes with a publish now. One larger than the room goes alone, and is paid off; what
-        the road does not take since it was packed is left to the spool.
+    def take(self, now_us: int, hard_bytes: int | None = None, beside: int = 0) -> list[Cargo]:
+        """What goes with a publish now, beside so many bytes of payload. One larger than the room
+        goes alone, and is paid off; what the road no longer takes at all is left to the spool.
         """
         if hard_bytes is not None:
             self._ready = [cargo for cargo in self._ready if cargo.size <= hard_bytes]
-        left = MAX_PAYLOAD_BYTES if hard_bytes is None else hard_bytes
+        left = MAX_PAYLOAD_BYTES if hard_bytes is None else hard_bytes - beside
         room = self._governor.room_bytes(now_us)
         flying = self._flights.backfill_bytes
         room = min(room, self._limits.inflight_backfill_bytes - flying)

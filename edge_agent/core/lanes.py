@@ -235,6 +235,18 @@ class Flights:
             del self._flights[flight.number]
         return found
 
+    def larger(self, size: int) -> list[Flight]:
+        """Those whose payload has more characters, taken out."""
+        found = [flight for flight in self._flights.values() if flight.size > size]
+        for flight in found:
+            del self._flights[flight.number]
+        return found
+
+    def hurry(self, now_us: int) -> None:
+        """Why they were sent in vain is known now: all are due, as if for the first time."""
+        for retry in self.retries:
+            retry.attempt, retry.due_us = 0, min(retry.due_us, now_us)
+
     def touching(self, span: Span) -> list[Flight]:
         """Those that carry a part of it, taken out."""
         found = [f for f in self._flights.values() if any(_meet(span, one) for one in f.spans)]

@@ -76,6 +76,8 @@ class Outbox:
         self.size = RoadSize()
         self._head_chars = len(f"ea1 {node} ")
         self._asked: dict[str, tuple[int, int]] = {}  # probes that went alone: size, and when
+        self._lowered = 0
+        self._yields = False  # the last publish had no room beside what is live
         self.is_up = False
         self.resends = 0
         self.heard_us: int | None = None  # the last word that told us something, on this connection
@@ -232,6 +234,11 @@ class Outbox:
         )
         if late and self._probe_us is None:
             self._probe_us = now_us
+        if self._lowered != self.size.lowered:
+            self._lowered = self.size.lowered
+            in_vain = self.flights.larger(self.size.limit(now_us) or 0)
+            _go_again(self.ledger, self.flights, in_vain, lambda _: now_us)
+            self.flights.hurry(now_us)
 
     def due_us(self, now_us: int) -> int | None:
         """When there will be something to do; None: not before an event."""
@@ -260,7 +267,8 @@ class Outbox:
             asks = self._probe_us is not None and self._probe_us <= now_us
             ready = self.backfill.is_ready and self.governor.room_bytes(now_us) > 0
             if asks or (may and (ready or len(self.live))):
-                alone = asks and self.room_bytes(now_us) is not None
+                # in a road that is narrow, live records, backlog and probe take turns
+                alone = (asks or (ready and self._yields)) and self.room_bytes(now_us) is not None
                 runs = self.live.take(alarms_only=False) if may and not alone else []
                 return Draft(runs=runs, at_us=now_us)
         elif may and self.live.has_alarms and now_us >= self.governor.alarm_slot_us():
@@ -285,8 +293,8 @@ class Outbox:
             probe = self._ask(now_us, chance, nonce)
         is_alone = hard_bytes is not None and probe is not None  # each of them needs the room
         if not (draft.alarms_only or is_alone) and self._may_send(now_us):
-            left = None if hard_bytes is None else hard_bytes - sum(one.size for one in cargos)
-            cargos += self.backfill.take(now_us, left)
+            cargos += self.backfill.take(now_us, hard_bytes, sum(one.size for one in cargos))
+        self._yields = hard_bytes is not None and len(cargos) == number > 0
         if not cargos:
             return Load(probe=probe)
         for cargo in cargos:

@@ -62,9 +62,12 @@ class Narrow(NamedTuple):
 
 
 class RoadSize:
-    """`limit` is what a payload may have now; None while nothing is known to be too much."""
+    """`limit` is what a payload may have now; None while nothing is known to be too much. lowered:
+    so many times; what is on its way and larger will not arrive.
+    """
 
     def __init__(self) -> None:
+        self.lowered = 0  # so many times
         self._limit: int | None = None
         self._takes = 0  # under this limit
         self._refuses = 0
@@ -183,7 +186,8 @@ class RoadSize:
 
     def _lower(self, refuses: int, passed: int, now_us: int) -> None:
         guess = min(refuses // 2, TIMES * passed) if passed else refuses // 2
-        self._limit = max(LEAST_CHARS, guess)
+        self._limit = max(LEAST_CHARS, guess, passed if passed < refuses else 0)
+        self.lowered += 1
         self._refuses, self._takes = refuses, min(passed, refuses - 1)
         self._is_borne_out = self._is_tested = False
         self._tried = None
