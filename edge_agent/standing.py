@@ -29,6 +29,9 @@ LATE_FIX: Final = "a smaller model, fewer streams, or a longer deadline_ms"
 NARROW_FIX: Final = (
     "set max_packet_size and message_size_limit of the broker to 262144 or more, or take them out"
 )
+BEHIND_FIX: Final = (
+    "look at the log and the disk of the hot tier, then at EdgeCore's log and the broker's limits"
+)
 SLOW_FIX: Final = "fewer streams, a smaller model, more lanes (engine.lanes)"
 FRAMES_FIX: Final = "check the source's own rate and cable; or set source.fps to what it delivers"
 LOW_SHARE: Final = 0.05  # of the state's disk, and at most
@@ -151,7 +154,26 @@ def of_uplink(stats: Mapping[str, Any], room: RoomHealth | None) -> list[Problem
         what = "the broker is there, and no hot tier answers behind it; results wait in the spool"
         fix = "check EdgeCore's log, and that the hot tier runs; nothing is lost"
         return [Problem("cloud-down", "warning", what, fix)]
-    return _of_size(stats)
+    return [*_of_name(stats), *(_of_size(stats) or _of_acks(stats))]
+
+
+def _of_name(stats: Mapping[str, Any]) -> list[Problem]:
+    if not (node := stats.get("duplicate")):
+        return []
+    what = f"the hot tier hears another agent that calls itself {node}, too: results mix there"
+    fix = "give one of the two devices another node in its configuration, and restart its agent"
+    return [Problem("duplicate-node", "critical", what, fix)]
+
+
+def _of_acks(stats: Mapping[str, Any]) -> list[Problem]:
+    """The hot tier answers, and does not get, or does not keep, what is sent."""
+    if (behind := stats.get("behind")) is None:
+        return []
+    what = (
+        f"of {behind['appended']:,} results of the last minute {behind['acked']:,} were "
+        f"acknowledged, though the hot tier answers; {behind['waiting']:,} wait in the spool"
+    )
+    return [Problem("acks-behind", "warning", what, BEHIND_FIX)]
 
 
 def _of_size(stats: Mapping[str, Any]) -> list[Problem]:

@@ -227,6 +227,10 @@ class Ledger(Books):
             return False
         return self._lives.get(opens, key.epoch) == key.epoch
 
+    def is_own(self, epoch: int) -> bool:
+        """Whether it is this life's, or that of an earlier one whose logs were here."""
+        return epoch == self._epoch or self._lives.get(epoch >> OPENS_SHIFT) == epoch
+
     def disown(self, key: LogKey) -> None:
         """A receiver waits for a log of ours that is not here, after a reset or a restore: it is
         told so, once on each connection. Of this life nothing is ever disowned.

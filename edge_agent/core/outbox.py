@@ -36,6 +36,7 @@ PROBE_LEAST_US: Final = 1_000_000
 PROBE_SPREAD_US: Final = 4_000_000
 PROBE_PRESSED_US: Final = 500_000  # instead of it: a backlog drains, or no answer comes
 KEYLESS_US: Final = 5_000_000  # until it is told again
+SHARED_US: Final = 120_000_000  # after the receiver last spoke of another agent of this name
 EVICTED_US: Final = 250_000  # evictions are told together
 MAX_ASKED: Final = 64  # probes that went alone and whose size is remembered
 MAX_LIVE_BYTES: Final = 120_000  # of one payload; leaves room for backlog and probe
@@ -77,6 +78,7 @@ class Outbox:
         self._head_chars = len(f"ea1 {node} ")
         self._asked: dict[str, tuple[int, int]] = {}  # probes that went alone: size, and when
         self._lowered = 0
+        self._shared_us: int | None = None  # when the receiver last spoke of another agent
         self._yields = False  # the last publish had no room beside what is live
         self.is_up = False
         self.resends = 0
@@ -133,6 +135,8 @@ class Outbox:
             self.sign_of_life(now_us)
         if not heard.is_trusted:
             return heard
+        if any(not self.ledger.is_own(epoch) for epoch in ack.epochs):
+            self._shared_us = now_us
         if heard.verdict is Verdict.REPLACED:
             self._probe_us = now_us
         arrived = self.flights.settle(self.ledger.known)
@@ -215,6 +219,10 @@ class Outbox:
         if self.is_up and (silent_us >= SILENT_US or self._backoff.is_silent):
             return "down"
         return "unknown" if self.heard_us is None else "up"
+
+    def is_shared(self, now_us: int) -> bool:
+        """Whether another agent uses this node's name, as the receiver has it."""
+        return self._shared_us is not None and now_us - self._shared_us < SHARED_US
 
     def next_probe_us(self) -> int | None:
         """When the next question goes; None: there is nothing to ask."""

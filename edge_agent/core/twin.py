@@ -2,8 +2,9 @@
 
 Pure. The twin is for health and versions, never for telemetry: at most every 10 s, only what has
 changed; whole after each new connection and now and then, because EdgeCore drops what comes while
-it has no cloud and never makes up for it. One update is on its way at a time: EdgeCore answers what
-it cannot parse without saying which update it was.
+it has no cloud and never makes up for it; and once more ten seconds after the first good answer
+that follows a refusal, because CloudCore drops the first report of each property. One update is on
+its way at a time: EdgeCore answers what it cannot parse without saying which update it was.
 """
 
 from __future__ import annotations
@@ -137,12 +138,15 @@ def state(of: DeviceState, *, event_id: str, timestamp_ms: int) -> bytes:
 
 
 class TwinUpdate(msgspec.Struct, frozen=True, kw_only=True):
-    """Publish `payload` on `twin/update`. whole: it holds every property."""
+    """Publish `payload` on `twin/update`. whole: it holds every property. again: the state is to be
+    told once more with it.
+    """
 
     event_id: str
     whole: bool
     values: dict[str, Value]
     payload: bytes
+    again: bool = False
 
 
 class TwinThrottle:
@@ -161,6 +165,7 @@ class TwinThrottle:
         self._sent_us: int | None = None
         self._whole_us: int | None = None  # None: whole is due
         self._pause_us = 0
+        self._is_again = False  # whole once more, after the first good answer
         self.refused = ""  # the last refusal, "" when the last answer was good
 
     def renew(self) -> None:
@@ -202,7 +207,10 @@ class TwinThrottle:
         while most_bytes is not None and len(payload) > most_bytes and len(chosen) > 1:
             chosen = dict(list(chosen.items())[: len(chosen) // 2])
             payload = update(chosen, event_id=event_id, timestamp_ms=timestamp_ms)
-        self._flying = TwinUpdate(event_id=event_id, whole=is_whole, values=chosen, payload=payload)
+        self._flying = TwinUpdate(
+            event_id=event_id, whole=is_whole, values=chosen, payload=payload, again=self._is_again
+        )
+        self._is_again = False
         self._sent_us = now_us
         self._pause_us = self._every_us
         return self._flying
@@ -217,6 +225,8 @@ class TwinThrottle:
         self._flying = None
         if answer.code == 0 and answer.event_id:
             self._held.update(flying.values)
+            if self.refused:  # CloudCore drops the first report of each property of a new device
+                self._whole_us, self._pause_us, self._is_again = None, EVERY_US, True
             self.refused = ""
             return True
         self._whole_us = None

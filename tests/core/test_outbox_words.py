@@ -269,6 +269,22 @@ def test_one_that_comes_back_is_contested() -> None:
     assert receivers.judge("a", "n5", 3) is Verdict.CONTESTED
 
 
+def test_another_agent_of_this_name_is_told_until_the_receiver_is_silent_of_it() -> None:
+    """Two devices with one name were told at the hot tier alone."""
+    box = outbox(log_of(PAST, 11))
+    publish(box, NOW_US)
+    lives = msgspec.structs.replace(ack(echo="n1"), epochs=(OLD, EPOCH))
+    box.heard(lives, NOW_US)
+    assert not box.is_shared(NOW_US), "an earlier life of our own"
+    stranger = msgspec.structs.replace(ack(rx="rx-b"), epochs=(EPOCH, 77))
+    box.heard(stranger, NOW_US)
+    assert not box.is_shared(NOW_US), "nobody whom we asked"
+    both = msgspec.structs.replace(ack(), epochs=(EPOCH, 9 << 32 | 1))
+    box.heard(both, NOW_US)
+    assert box.is_shared(NOW_US + 119_000_000)
+    assert not box.is_shared(NOW_US + 120_000_000)
+
+
 # ── needs ─────────────────────────────────────────────────────────────────────────────────────
 
 

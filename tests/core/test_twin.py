@@ -136,6 +136,38 @@ def test_a_refusal_is_told_and_tried_again_whole_after_a_minute(event_id: str) -
     assert throttle.refused == ""
 
 
+def test_a_device_that_was_made_meanwhile_is_told_everything_once_more() -> None:
+    """CloudCore drops the first report of each property: the twin stayed empty for ten minutes."""
+    throttle = TwinThrottle(run="r", every_us=60 * S)
+    first = throttle.due({"a": 1}, 0, timestamp_ms=0)
+    assert first is not None
+    refusal = TwinAnswer(verb="update", event_id=first.event_id, code=404, reason="no device")
+    throttle.answered(refusal)
+    good = throttle.due({"a": 1}, 60 * S, timestamp_ms=0)
+    assert good is not None
+    assert not good.again
+    throttle.answered(ok(good))
+    assert throttle.due({"a": 1}, 70 * S - 1, timestamp_ms=0) is None
+    more = throttle.due({"a": 1}, 70 * S, timestamp_ms=0)
+    assert more is not None
+    assert (more.whole, more.again, more.values) == (True, True, {"a": 1})
+    throttle.answered(ok(more))
+    assert throttle.due({"a": 1}, 300 * S, timestamp_ms=0) is None, "once"
+
+
+def test_a_twin_that_is_larger_than_the_road_goes_in_parts() -> None:
+    throttle, now, told = TwinThrottle(run="r"), 0, {}
+    values: dict[str, twin.Value | None] = {f"p{n}": "x" * 60 for n in range(12)}
+    for _ in range(8):
+        update = throttle.due(values, now, timestamp_ms=0, most_bytes=500)
+        if update is not None:
+            assert len(update.payload) <= 500
+            told.update(update.values)
+            throttle.answered(ok(update))
+        now += 10 * S
+    assert told == values
+
+
 def test_the_answer_to_another_process_is_not_ours() -> None:
     throttle = TwinThrottle(run="r")
     assert throttle.due({"a": 1}, 0, timestamp_ms=0) is not None

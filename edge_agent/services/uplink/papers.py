@@ -114,6 +114,8 @@ class Twin:
             )
         if update is not None:
             await session.publish(self._topics.of_device("twin/update"), update.payload)
+            if update.again:
+                self._states.renew()
         state = self._words.state()
         if self._states.due(state, now_us):
             payload = twin.state(state, event_id=f"{self._run}-s", timestamp_ms=stamp_ms)

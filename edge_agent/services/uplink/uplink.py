@@ -16,6 +16,7 @@ from edge_agent.core.edgecore import Topics
 from edge_agent.core.errors import LinkCut, LinkDown
 from edge_agent.core.frames import AnyRecord, Record
 from edge_agent.core.governor import Limits
+from edge_agent.core.keeping_up import KeepingUp
 from edge_agent.core.outbox import Outbox
 from edge_agent.core.wire.sealing import RoadKeys
 from edge_agent.ports import Clock, Link, LinkSession
@@ -50,6 +51,7 @@ class Uplink:
         keys: Callable[[], RoadKeys] | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
+        self._node = node
         self._config, self._link, self._read_keys = config, link, keys
         topics = Topics.of(config.ns, node, config.device)
         limits = Limits(
@@ -65,6 +67,7 @@ class Uplink:
         via = config.kubeedge_node if config.kubeedge_node != node else ""
         self._speaking = Speaking(self._desk, node=node, topic=topics.up, via=via)
         self._listening = Listening(self._desk, topics)
+        self._keeping = KeepingUp()
         self._cloud = "unknown"
         self._since_us = clock.boot_us()  # connected or offline
 
@@ -89,7 +92,7 @@ class Uplink:
             "since_s": round((now_us - self._since_us) / 1e6, 1),
             "cloud": self._outbox.cloud(now_us),
             "last_ack_s": None if last_us is None else round((now_us - last_us) / 1e6, 1),
-            **self._size(),
+            **self._troubles(),
             "next_probe_s": None if next_us is None else round(max(0, next_us - now_us) / 1e6, 1),
             "inflight": len(self._outbox.flights),
             "latency_ms": {
@@ -102,11 +105,20 @@ class Uplink:
             "twin_refused": self._twin.refused,
         }
 
-    def _size(self) -> dict[str, Any]:
-        """payload: what the road was found to take and not to take, in characters; null: all."""
+    def _troubles(self) -> dict[str, Any]:
+        """What is wrong with the road. payload: what it was found to take and not to take, in
+        characters; null: all. behind: records of a minute that acks fell behind in; null: none.
+        duplicate: this node's name while another agent uses it, too.
+        """
         narrow = self._outbox.size.narrow()
         payload = None if narrow is None else narrow._asdict()
-        return {"payload": payload, "too_large": self._outbox.backfill.wide_records()}
+        behind = self._keeping.behind if self._outbox.is_up else None
+        return {
+            "payload": payload,
+            "too_large": self._outbox.backfill.wide_records(),
+            "behind": None if behind is None else behind._asdict(),
+            "duplicate": self._node if self._outbox.is_shared(self._desk.now_us()) else "",
+        }
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Until the connection ends. Raises: LinkDown."""
@@ -129,6 +141,7 @@ class Uplink:
                         group.start_soon(_until_down, job, session, group, down)
             finally:
                 self._outbox.down()
+                self._watch(is_up=False)
                 self._since_us = self._desk.now_us()
                 self._measure(down)
         raise down[0] if down else LinkDown("uplink: the connection ended")
@@ -156,10 +169,18 @@ class Uplink:
             if cloud == "up" and self._cloud != "up":
                 self._twin.renew()  # EdgeCore never makes up for what it dropped without a cloud
             self._cloud = cloud
+            self._watch(is_up=cloud == "up")
             if self._config.twin and cloud != "down":  # EdgeCore would only drop it
                 most_bytes = self._outbox.size.limit(self._desk.now_us())
                 await self._twin.tell(session, self._desk.rooms.clock, most_bytes)
             await anyio.sleep(TWIN_PERIOD_S)
+
+    def _watch(self, *, is_up: bool) -> None:
+        now_us, backfill = self._desk.now_us(), self._outbox.backfill
+        if not is_up or self._keeping.is_due(now_us):
+            left = backfill.wide_records() + backfill.unfit_records()
+            logs = self._desk.rooms.shelf.logs()
+            self._keeping.look(logs, is_up=is_up, left=left, now_us=now_us)
 
     async def _renew_keys(self, _session: LinkSession) -> None:
         """A connection may last for months, and keys be rotated meanwhile."""
