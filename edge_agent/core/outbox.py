@@ -29,7 +29,8 @@ from edge_agent.core.road_size import RoadSize
 from edge_agent.core.wire.bounds import MAX_BUNDLE_BYTES
 from edge_agent.core.witness import Heard, Witness
 
-STALL_US: Final = 2_000_000  # no ack for so long with data out: probes only
+STALL_US: Final = 2_000_000  # no ack for so long with data out: probes only; sooner where
+STALL_LEAST_US: Final = 1_000_000  # round trips are short, but never before this
 SILENT_US: Final = 5_000_000  # questions without an answer for so long: the cloud is away
 PATIENCE_US: Final = 1_000_000  # with a publish, at least
 PROBE_LEAST_US: Final = 1_000_000
@@ -329,7 +330,8 @@ class Outbox:
         """Data, not only probes."""
         if not self.is_up or self.cloud(now_us) == "down":
             return False
-        stalled = self._owed_us is not None and now_us - self._owed_us >= STALL_US
+        stall_us = min(STALL_US, max(STALL_LEAST_US, 3 * self.governor.round_trip_us))
+        stalled = self._owed_us is not None and now_us - self._owed_us >= stall_us
         full = len(self.flights) >= self._limits.inflight_bundles
         return not (stalled or full or self.witness.is_contested)
 

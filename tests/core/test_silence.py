@@ -8,7 +8,7 @@ from collections.abc import Callable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.core.backoff import LONGEST_US, ProbeBackoff
+from edge_agent.core.backoff import JITTER, LONGEST_US, ProbeBackoff
 from edge_agent.core.edgecore import Ack, NeedSaid
 from edge_agent.core.frames import RecordClass
 from edge_agent.core.logbook import Log, LogKey
@@ -141,7 +141,7 @@ def test_where_everything_was_dropped_the_next_question_finds_out() -> None:
     cut(world, 7_200)
     world.forget()
     world.is_cut = False
-    assert live_again_s(world) <= LONGEST_US / SECOND_US
+    assert live_again_s(world) <= (1 + JITTER) * LONGEST_US / SECOND_US
 
 
 def test_an_answer_to_a_question_of_hours_ago_wakes_the_road_at_once() -> None:
@@ -195,8 +195,11 @@ def test_any_other_sign_of_the_cloud_is_worth_one_question_a_minute() -> None:
         assert box.due_us(now_us) == now_us
         assert box.cloud(now_us) == "down"
         asked(box, now_us, "again")
-        sign(box, now_us + SECOND_US)
-        assert (box.due_us(now_us) or 0) >= now_us + 5 * SECOND_US
+        due_us = box.due_us(now_us)
+        assert due_us is not None
+        assert due_us > now_us
+        sign(box, now_us + SECOND_US // 2)
+        assert box.due_us(now_us) == due_us
 
 
 def test_a_stranger_that_answers_after_an_outage_is_asked_again_at_once() -> None:
@@ -218,19 +221,19 @@ def test_an_answer_that_lay_for_hours_says_nothing_of_the_round_trip() -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(seed=st.integers(0, 1 << 32), signs=st.lists(st.integers(0, 36_000), max_size=20))
-def test_whatever_chance_says_ten_hours_are_bounded_and_no_pause_is_longer_than_five_minutes(
+def test_whatever_chance_says_ten_hours_are_bounded_and_no_pause_is_longer_than_it_may_be(
     seed: int, signs: list[int]
 ) -> None:
     dice, backoff, now_us, probes = random.Random(seed), ProbeBackoff(), 0, 0
     told = sorted(second * SECOND_US for second in signs)
     while now_us < 36_000 * SECOND_US:
         pause_us = backoff.asked(dice.random(), SECOND_US)
-        assert SECOND_US <= pause_us <= LONGEST_US
+        assert SECOND_US <= pause_us <= (1 + JITTER) * LONGEST_US
         probes += 1
         then_us = now_us + pause_us
         while told and told[0] < then_us:
             at_us = told.pop(0)
             then_us = min(then_us, at_us) if backoff.sign(at_us) else then_us
         now_us = max(then_us, now_us)
-    assert probes <= 142 + 7 * len(signs)
+    assert probes <= 128 + 9 * len(signs)
     assert backoff.is_silent

@@ -38,27 +38,16 @@ def judged(hours: float, per_s: int) -> None:
     assert found["ok"], found
 
 
-NO_BACK_OFF = pytest.mark.xfail(
-    reason="probes do not back off while they are unanswered", strict=False
-)
-
-
-@NO_BACK_OFF
 def test_after_two_hours_live_results_flow_as_soon_as_after_a_minute() -> None:
     judged(2, per_s=5)
 
 
-@NO_BACK_OFF
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_after_ten_hours_live_results_flow_as_soon_as_after_a_minute() -> None:
     judged(10, per_s=30)
 
 
-@pytest.mark.xfail(
-    reason="of probes five minutes apart EdgeHub swallows the first three after the reset",
-    strict=False,
-)
 def test_after_a_silent_hour_live_results_flow_within_a_minute() -> None:
     found = outage(Plan(hours=1, per_s=2, silent=True))
     assert found["outage"]["live_after_s"] <= 60, found

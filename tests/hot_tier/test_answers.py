@@ -98,11 +98,13 @@ def test_what_was_told_is_repeated_ever_more_seldom_until_the_floor_has_passed()
     assert at.wake_us() is None
 
 
-def test_repeats_end_after_ten_minutes() -> None:
+def test_repeats_go_on_for_a_day_once_a_minute_and_end() -> None:
+    """They wake an edge whose questions have become rare: after an outage of a day, too."""
     at = answers()
     at.took(changed(log()))
-    told = [s for s in range(2000) if at.due(s * S)]
-    assert told[-1] <= 600
+    told = [s for s in range(0, 100_000, 5) if at.due(s * S)]
+    assert 24 * 3600 < told[-1] <= 25 * 3600
+    assert len(told) <= 25 * 60 + 10
     assert at.wake_us() is None
 
 

@@ -2,7 +2,7 @@
 
 To each carrier: each probe is answered with its nonce; each change is told at once, but at most 4
 times a second; what was told is repeated after 1, 2, 4 ... 60 s until the node's floor has passed
-`upto`, or ten minutes have gone by (a node that lacks it asks). No letter has more than 64 logs or
+`upto`, or a day has gone by (a node that lacks it asks). No letter has more than 64 logs or
 32 kB. Only what was committed is ever given to this page, so that only that is acknowledged.
 """
 
@@ -30,7 +30,7 @@ ANSWER_US: Final = 100_000  # for each probe beyond a burst
 BURST: Final = 16
 FIRST_REPEAT_US: Final = 1_000_000
 LAST_REPEAT_US: Final = 60_000_000
-REPEATED_US: Final = 600_000_000
+REPEATED_US: Final = 90_000_000_000  # 25 h: what comes down wakes an edge that asks seldom by then
 NEED_US: Final = 1_000_000  # the same need, again
 LETTERS_A_TICK: Final = 4  # the way down keeps 100 messages and drops the oldest
 MAX_ADDRESSEES: Final = 4096
