@@ -14,8 +14,10 @@ from edge_agent.standing import of_uplink
 from edge_agent.supervise import RoomHealth, RoomState
 from tests.broker import Broker
 from tests.broker import make_broker as make_broker  # noqa: PLC0414 - a fixture
+from tests.services.test_uplink_keys import Site
 from tests.services.uplinks import NODE, Agent, running, spooling
 from tools.hot_tier import HotTier, MqttRoad
+from tools.hot_tier.gate import OPEN
 
 pytestmark = pytest.mark.anyio
 ROOM = RoomHealth(name="uplink", vital=False, state=RoomState.RUNNING, since_us=0)
@@ -30,9 +32,16 @@ def incompressible(dice: random.Random, chars: int) -> Callable[..., AnyRecord]:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("line", ["max_packet_size 2000", "message_size_limit 2000"])
+@pytest.mark.parametrize(
+    ("line", "has_keys"),
+    [
+        ("max_packet_size 2000", False),
+        ("message_size_limit 2000", False),
+        pytest.param("message_size_limit 2000", True, marks=pytest.mark.long),
+    ],
+)
 async def test_a_broker_that_takes_two_kilobytes_gets_smaller_bundles_and_is_told_of(
-    line: str, make_broker: Callable[..., Broker], tmp_path: Path
+    line: str, has_keys: bool, make_broker: Callable[..., Broker], tmp_path: Path
 ) -> None:
     """It threw the agent out 16 times a minute as "Unspecified error", or dropped everything
     without a word while the status said that all is well.
@@ -42,12 +51,15 @@ async def test_a_broker_that_takes_two_kilobytes_gets_smaller_bundles_and_is_tol
     dice = random.Random(7)
     said, wide = incompressible(dice, 90), incompressible(dice, 4_000)
     connects = 0
+    site = Site(tmp_path)
+    keys = site.tier() if has_keys else OPEN
+    road = MqttRoad("127.0.0.1", broker.port)
 
     async with (
         spooling(tmp_path) as spool,
-        HotTier(tmp_path / "db", MqttRoad("127.0.0.1", broker.port), heard=heard.extend),
+        HotTier(tmp_path / "db", road, heard=heard.extend, keys=keys),
     ):
-        agent = Agent(spool, broker.port)
+        agent = Agent(spool, broker.port, keys=site.edge if has_keys else None)
         for turn in range(600):
             agent.say(kind=wide if turn == 300 else said)
         was_up = False
