@@ -52,12 +52,12 @@ async def test_a_broker_that_takes_two_kilobytes_gets_smaller_bundles_and_is_tol
     said, wide = incompressible(dice, 90), incompressible(dice, 4_000)
     connects = 0
     site = Site(tmp_path)
-    keys = site.tier() if has_keys else OPEN
+    gate = site.tier() if has_keys else OPEN
     road = MqttRoad("127.0.0.1", broker.port)
 
     async with (
         spooling(tmp_path) as spool,
-        HotTier(tmp_path / "db", road, heard=heard.extend, keys=keys),
+        HotTier(tmp_path / "db", road, heard=heard.extend, keys=gate),
     ):
         agent = Agent(spool, broker.port, keys=site.edge if has_keys else None)
         for turn in range(600):

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from edge_agent.core.frames import unpack
 from tools.faulting.content import is_right
 from tools.hot_tier.store import SEQ_BITS, SEQ_MASK
 
@@ -82,7 +83,8 @@ def differing(folder: Path, bodies: dict[tuple[Key, int], bytes]) -> int:
                 db.execute("SELECT id, stream, class, epoch FROM log")}  # fmt: skip
         here = dict(db.execute("SELECT id, body FROM r"))
     return sum(
-        here.get(logs[key] << SEQ_BITS | seq, body) != body
+        unpack(here.get(logs[key] << SEQ_BITS | seq, body))
+        != unpack(body)  # each keeps its own form
         for (key, seq), body in bodies.items()
         if key in logs
     )
