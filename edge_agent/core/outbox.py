@@ -234,7 +234,7 @@ class Outbox:
         self.live.expire(now_us)
         late = self.flights.late(now_us)
         for flight in late:
-            self.size.late(flight.size, flight.sent_us)
+            self.size.late(flight.size, flight.sent_us, now_us)
         _go_again(
             self.ledger,
             self.flights,

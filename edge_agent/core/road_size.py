@@ -2,11 +2,12 @@
 
 Brokers bound payloads in two ways, and MQTT 3.1.1 tells of neither: one throws the client out that
 publishes more (mosquitto's `max_packet_size`), the other confirms it and drops it without a word
-(`message_size_limit`). So: two closes while larger ones than any confirmed were on their way, or
-four larger ones that nobody acknowledged while smaller ones, sent after them, arrived, lower the
-limit; below it, a trial from time to time finds the true size, and whether the broker was mended.
-A road that loses anything at random loses small ones too, and is left alone. Pure: time is an
-argument, microseconds; sizes are characters of a payload.
+(`message_size_limit`). So: a close while a larger one than any confirmed was on its way, or four
+larger ones that nobody acknowledged while smaller ones, sent soon after them, arrived, lower the
+limit; a trial seconds later tells whether that was chance. Below it, a trial from time to time
+finds the true size, and whether the broker was mended. A road that loses anything at random loses
+small ones too, and has to lose the more large ones. Pure: time is an argument, microseconds; sizes
+are characters of a payload.
 """
 
 from __future__ import annotations
@@ -17,20 +18,19 @@ from typing import Final, NamedTuple
 SECOND_US: Final = 1_000_000
 LEAST_CHARS: Final = 400  # a probe of one log, a short record: with less nothing could be said
 WINDOW_US: Final = 60 * SECOND_US  # of what came and what did not
+MAX_CHARS: Final = 1 << 20
 MAX_FATES: Final = 256
 MAX_SUSPECTS: Final = 64
 TOO_LARGE: Final = 4  # so many of the largest lost, and none of that size arrived
 SMALLER: Final = 4  # so many smaller ones arrived meanwhile
-SMALLER_LOST: Final = 0.2  # of them, at most: else it is the weather
-CLOSES: Final = 2
-CLOSES_US: Final = 300 * SECOND_US
+CHANCE: Final = 1e-3  # at most, that so many large ones were lost as small ones are
 TIMES: Final = 4  # what has arrived, so many times at the most, is the next guess
+FIRST_TIMES: Final = 8  # what is refused: there may be nothing else to try it with
 CLOSE_ENOUGH: Final = 1.3  # refused over taken: the size is known
 TRIAL_US: Final = 20 * SECOND_US  # between two; a trial costs a bundle that goes again
 TRIAL_CLOSED_US: Final = 60 * SECOND_US  # where it costs the connection
 TRIAL_KNOWN_US: Final = 600 * SECOND_US  # once the size is known: was the broker mended?
 CONFIRM_US: Final = 3 * SECOND_US  # the first trial: is it really so?
-CONFIRM_CLOSED_US: Final = 30 * SECOND_US
 VERDICT_US: Final = 15 * SECOND_US
 BESIDE_US: Final = 5 * SECOND_US  # who was sent so soon after it travelled beside it
 
@@ -76,7 +76,7 @@ class RoadSize:
         self._is_tested = False  # and what is said to be refused was refused once more
         self._fates: deque[Fate] = deque(maxlen=MAX_FATES)
         self._suspects: deque[Suspect] = deque(maxlen=MAX_SUSPECTS)
-        self._closes: deque[tuple[int, int]] = deque(maxlen=CLOSES)  # when, and the largest
+        self._came_us: deque[int] = deque(maxlen=MAX_FATES)  # when those went that have arrived
         self._trial_us = 0  # the next
         self._tried: Suspect | None = None  # one is on its way
 
@@ -87,13 +87,12 @@ class RoadSize:
         if self._limit is None or self._tried is not None or now_us < self._trial_us:
             return self._limit
         if self._is_known or not self._is_tested:
-            return 2 * self._refuses
+            return (2 if self._is_tested else FIRST_TIMES) * self._refuses
         return max(self._limit, (self._limit + self._refuses) // 2)
 
     def narrow(self) -> Narrow | None:
         """What a person has to be told; None: nothing, or nothing sure yet."""
-        is_sure = self._is_borne_out and (self._is_tested or self._by_close)
-        if self._limit is None or not is_sure:
+        if self._limit is None or not (self._is_borne_out and self._is_tested):
             return None
         return Narrow(self._takes, self._refuses, self._by_close)
 
@@ -111,27 +110,25 @@ class RoadSize:
         if self._limit is not None and size > self._limit and self._tried is None:
             self._tried = Suspect(now_us, size)
 
-    def late(self, size: int, sent_us: int) -> None:
-        """Nobody acknowledged it in time; whether it is lost, what was sent after it will tell."""
-        self._suspects.append(Suspect(sent_us, size))
+    def late(self, size: int, sent_us: int, now_us: int) -> None:
+        """Nobody acknowledged it in time; whether it is lost, what was sent soon after it tells."""
+        one = Suspect(sent_us, size)
+        if any(0 < came_us - sent_us <= BESIDE_US for came_us in self._came_us):
+            self._lose([one], now_us)
+        else:
+            self._suspects.append(one)
 
     def arrived(self, size: int, sent_us: int, now_us: int) -> None:
         """The hot tier has it. What is overdue and was sent before it is lost."""
         self._fates.append(Fate(now_us, size, arrived=True))
+        self._came_us.append(sent_us)
         before = [one for one in self._suspects if one.sent_us < sent_us]
         overdue = [one for one in before if sent_us - one.sent_us <= BESIDE_US]
         for one in before:
             self._suspects.remove(one)
-        for one in overdue:  # older ones went into another weather
-            self._fates.append(Fate(now_us, one.size, arrived=False))
         if self._limit is not None:
             self._learn(size, now_us)
-        if self._tried is not None and self._tried in overdue:
-            self._refused(self._tried.size, now_us)
-        while self._fates and now_us - self._fates[0].at_us > WINDOW_US:
-            self._fates.popleft()
-        if overdue:
-            self._judge(now_us)
+        self._lose(overdue, now_us)  # older ones went into another weather
 
     def closed(self, unconfirmed: int, confirmed: int, now_us: int) -> None:
         """The other side ended the connection; the largest that was on its way to the broker then,
@@ -145,13 +142,20 @@ class RoadSize:
             self._by_close = True
             self._refused(tried.size, now_us)
             return
-        self._closes.append((now_us, unconfirmed))
-        recent = [size for at_us, size in self._closes if now_us - at_us <= CLOSES_US]
-        if len(recent) >= CLOSES and min(recent) > confirmed:
-            self._by_close = True
-            self._lower(min(recent), max(confirmed, self._passes_below(min(recent))), now_us)
+        self._by_close = True
+        self._lower(unconfirmed, max(confirmed, self._passes_below(unconfirmed)), now_us)
 
     # ── what is made of it ────────────────────────────────────────────────────────────────────
+
+    def _lose(self, lost: list[Suspect], now_us: int) -> None:
+        for one in lost:
+            self._fates.append(Fate(now_us, one.size, arrived=False))
+        if self._tried is not None and self._tried in lost:
+            self._refused(self._tried.size, now_us)
+        while self._fates and now_us - self._fates[0].at_us > WINDOW_US:
+            self._fates.popleft()
+        if lost:
+            self._judge(now_us)
 
     def _learn(self, size: int, now_us: int) -> None:
         """Something has passed."""
@@ -175,12 +179,14 @@ class RoadSize:
     def _judge(self, now_us: int) -> None:
         """Whether the largest of late were lost for their size."""
         passed = max((fate.size for fate in self._fates if fate.arrived), default=0)
-        large = [fate for fate in self._fates if fate.size > passed]
+        most = self._limit or MAX_CHARS  # beyond it they were trials, and are judged
+        large = [fate for fate in self._fates if passed < fate.size <= most]
         if len(large) < TOO_LARGE or not passed:
             return
         small = [f for f in self._fates if f.size <= passed and f.at_us >= large[0].at_us]
         came = sum(fate.arrived for fate in small)
-        if came >= SMALLER and len(small) - came <= SMALLER_LOST * came:
+        share = (len(small) - came + 1) / (len(small) + 2)
+        if came >= SMALLER and share ** len(large) <= CHANCE:
             self._by_close = False
             self._lower(min(fate.size for fate in large), passed, now_us)
 
@@ -189,12 +195,11 @@ class RoadSize:
         self._limit = max(LEAST_CHARS, guess, passed if passed < refuses else 0)
         self.lowered += 1
         self._refuses, self._takes = refuses, min(passed, refuses - 1)
-        self._is_borne_out = self._is_tested = False
         self._tried = None
         self._fates.clear()
         self._suspects.clear()
-        self._closes.clear()
-        self._trial_us = now_us + (CONFIRM_CLOSED_US if self._by_close else CONFIRM_US)
+        self._came_us.clear()
+        self._trial_us = now_us + CONFIRM_US
 
     def _free(self) -> None:
         self._limit = self._tried = None
@@ -203,7 +208,8 @@ class RoadSize:
 
     def _wait(self, now_us: int) -> None:
         soon_us = TRIAL_CLOSED_US if self._by_close else TRIAL_US
-        self._trial_us = now_us + (TRIAL_KNOWN_US if self._is_known else soon_us)
+        pause_us = TRIAL_KNOWN_US if self._is_known else soon_us
+        self._trial_us = now_us + (pause_us if self._is_tested else CONFIRM_US)
 
     def _passes_below(self, size: int) -> int:
         return max((f.size for f in self._fates if f.arrived and f.size < size), default=0)

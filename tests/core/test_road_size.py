@@ -49,7 +49,7 @@ class Road:
             turn += 1
             for due in [one for one in self.lost if one[0] <= self.now_us]:
                 self.lost.remove(due)
-                self.size.late(due[2], due[1])
+                self.size.late(due[2], due[1], self.now_us)
             is_large = large and turn % 4 == 0
             self.publish(self.dice.randint(4_000, 64_000) if is_large else 300 + turn % 50)
 
@@ -101,14 +101,29 @@ def test_bad_weather_is_no_size(seed: int, loss: float) -> None:
     assert told <= 6  # of 60 looks: what chance made of it is given up by the next trials
 
 
-def test_one_close_or_closes_without_a_larger_one_on_its_way_say_nothing() -> None:
+def test_closes_without_a_larger_one_on_its_way_say_nothing_and_chance_is_tried_at_once() -> None:
     size = RoadSize()
     for second in range(20):
         size.closed(0, 5_000, second * SECOND_US)
         size.closed(4_000, 5_000, second * SECOND_US)
+    assert size.limit(20 * SECOND_US) is None
     size.closed(9_000, 5_000, 60 * SECOND_US)
-    size.closed(9_000, 5_000, 600 * SECOND_US)
-    assert size.limit(600 * SECOND_US) is None
+    assert size.limit(61 * SECOND_US) == 5_000
+    assert size.narrow() is None
+    size.sent(9_500, 64 * SECOND_US)
+    size.arrived(9_500, 64 * SECOND_US, 65 * SECOND_US)
+    assert size.limit(65 * SECOND_US) is None, "the broker was only restarted"
+
+
+def test_a_slow_hot_tier_hides_no_size() -> None:
+    """What was sent soon after it had been acknowledged long before patience with it ended."""
+    size, now_us = RoadSize(), 0
+    for _ in range(8):
+        size.sent(8_000, now_us)
+        size.arrived(300, now_us + SECOND_US, now_us + 4 * SECOND_US)
+        size.late(8_000, now_us, now_us + 9 * SECOND_US)
+        now_us += 5 * SECOND_US
+    assert size.limit(now_us) is not None
 
 
 def test_the_limit_has_a_floor() -> None:

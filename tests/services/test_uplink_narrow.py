@@ -81,8 +81,8 @@ async def test_a_broker_that_takes_two_kilobytes_gets_smaller_bundles_and_is_tol
     assert size["takes"] <= 2000 < size["refuses"] + 120  # topic and header count for one of them
     assert size["closes"] == line.startswith("max_packet")
     assert connects <= 8
-    keys = [(record.stream, record.seq) for record in heard]
-    assert len(keys) == len(set(keys))
-    assert ("us", 301) not in keys
+    places = [(record.stream, record.seq) for record in heard]
+    assert len(places) == len(set(places))
+    assert ("us", 301) not in places
     assert spool.stats().evicted == 0
     assert heard[0].node == NODE

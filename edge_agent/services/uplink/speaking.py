@@ -43,7 +43,7 @@ class Speaking:
             self._desk.look()
             now_us = self._desk.now_us()
             if (late := self._desk.document.overdue(now_us)) is not None:
-                self._outbox.size.late(*late)
+                self._outbox.size.late(*late, now_us)
             self._outbox.turn(now_us, self._desk.rooms.chance())
             draft = self._outbox.draft(now_us)
             if draft is None and self._paper_is_due(now_us):
