@@ -240,3 +240,17 @@ async def test_nobody_has_to_read_the_ready_line(tmp_path: Path) -> None:
         said = process.stderr.read().decode()
         assert process.wait(30) == 0
     assert "Traceback" not in said
+
+
+async def test_a_sheet_takes_no_devices_place(tmp_path: Path) -> None:
+    """Found by `--sheet /dev/full` as root, which was a file of the sheet's afterwards."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    notices = Notices()
+    sheet = SheetFile(pipe, dict, notices)
+    assert not await sheet.write()
+    assert pipe.is_fifo()
+    assert names(tmp_path) == {"pipe"}
+    pipe.unlink()
+    assert await sheet.write()
+    assert pipe.is_file()

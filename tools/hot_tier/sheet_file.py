@@ -40,6 +40,10 @@ class SheetFile:
 
     async def write(self) -> bool:
         """Whether it is there now. A failure is told once, and so is its end."""
+        if _is_special(self._path):  # a rename would take its place
+            fix = "name a file, or a path where nothing is"
+            self._notices.tell("sheet", "write --sheet: there is something that is no file", fix)
+            return False
         content = msgspec.json.encode(self._look()) + b"\n"
         try:
             await anyio.to_thread.run_sync(
@@ -50,3 +54,8 @@ class SheetFile:
             return False
         self._notices.over("sheet")
         return True
+
+
+def _is_special(path: Path) -> bool:
+    """A device, a pipe, a socket."""
+    return path.exists() and not (path.is_file() or path.is_dir())
