@@ -53,7 +53,14 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=1883, help="of the broker on this machine")
     parser.add_argument("--node", required=True)
-    parser.add_argument("--rule", type=rule, action="append", default=[], metavar="TOPIC=TARGET")
+    parser.add_argument(
+        "--rule",
+        type=rule,
+        action="append",
+        default=[],
+        metavar="TOPIC=TARGET",
+        help="as NS/user/edge-agent/NODE/up=http://127.0.0.1:8080/up/NODE; may be repeated",
+    )
     parser.add_argument("--device", action="append", default=[], metavar="NS/DEVICE")
     parser.add_argument("--rest", action="store_true", help="open the REST door, print its port")
     parser.add_argument(
