@@ -59,7 +59,8 @@ def uplink(config: UplinkConfig) -> Iterator[Flaw]:
 
 def _protection(config: UplinkConfig) -> Iterator[Flaw]:
     if config.seal and config.hot_tier_keys is None:
-        hint = 'hot_tier_keys = "/etc/edge-agent/hot-tier.pub"; python -m tools.hot_tier makes it'
+        made_by = "python -m tools.hot_tier uplink-keys makes it"
+        hint = f'hot_tier_keys = "/etc/edge-agent/hot-tier.pub"; {made_by}'
         yield _flaw("seal", "without hot_tier_keys (expected the key to seal to)", hint)
     if config.sign and config.hot_tier_keys is None:
         words = (

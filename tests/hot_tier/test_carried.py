@@ -19,7 +19,7 @@ from edge_agent.stores.spool import Courier, DiskSpool
 from tests.stores.spooling import NODE, a_record, open_small
 from tests.wire.test_rings import drawn, with_rings
 from tools.hot_tier import __main__ as command
-from tools.hot_tier.carried import take_in
+from tools.hot_tier.carried import take_in, untaken
 from tools.hot_tier.gate import Enrolled, Gate, Keys
 
 pytestmark = pytest.mark.anyio
@@ -120,9 +120,12 @@ async def test_an_export_is_sealed_and_signed_like_the_road_and_so_is_its_answer
         await committed(spool)
         courier = Courier(spool, node=NODE, secret=SECRET, keys=lambda: keys)
         out.write_bytes(b"".join([line async for line in courier.export()]))
-        assert (await take_in(out, db=tmp_path / "other", acks=acks))["records"] == 0
+        without = await take_in(out, db=tmp_path / "other", acks=acks)
+        assert without["records"] == 0
+        assert "needs; they stay at the edge" in untaken(without)
         unsigned = await take_in(out, db=db, acks=acks, keys=Keys(gate))
         assert unsigned["records"] == 50
+        assert untaken(unsigned) == ""
         with pytest.raises(Rejected, match="expected it signed") as refused:
             await courier.apply(acks.read_bytes())
         assert "--uplink-keys" in refused.value.hint

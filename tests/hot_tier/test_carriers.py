@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import aiohttp
@@ -204,3 +206,13 @@ async def test_a_node_that_opens_logs_without_end_costs_no_other_its_logs(
             nodes = [log["node"] for log in tier.sheet()["logs"]]
             assert (nodes.count("a"), nodes.count("b")) == (40, 1 + turn)
             assert tier.sheet()["wire"]["refused"] > 0
+
+
+@pytest.mark.anyio
+async def test_what_names_nobody_is_kept_under_the_node_of_its_path(tmp_path: Path) -> None:
+    async with HotTier(tmp_path / "db", HttpRoad(0)) as tier:
+        tier.deliver(b"garbage", node="or-7")
+        await tier.settle()
+        assert tier.sheet()["wire"]["corrupt"] == 1
+    with closing(sqlite3.connect(tmp_path / "db")) as db:
+        assert db.execute("SELECT carrier FROM bad").fetchall() == [("or-7",)]

@@ -25,7 +25,7 @@ from edge_agent.ports import Link
 from edge_agent.supervise import Run, rooms
 from tools.hot_tier import HotTier, HttpRoad, MqttRoad, Pair, quarantine, releases, uplink_keys
 from tools.hot_tier.announcer import Announcer, announce
-from tools.hot_tier.carried import take_in
+from tools.hot_tier.carried import take_in, untaken
 from tools.hot_tier.carriers import is_node
 from tools.hot_tier.notices import HOLDS_S, Notices
 from tools.hot_tier.packing import command as packing
@@ -60,11 +60,10 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("receive: give --mqtt, --http, or both")
     logs.setup(LogConfig(level="warning"), sys.stderr)
     try:
-        anyio.run(_receive if options.verb == "receive" else _import, options)
+        return anyio.run(_receive if options.verb == "receive" else _import, options)
     except EdgeAgentError as error:
         print(f"hot_tier: {error}", file=sys.stderr)
         return 1
-    return 0
 
 
 def _add_receive(parser: argparse.ArgumentParser) -> None:
@@ -124,11 +123,15 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
     uplink_keys.add_options(parser)
 
 
-async def _import(options: argparse.Namespace) -> None:
+async def _import(options: argparse.Namespace) -> int:
+    """The exit code: 3 where something of the file was not taken."""
     found = await take_in(
         options.file, db=options.db, acks=options.acks, keys=uplink_keys.load(options)
     )
     print(msgspec.json.encode(found).decode())
+    if missing := untaken(found):
+        print(f"hot_tier: import {options.file.name}: {missing}", file=sys.stderr)
+    return 3 if missing else 0
 
 
 def _place(given: str) -> tuple[str, int]:
@@ -205,7 +208,7 @@ def _road(
     return found, http
 
 
-async def _receive(options: argparse.Namespace) -> None:
+async def _receive(options: argparse.Namespace) -> int:
     places, notices = Places(), Notices()
     road, http = _road(options, places, notices)
     raw = None
@@ -233,6 +236,7 @@ async def _receive(options: argparse.Namespace) -> None:
             for last in (tier.settle, raw and raw.write, sheet and sheet.write):
                 with anyio.move_on_after(SETTLE_S):
                     await (last or anyio.lowlevel.checkpoint)()
+    return 0
 
 
 def _announcing(tier: HotTier, folder: Path) -> Run:

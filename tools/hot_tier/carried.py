@@ -10,7 +10,7 @@ beside what came over the road, changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -51,9 +51,18 @@ async def take_in(path: Path, *, db: Path, acks: Path, keys: Keys = OPEN) -> dic
     if len(content) > MAX_ACK_FILE_BYTES:
         raise Overloaded(f"write {acks.name}: {len(content)} B, expected <= {MAX_ACK_FILE_BYTES} B")
     write_atomic(acks, content)
-    untaken = {name: after.counts.get(name, 0) - before.counts.get(name, 0) for name in UNTAKEN}
+    left = {name: after.counts.get(name, 0) - before.counts.get(name, 0) for name in UNTAKEN}
     records = after.total.held - before.total.held
-    return {"lines": lines, "records": records, "acks": len(said), **untaken}
+    return {"lines": lines, "records": records, "acks": len(said), **left}
+
+
+def untaken(found: Mapping[str, Any]) -> str:
+    """What of a file was not taken, and the way out; "" when all of it was."""
+    left = [f"{found[name]} {name}" for name in UNTAKEN if found[name]]
+    if not left:
+        return ""
+    fix = "-> give the keys (--uplink-keys, --nodes); of `corrupt` ones the quarantine knows more"
+    return f"envelopes that were not taken: {', '.join(left)}; they stay at the edge {fix}"
 
 
 def check(path: Path) -> int:

@@ -83,7 +83,7 @@ class Parts:
     def open(self, came: Iterable[Came]) -> list[Opened]:
         """What may be brought by who brings it; the rest is refused, counted and told."""
         return [
-            opened
+            opened if opened.carrier else opened._replace(carrier=node)  # of what names nobody
             for node, payload in came
             if self._may(node, carrier := armour.carrier_of(payload), carrier)  # before its cost
             for opened in self.desk.open([payload])
