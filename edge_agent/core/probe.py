@@ -28,7 +28,7 @@ MAX_LOGS: Final = 64
 MAX_SHOWN: Final = 200  # characters of what the decoder says, which quotes values
 MAX_PAGE_VOIDS: Final = 512  # of all logs of one probe: some 15 kB
 
-Why = Annotated[str, Meta(pattern="^[a-z-]{1,32}$")]
+Why = Annotated[str, Meta(pattern="^[a-z-]{1,32}$(?!\\n)")]  # `$` alone lets a line end pass
 Voids = Annotated[tuple[tuple[Seq, Seq, Why], ...], Meta(max_length=MAX_RANGES)]
 
 

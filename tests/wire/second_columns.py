@@ -141,7 +141,7 @@ def coded_optional(n: int, given: Bytes) -> list[Any]:
     there = block(n, given)
     check(set(there) <= {0, 1}, "neither 0 nor 1")
     coding = given.u8()
-    check(coding != 10, "optional in optional")
+    check(coding in CODINGS and coding != 10, "optional in optional")
     values = column(coding, sum(there), given) if any(there) else []
     left = iter(values)
     return [next(left) if row else None for row in there]

@@ -47,6 +47,13 @@ def of_columns() -> Iterator[Vector]:
         events(1, {3: (10, block([1]) + b"\x0a" + block([1]) + b"\x01\x00")}),
         name="coding-10-in-10",
     )
+    for inner in (13, 128):
+        yield bad(
+            "coding",
+            events(1, {3: text("x"), 2: (10, block([0]) + bytes((inner,)))}),
+            name=f"coding-{inner}-in-10",
+            why="also where no row has it",
+        )
     yield bad("optional", events(1, {3: text("x"), 2: (10, block([2]) + b"\x01\x00")}))
     yield bad("text", events(1, {3: (4, varint(4) + BAD_UTF8)}), name="text-no-utf-8")
     yield bad("text", events(1, {3: (4, varint(131_074))}), name="text-too-long")
@@ -353,6 +360,7 @@ def of_probes() -> Iterator[Vector]:
         "stream": {"logs": [{**log, "stream": "S"}]},
         "voids-65": {"logs": [{**log, "void": [[1, 1, "x"]] * 65}]},
         "why": {"logs": [{**log, "void": [[1, 1, "X"]]}]},
+        "why-line-end": {"logs": [{**log, "void": [[1, 1, "x\n"]]}]},
     }
     for name, change in changes.items():
         yield bad(

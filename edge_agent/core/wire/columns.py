@@ -156,8 +156,8 @@ def _decode_optional(count: int, read: Reader) -> list[Any]:
     if min(there) < 0 or max(there) > 1:
         raise read.fail("0 or 1 for each row", "others")
     coding = read.u8()
-    if coding == Coding.OPTIONAL:
-        raise read.fail("a plain column inside an optional one", "another optional one")
+    if coding == Coding.OPTIONAL or coding not in _READERS:
+        raise read.fail("a plain column inside an optional one", f"coding {coding}")
     rows = sum(there)
     found = decode(coding, rows, read) if rows else []
     values = iter(found if isinstance(found, list) else found.tolist())
