@@ -42,7 +42,7 @@ def test_after_two_hours_live_results_flow_as_soon_as_after_a_minute() -> None:
     judged(2, per_s=5)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_after_ten_hours_live_results_flow_as_soon_as_after_a_minute() -> None:
     judged(10, per_s=30)

@@ -24,7 +24,7 @@ async def test_silent_roads_and_a_broker_that_dies_with_edgecore_cost_time_and_n
     assert found["sheets_exact"], "the balance, at both ends"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(180)
 async def test_the_whole_agent_lives_through_it_too(tmp_path: Path) -> None:
     found = await soak(tmp_path, 15, seed=1, whole=True)
