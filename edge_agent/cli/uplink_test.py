@@ -24,6 +24,7 @@ from edge_agent.config.load import load, paths
 from edge_agent.config.naming import node_name
 from edge_agent.config.structs import Config
 from edge_agent.core import kubeedge
+from edge_agent.core.edgecore import Topics
 from edge_agent.core.errors import LinkDenied, Rejected
 from edge_agent.links.road_keys import NODE_KEY, read_keys
 from edge_agent.links.survey import Step, survey
@@ -72,7 +73,7 @@ def checks(args: argparse.Namespace) -> Iterator[Step]:
     yield from of_keys(loaded.config)
     uplink = of_daemon(args)
     yield from walked(loaded.config, node, beside_agent=uplink is not None)
-    yield from heard(uplink)
+    yield from heard(uplink, Topics.of(loaded.config.uplink.ns, node).up)
 
 
 def of_config(config: Config) -> Step:
@@ -177,8 +178,10 @@ def of_daemon(args: argparse.Namespace) -> Status | None:
     return found
 
 
-def heard(uplink: Status | None) -> Iterator[Step]:
-    """The daemon's connection, and whether anybody at the other end answers."""
+def heard(uplink: Status | None, topic: str = "") -> Iterator[Step]:
+    """The daemon's connection, and whether anybody at the other end answers. topic: where it
+    publishes.
+    """
     if uplink is None:
         yield Step(name="daemon", status="skip", what="edge-agent does not run")
         return
@@ -192,15 +195,15 @@ def heard(uplink: Status | None) -> Iterator[Step]:
         yield Step(name="daemon", status="fail", what=f"the daemon: {why}", fix=fix)
         return
     yield Step(name="daemon", status="pass", what="the daemon is connected")
-    yield _of_cloud(uplink)
+    yield _of_cloud(uplink, topic)
 
 
-def _of_cloud(uplink: Status) -> Step:
+def _of_cloud(uplink: Status, topic: str) -> Step:
     ack_s = uplink.get("last_ack_s")
     cloud = uplink.get("cloud")
     fix = (
         "is EdgeCore connected (journalctl --namespace='*' -u edgecore), and are both Rules in "
-        "place (kubectl get rules)? docs/uplink.md, step 8"
+        f"place (kubectl get rules), the one up for {topic} to the letter? docs/uplink.md, step 8"
     )
     if cloud == "down":
         return Step(name="cloud", status="fail", what="the hot tier does not answer", fix=fix)

@@ -335,3 +335,7 @@ def test_what_the_daemon_knows_counts(
         got, out, _ = run("test", "--config", config, "--json", socket=socket)
     assert got == code
     assert checks(out).items() >= status.items()
+    fixes = [
+        one["fix"] for one in json.loads(out)["checks"] if one["name"] == "cloud" and one["fix"]
+    ]
+    assert all("default/user/edge-agent/" in fix for fix in fixes), "to compare with the Rule's"
